@@ -1,0 +1,62 @@
+"""Differentiable augmentation of what a discriminator sees: ADA and DiffAugment."""
+
+import dataclasses
+from collections.abc import Callable
+
+from productgen.augment.ada import P_MAX, PRESETS, TRANSFORMS, AdaConfig, ada, adapt_p, only
+from productgen.augment.diffaugment import POLICIES, diff_augment
+from productgen.augment.names import split_names
+
+__all__ = ['AdaConfig', 'AugmentConfig', 'ada', 'adapt_p', 'diff_augment', 'make_augment']
+
+ADA_NAMES = tuple(dict.fromkeys((*PRESETS, *TRANSFORMS)))  # 'noise' and 'cutout' are both
+
+
+@dataclasses.dataclass(frozen=True)
+class AugmentConfig:
+    """The config section `method.augment`.
+
+    Attributes:
+      name: 'none', 'ada' or 'diffaugment'.
+      transforms: comma separated. For ADA presets ('bgc'), transforms ('xint,scale,xfrac' spares lettering and colours)
+        or both; for DiffAugment its policy ('color,translation'). Empty: what the paper uses.
+      p: ADA's probability, at the start or fixed.
+      target: ADA's target for the mean sign of D(real); 0 or a negative number keeps p fixed.
+      adjust_kimg: thousands of images in which p can go from 0 to 1.
+
+    Raises:
+      ValueError: on an unknown name or a number out of range.
+    """
+
+    name: str = 'none'
+    transforms: str = ''
+    p: float = 0.0
+    target: float = 0.6
+    adjust_kimg: float = 500.0
+
+    def __post_init__(self):
+        split_names(self.name, ('none', 'ada', 'diffaugment'), 'method.augment.name')
+        if self.transforms and self.name == 'ada':
+            split_names(self.transforms, ADA_NAMES, 'method.augment.transforms')
+        if self.transforms and self.name == 'diffaugment':
+            split_names(self.transforms, POLICIES, 'method.augment.transforms')
+        if not 0 <= self.p <= P_MAX:
+            raise ValueError(f'method.augment.p: a probability from 0 to {P_MAX}, got {self.p}')
+        if self.adjust_kimg <= 0:
+            raise ValueError(f'method.augment.adjust_kimg: must be positive, got {self.adjust_kimg}')
+
+
+def make_augment(config: AugmentConfig) -> Callable:
+    """The function (images [B, H, W, C], p, keys [B]) -> images that a config asks for.
+
+    DiffAugment acts on every image and ignores p; without augmentation the images are returned as they are.
+    """
+    if config.name == 'ada':
+        parts = [PRESETS[name] if name in PRESETS else only(name)
+                 for name in split_names(config.transforms or 'bgc', ADA_NAMES, 'method.augment.transforms')]
+        settings = AdaConfig(**{name: max(getattr(part, name) for part in parts) for name in TRANSFORMS})
+        return lambda images, p, keys: ada(images, p, keys, settings)
+    if config.name == 'diffaugment':
+        policy = config.transforms or ','.join(POLICIES)
+        return lambda images, p, keys: diff_augment(images, keys, policy)
+    return lambda images, p, keys: images

@@ -1,0 +1,69 @@
+"""The embedded data set: any number of procedural product photos, at any resolution, without a download.
+
+A product is a few surfaces of revolution, lofts, tubes and sheets (`household`, `garments`, `accessories`, built on
+`mesh`), drawn through a visibility buffer (`raster`), shaded (`shading`) and set into a small photo studio (`scene`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+import pathlib
+
+import numpy as np
+
+from productgen.data.catalog import items as items_lib
+from productgen.data.catalog import scene
+
+
+class Catalog:
+    """A `Source` of procedural product photos; item i depends only on `seed` and i.
+
+    Args:
+      resolution: (height, width) in pixels.
+      items: number of pictures; four consecutive ones show one product.
+      seed: another seed is another catalogue.
+    """
+
+    def __init__(self, resolution: tuple[int, int], items: int, seed: int = 0):
+        height, width = resolution
+        if min(height, width) < 8:
+            raise ValueError(f'catalog pictures need at least 8 x 8 pixels, not {height} x {width}')
+        if items < 1:
+            raise ValueError(f'items must be positive, not {items}')
+        if not 0 <= seed < 2**32:
+            raise ValueError(f'seed must lie in 0..2**32-1, not {seed}')
+        self.resolution, self.seed = (height, width), seed
+        self.attributes = items_lib.ATTRIBUTES
+        self.codes = items_lib.table(seed, items)
+        labels = [name.upper().replace('-', '')[:5] for name in self.attributes['label']]
+        per_sku = items_lib.VIEWS_PER_SKU
+        self.keys = [f'{labels[code]}-{i // per_sku:06d}' for i, code in enumerate(self.codes['label'])]
+
+    @property
+    def digest(self) -> str:
+        """Changes with every argument and with the code that draws."""
+        code = hashlib.sha256(repr((self.resolution, len(self), self.seed)).encode())
+        for path in sorted(pathlib.Path(__file__).parent.glob('*.py')):
+            code.update(path.read_bytes())
+        return code.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def item(self, index: int) -> items_lib.Item:
+        """The attributes of item `index` by name."""
+        index = operator.index(index)
+        if not 0 <= index < len(self):
+            raise IndexError(f'item {index} of {len(self)}')
+        names = {name: values[self.codes[name][index]] for name, values in self.attributes.items()}
+        return items_lib.Item(seed=self.seed, index=index, **names)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        """`image` uint8 [H, W, 3] in sRGB and `mask` uint8 [H, W, 1], the share of each pixel the product covers."""
+        image, mask = scene.render(self.item(index), *self.resolution)
+        return {'image': image, 'mask': mask}
+
+    def text(self, index: int) -> str:
+        """An English caption of item `index`."""
+        return items_lib.caption(self.item(index))

@@ -1,0 +1,238 @@
+"""From an image file to a picture of the wanted size: uint8 [H, W, 3] in sRGB, whatever the file holds.
+
+Everything a shop's archive contains comes through here: transparency, palettes, CMYK, 16 bits, camera orientation,
+wide-gamut profiles. What cannot be read raises `BadImage` with a reason fit to be shown to a user; it is never
+half-read (Pillow's LOAD_TRUNCATED_IMAGES stays off). All functions may be called from many threads at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageColor
+
+from productgen.data.source import DataError
+
+EXTENSIONS = frozenset(['.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.avif'])
+FITS = ('pad', 'crop', 'stretch')
+
+# Largest width x height that is decoded: above a 150 megapixel product camera, below what fills a machine's memory.
+MAX_PIXELS = 178_956_970
+
+# Lanczos, widened by Pillow to the downsampling ratio (so it is antialiased): of Pillow's filters it keeps fabric,
+# print and edges sharpest without aliasing. Changing it changes every FID, so it is not an option.
+FILTER = Image.Resampling.LANCZOS
+
+_SRGB = ImageCms.createProfile('sRGB')
+_EXIF_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+Image.init()  # Pillow registers its formats on first use, which is a race between threads; here it is not
+_FORMATS = tuple({'JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF', 'AVIF'} & Image.OPEN.keys())  # no other parser may run
+
+
+class BadImage(ValueError):
+    """A file that is not a usable image; `reason` is one line for the user."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason)
+        self.reason = reason
+
+
+def load_image(
+    source: str | os.PathLike | bytes,
+    size: tuple[int, int],
+    fit: str = 'pad',
+    background: str = 'white',
+) -> np.ndarray:
+    """Reads one picture and brings it to `size`.
+
+    Args:
+      source: a path, or the bytes of an image file.
+      size: (height, width) of the result.
+      fit: `pad` shows the whole picture, centred between bars of the background colour; `crop` fills the frame from
+        the picture's centre; `stretch` ignores its shape.
+      background: colour behind transparent pixels and of the bars, see `parse_color`.
+
+    Returns:
+      uint8 [H, W, 3], sRGB. Of an animation or a multi-page file, the first frame.
+
+    Raises:
+      BadImage: the file is missing, unreadable, empty, truncated, no image, or has more than MAX_PIXELS pixels.
+      DataError: `fit` or `background` is not understood.
+    """
+    check_fit(fit)
+    color = parse_color(background)
+    data = source if isinstance(source, bytes) else read_file(source)
+    return np.asarray(_fitted(_decode(data, size, fit, color), size, fit, color))
+
+
+def read_file(path: str | os.PathLike) -> bytes:
+    """The bytes of a file; raises BadImage with the reason where there are none."""
+    path = Path(path)
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise BadImage('dangling link' if path.is_symlink() else 'no such file') from None
+    except OSError as error:
+        raise BadImage(f'unreadable: {error.strerror or error}') from error
+
+
+@functools.lru_cache(maxsize=64)
+def parse_color(text: str) -> tuple[int, int, int]:
+    """(red, green, blue), each 0..255, of a colour name or `#rrggbb`; raises DataError naming `data.background`."""
+    try:
+        color = ImageColor.getrgb(text)
+    except (ValueError, AttributeError, TypeError):
+        color = ()
+    if len(color) != 3:
+        raise DataError(f'data.background: {text!r} is not an opaque colour; write a name (white) or hex (#f4f4f4).')
+    return color
+
+
+def check_fit(fit: str) -> None:
+    """Raises DataError unless `fit` is one of FITS."""
+    if fit not in FITS:
+        raise DataError(f'data.fit: {fit!r} is not one of {", ".join(FITS)}.')
+
+
+def _decode(data: bytes, size: tuple[int, int], fit: str, color: tuple[int, int, int]) -> Image.Image:
+    """An upright, opaque RGB image in sRGB, not yet fitted; JPEGs may come at a fraction of their size."""
+    if not data:
+        raise BadImage('empty file (0 bytes)')
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            if image.format in ('JPEG', 'MPO'):  # MPO is a JPEG with more pictures behind it
+                image.draft(image.mode, _draft_size(image.size, _orientation(image), size, fit))
+            image.load()
+            orientation = _orientation(image)  # asked for again: TIFF turns itself, PNG may keep its tag at the end
+            image = _opaque(image, color)
+    except BadImage:
+        raise
+    except Image.DecompressionBombError:
+        raise BadImage(f'more than {MAX_PIXELS:,} pixels') from None
+    except Image.UnidentifiedImageError:
+        raise BadImage('not an image, or of a kind that is not supported') from None
+    except MemoryError:
+        raise BadImage('too large for the memory of this machine') from None
+    except Exception as error:  # decoders meet damage with OSError, SyntaxError, ValueError, struct.error, ...
+        raise BadImage(f'damaged: {error or type(error).__name__}') from error
+    return image if orientation == 1 else image.transpose(_TURNS[orientation])
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 (upright) to 8."""
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION)
+    except Exception:  # broken EXIF does not make a broken picture
+        return 1
+    return orientation if orientation in _TURNS else 1
+
+
+def _draft_size(shape: tuple[int, int], orientation: int, size: tuple[int, int], fit: str) -> tuple[int, int]:
+    """(width, height) that a JPEG may be shrunk to while it decodes: twice what is needed, for Lanczos to work on."""
+    height, width = size if orientation < 5 else size[::-1]
+    across, down = width / shape[0], height / shape[1]
+    if fit != 'stretch':
+        across = down = min(across, down) if fit == 'pad' else max(across, down)
+    return max(1, int(np.ceil(2 * across * shape[0]))), max(1, int(np.ceil(2 * down * shape[1])))
+
+
+def _opaque(image: Image.Image, color: tuple[int, int, int]) -> Image.Image:
+    """RGB in sRGB, with transparent pixels composed on the background.
+
+    Composing comes before resizing: on a constant background that equals resizing premultiplied alpha, so the hidden
+    colour of transparent pixels, often black, never bleeds into the edge of a product.
+    """
+    profile = image.info.get('icc_profile')
+    if image.mode in ('I', 'F') or image.mode.startswith('I;16'):
+        image = _eight_bit(image)
+    alpha = None
+    if image.has_transparency_data:
+        gray = image.mode in ('1', 'L', 'LA', 'La')
+        image = image.convert('LA' if gray else 'RGBA')
+        alpha = image.getchannel('A')
+        image = image.convert('L' if gray else 'RGB')
+    elif image.mode == '1':
+        image = image.convert('L')
+    elif image.mode not in ('L', 'CMYK'):
+        image = image.convert('RGB')
+    transform = profile and _to_srgb(profile, image.mode)
+    image = transform.apply(image) if transform else image.convert('RGB')
+    if alpha is None:
+        return image
+    canvas = Image.new('RGB', image.size, color)
+    canvas.paste(image, mask=alpha)
+    return canvas
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """Scales 16-bit, 32-bit and float gray images to 0..255, where Pillow's own conversion clips them.
+
+    Such files do not say what white is. 16 bits mean 65535. Integers above that span 31 bits. Floats span 0..1, 0..255
+    or 0..65535, the first of these that their brightest pixel does not exceed twofold.
+    """
+    pixels = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0, neginf=0)
+    peak = pixels.max()
+    if image.mode == 'F':
+        white = 1 if peak <= 2 else 255 if peak <= 510 else 65535
+    else:
+        white = 65535 if peak <= 65535 else 2**31 - 1
+    result = Image.fromarray(np.rint(np.clip(pixels / white, 0, 1) * 255).astype(np.uint8))
+    key = image.info.get('transparency')
+    if isinstance(key, int):  # PNG: the one gray value that is transparent
+        result.putalpha(Image.fromarray(np.where(pixels == key, 0, 255).astype(np.uint8)))
+    return result
+
+
+@functools.lru_cache(maxsize=64)
+def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """The conversion from an embedded profile to sRGB; None where there is nothing to do or the profile is broken."""
+    try:
+        transform = ImageCms.buildTransform(
+            io.BytesIO(profile),
+            _SRGB,
+            mode,
+            'RGB',
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
+        return None  # damaged, or for another kind of image: shown as if it were sRGB, as browsers do
+    if mode == 'RGB':
+        # Most profiles are some spelling of sRGB. Trying them out on a grid of colours finds those, and saves the time
+        # and the rounding.
+        grid = np.stack(np.meshgrid(*[np.linspace(0, 255, 9).astype(np.uint8)] * 3), axis=-1).reshape(27, 27, 3)
+        if np.abs(np.asarray(transform.apply(Image.fromarray(grid))) - grid.astype(int)).max() <= 1:
+            return None
+    return transform
+
+
+def _fitted(image: Image.Image, size: tuple[int, int], fit: str, color: tuple[int, int, int]) -> Image.Image:
+    height, width = size
+    if fit == 'stretch':
+        return image.resize((width, height), FILTER)
+    if fit == 'crop':
+        scale = max(width / image.width, height / image.height)
+        left, top = (image.width - width / scale) / 2, (image.height - height / scale) / 2
+        left, top = max(0.0, left), max(0.0, top)  # rounding may leave -1e-14
+        return image.resize((width, height), FILTER, box=(left, top, image.width - left, image.height - top))
+    scale = min(width / image.width, height / image.height)
+    inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    canvas = Image.new('RGB', (width, height), color)
+    canvas.paste(image.resize(inner, FILTER), ((width - inner[0]) // 2, (height - inner[1]) // 2))
+    return canvas

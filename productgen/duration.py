@@ -1,0 +1,59 @@
+"""Durations in any unit: '200kimg', '5000steps', '3epochs', '10min'."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+
+from productgen.config import ConfigError
+
+_IMAGES = {'img': 1, 'kimg': 1_000, 'mimg': 1_000_000}
+_SECONDS = {'s': 1, 'min': 60, 'h': 3600}
+_UNITS = (*_IMAGES, 'steps', 'epochs', *_SECONDS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Duration:
+    """An amount of training: of images, steps, epochs, or of wall-clock time."""
+
+    value: float
+    unit: str
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds of a wall-clock duration; None for the others."""
+        return self.value * _SECONDS[self.unit] if self.unit in _SECONDS else None
+
+    def steps(self, batch_size: int, epoch: int) -> int | None:
+        """Whole updates of `batch_size` images, at least the stated amount; None for a wall-clock duration.
+
+        Args:
+          batch_size: images an update.
+          epoch: images in the training set.
+        """
+        if self.unit == 'steps':
+            return math.ceil(self.value)
+        if self.unit in _SECONDS:
+            return None
+        images = self.value * (epoch if self.unit == 'epochs' else _IMAGES[self.unit])
+        return math.ceil(images / batch_size)
+
+
+def parse_duration(text: str, field: str) -> Duration:
+    """Parses a number and a unit.
+
+    Raises:
+      ConfigError: naming `field` and the units there are.
+    """
+    match = re.fullmatch(r'\s*([0-9.]+)\s*([a-zA-Z]+)\s*', str(text))
+    if match:
+        unit = match[2].lower()
+        unit = unit if unit in _UNITS else unit + 's'
+        try:
+            value = float(match[1])
+        except ValueError:
+            value = -1.0
+        if unit in _UNITS and value >= 0:
+            return Duration(value, unit)
+    raise ConfigError(f"{field}: {text!r} is not a duration such as '200kimg'; the units are {', '.join(_UNITS)}")

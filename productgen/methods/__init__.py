@@ -1,0 +1,14 @@
+"""Training methods by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from productgen.methods import stylegan2
+from productgen.methods.base import Method, Problem, StyleMethod
+
+METHODS: dict[str, Callable[..., Method]] = {
+    'stylegan2': stylegan2.make,
+}
+
+__all__ = ['METHODS', 'Method', 'Problem', 'StyleMethod']

@@ -1,0 +1,80 @@
+"""The seam between the one training loop and every method."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Protocol, runtime_checkable
+
+import jax
+
+from productgen.state import PyTree, State
+
+Batch = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """What a method is built for, besides its own config sections.
+
+    Attributes:
+      resolution: (H, W) of the images.
+      labels: number of values of each attribute to condition on; empty where unconditional.
+      batch_size: images an update, over all devices.
+      accumulate: equal parts the batch is taken in.
+      steps: updates in the whole training; None where it is bounded by time.
+      devices: devices the batch is divided over.
+    """
+
+    resolution: tuple[int, int]
+    labels: tuple[int, ...]
+    batch_size: int
+    accumulate: int = 1
+    steps: int | None = None
+    devices: int = 1
+
+
+class Method(Protocol):
+    """A frozen dataclass holding Linen modules and optax transforms.
+
+    Batches: `image` uint8 [B, H, W, 3], `label` int32 [B, A], one column an attribute of `Problem.labels`, -1 where
+    unknown; for sampling `seed` int32 [B] instead of `image`.
+    """
+
+    def init(self, rng: jax.Array, batch: Batch) -> State:
+        """State at step 0."""
+        ...
+
+    def update(self, state: State, batch: Batch, rng: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+        """One iteration; `rng` is this step's key. Returns the new state and scalar metrics."""
+        ...
+
+    def sample(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
+        """Named images [B, H, W, 3] in [-1, 1] from the averaged weights; sample i depends on `seed[i]` alone."""
+        ...
+
+
+@runtime_checkable
+class StyleMethod(Protocol):
+    """A method whose pictures come from an intermediate latent, one vector a layer: it can mix, walk and truncate."""
+
+    num_latents: int
+
+    def latents(self, state: State, z: jax.Array, label: jax.Array, truncation: jax.Array) -> jax.Array:
+        """z [B, Z], label int32 [B, A], truncation psi [B] -> averaged-weight latents [B, L, W]."""
+        ...
+
+    def draw(self, keys: jax.Array) -> jax.Array:
+        """One z a key, [B, Z]."""
+        ...
+
+    def synthesize(self, state: State, ws: jax.Array, keys: jax.Array) -> jax.Array:
+        """Latents [B, L, W] and noise keys [B] -> images [B, H, W, 3] in [-1, 1]."""
+        ...
+
+
+def parameter_counts(state: PyTree) -> dict[str, int]:
+    """Trainable parameters of each network of a (possibly abstract) state."""
+    return {name: sum(x.size for x in jax.tree.leaves(net.params)) for name, net in state.nets.items()}
+
+
+Section = Any

@@ -1,0 +1,79 @@
+"""Layers shared by the networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def leaky_relu(x: jax.Array) -> jax.Array:
+    """Leaky ReLU of slope 0.2, scaled by sqrt(2) to keep the variance (StyleGAN2's activation)."""
+    return jax.nn.leaky_relu(x, 0.2) * jnp.asarray(np.sqrt(2), x.dtype)
+
+
+def one_hot_labels(label: jax.Array, sizes: Sequence[int]) -> jax.Array:
+    """Codes int [B, A] of A attributes as [B, sum(sizes)]; an attribute of unknown value (-1) is all zero."""
+    return jnp.concatenate([jax.nn.one_hot(label[:, a], n) for a, n in enumerate(sizes)], -1)
+
+
+def normalize_second_moment(x: jax.Array) -> jax.Array:
+    """Scales each vector of [..., C] to mean square 1."""
+    return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), -1, keepdims=True) + 1e-8)
+
+
+class EqualDense(nn.Module):
+    """Fully connected layer with equalised learning rate (Karras et al. 2018, section 4.1).
+
+    Weights are stored at unit variance (divided by `lr_multiplier`) and scaled by He's constant at run time, so that an
+    optimiser with per-weight step sizes moves all layers at the same speed.
+
+    Attributes:
+      features: output width.
+      bias: initial bias.
+      lr_multiplier: speed of this layer relative to the others.
+    """
+
+    features: int
+    bias: float = 0.0
+    lr_multiplier: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        init = nn.initializers.normal(1 / self.lr_multiplier)
+        kernel = self.param('kernel', init, (x.shape[-1], self.features))
+        bias = self.param('bias', nn.initializers.constant(self.bias / self.lr_multiplier), (self.features,))
+        kernel = kernel * (self.lr_multiplier / np.sqrt(x.shape[-1]))
+        return x @ kernel.astype(x.dtype) + (bias * self.lr_multiplier).astype(x.dtype)
+
+
+def equal_kernel(module: nn.Module, shape: Sequence[int]) -> jax.Array:
+    """Convolution kernel [h, w, C, D] of `module` with equalised learning rate."""
+    kernel = module.param('kernel', nn.initializers.normal(1.0), tuple(shape))
+    return kernel * (1 / np.sqrt(np.prod(shape[:-1])))
+
+
+def minibatch_stddev(x: jax.Array, group: int, channels: int = 1) -> jax.Array:
+    """Appends the standard deviation over groups of samples as further channels (Karras et al. 2018, section 3).
+
+    Groups are runs of neighbouring samples of the global batch, so a group never crosses devices unless it must, and the
+    result is the same on any number of them.
+
+    Args:
+      x: [B, H, W, C].
+      group: samples a group, dividing B; a smaller batch is one group.
+      channels: number of statistics, dividing C.
+
+    Returns:
+      [B, H, W, C + channels].
+    """
+    b, h, w, c = x.shape
+    group = min(group, b)
+    y = x.astype(jnp.float32).reshape(b // group, group, h * w, channels, c // channels)
+    y = jnp.sqrt(jnp.var(y, axis=1) + 1e-8)  # [B / group, HW, channels, C / channels]
+    y = jnp.mean(y, axis=(1, 3))  # [B / group, channels]
+    y = jnp.repeat(y, group, axis=0)[:, None, None].astype(x.dtype)
+    return jnp.concatenate([x, jnp.broadcast_to(y, (b, h, w, channels))], -1)

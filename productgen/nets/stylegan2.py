@@ -1,0 +1,282 @@
+"""Generator and discriminator of StyleGAN2.
+
+Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020 (configuration F: skip generator,
+residual discriminator), with the conditioning and mixed precision of Karras et al., "Training Generative Adversarial
+Networks with Limited Data", NeurIPS 2020. Images are [B, H, W, 3] in about [-1, 1]; any H x W = base x 2^n.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from productgen.nets import resample
+from productgen.nets.conv import conv_same
+from productgen.nets.layers import (
+    EqualDense,
+    equal_kernel,
+    leaky_relu,
+    minibatch_stddev,
+    normalize_second_moment,
+)
+from productgen.state import streams
+
+
+def levels(resolution: tuple[int, int]) -> tuple[tuple[int, int], int]:
+    """Base size and number of doublings: (128, 96) -> ((4, 3), 5).
+
+    The base's longer side is 4 to 7.
+
+    Raises:
+      ValueError: `resolution` (H, W) is no such size times a power of two; the message names the nearest that are.
+    """
+    n = max(int(np.log2(max(resolution) / 4)), 0)
+    if n < 1 or any(r % 2**n for r in resolution):
+        valid = {(h << m, w << m) for m in range(1, 9) for h in range(1, 8) for w in range(1, 8) if max(h, w) >= 4}
+        gap = lambda size: sum(abs(np.log(a / b)) for a, b in zip(size, resolution, strict=True))
+        near = [f'{w}x{h}' for h, w in sorted(valid, key=gap)[:2]]
+        raise ValueError(
+            f'data.resolution: {resolution[1]}x{resolution[0]} is not base x 2^n with the longer side of the base 4 to 7 '
+            f'pixels; the nearest that are: {" and ".join(near)}'
+        )
+    return (resolution[0] >> n, resolution[1] >> n), n
+
+
+@dataclasses.dataclass(frozen=True)
+class Widths:
+    """Channels and precision by level: level l has the size base x 2^l.
+
+    Attributes:
+      channel_base: channels at a longer side r are channel_base / r ...
+      channel_max: ... but at most this.
+      levels: number of doublings.
+      bf16_levels: so many of the finest levels compute in bfloat16, their activations clamped.
+    """
+
+    channel_base: int
+    channel_max: int
+    levels: int
+    bf16_levels: int
+
+    def channels(self, level: int) -> int:
+        # Sizes are counted from 4, whatever the base, as in the published square networks.
+        return min(self.channel_base // (4 << level), self.channel_max)
+
+    def dtype(self, level: int):
+        return jnp.bfloat16 if level > self.levels - self.bf16_levels else jnp.float32
+
+
+def _clamp(x: jax.Array) -> jax.Array:
+    """Keeps low-precision activations within +-256 (StyleGAN2-ADA, appendix D)."""
+    return jnp.clip(x, -256, 256) if x.dtype == jnp.bfloat16 else x
+
+
+class Mapping(nn.Module):
+    """Latent and label to the intermediate latent w, [B, Z] and [B, N] -> [B, W].
+
+    Attributes:
+      features: width of w and of the hidden layers.
+      layers: fully connected layers, each with a hundredth of the learning rate.
+      embed: width of the label embedding.
+    """
+
+    features: int
+    layers: int
+    embed: int
+
+    @nn.compact
+    def __call__(self, z: jax.Array | None, label: jax.Array | None) -> jax.Array:
+        parts = [] if z is None else [normalize_second_moment(z)]
+        if label is not None:
+            parts.append(normalize_second_moment(EqualDense(self.embed, name='embed')(label)))
+        x = jnp.concatenate(parts, -1)
+        for i in range(self.layers):
+            x = leaky_relu(EqualDense(self.features, lr_multiplier=0.01, name=f'dense{i}')(x))
+        return x
+
+
+class ModulatedConv(nn.Module):
+    """Convolution whose input channels are scaled by a style, section 2.2 of the StyleGAN2 paper.
+
+    Scaling the inputs and normalising the outputs around one dense convolution equals modulating and demodulating the
+    weights of each sample (equations 1 and 3), without a grouped convolution.
+
+    Attributes:
+      features: output channels.
+      kernel: side of the kernel.
+      up: doubles the size.
+      demodulate: normalises the expected output to unit variance.
+    """
+
+    features: int
+    kernel: int = 3
+    up: bool = False
+    demodulate: bool = True
+
+    @nn.compact
+    def __call__(self, x: jax.Array, w: jax.Array) -> jax.Array:
+        style = EqualDense(x.shape[-1], bias=1.0, name='style')(w)  # [B, C]
+        kernel = equal_kernel(self, (self.kernel, self.kernel, x.shape[-1], self.features))
+        y = x * style[:, None, None].astype(x.dtype)
+        y = (resample.conv_up if self.up else conv_same)(y, kernel.astype(x.dtype))
+        if self.demodulate:
+            # sigma_j^2 = sum_ik (s_i w_ijk)^2: the style's square times the kernel's power.
+            power = jnp.square(style) @ jnp.sum(jnp.square(kernel), (0, 1))  # [B, D]
+            y = y * jax.lax.rsqrt(power + 1e-8)[:, None, None].astype(x.dtype)
+        return y
+
+
+class StyleLayer(nn.Module):
+    """Modulated 3x3 convolution, noise, bias, activation: [B, H, W, C] -> [B, H', W', features]."""
+
+    features: int
+    up: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array, w: jax.Array, keys: jax.Array) -> jax.Array:
+        x = ModulatedConv(self.features, up=self.up, name='conv')(x, w)
+        strength = self.param('noise_strength', nn.initializers.zeros, ())
+        noise = jax.vmap(lambda key: jax.random.normal(key, (*x.shape[1:3], 1)))(streams(keys, self.name))
+        bias = self.param('bias', nn.initializers.zeros, (self.features,))
+        return _clamp(leaky_relu(x + (strength * noise).astype(x.dtype) + bias.astype(x.dtype)))
+
+
+class ToRGB(nn.Module):
+    """Modulated 1x1 convolution to colour without demodulation, [B, H, W, C] -> [B, H, W, 3] in float32."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, w: jax.Array) -> jax.Array:
+        x = ModulatedConv(3, kernel=1, demodulate=False, name='conv')(x, w)
+        bias = self.param('bias', nn.initializers.zeros, (3,))
+        return _clamp(x + bias.astype(x.dtype)).astype(jnp.float32)
+
+
+class Synthesis(nn.Module):
+    """Intermediate latents to image, [B, L, W] -> [B, H, W, 3]; L = `num_latents`, one a style layer (ToRGB shares).
+
+    Attributes:
+      base: size (h, w) of the learned constant.
+      widths: channels and precision by level.
+    """
+
+    base: tuple[int, int]
+    widths: Widths
+
+    @property
+    def num_latents(self) -> int:
+        return 2 * self.widths.levels + 2
+
+    @nn.compact
+    def __call__(self, ws: jax.Array, keys: jax.Array) -> jax.Array:
+        width = self.widths.channels(0)
+        x = self.param('constant', nn.initializers.normal(1.0), (*self.base, width))
+        x = jnp.broadcast_to(x, (ws.shape[0], *x.shape))  # [B, h, w, C]
+        x = StyleLayer(width, name='conv0_1')(x, ws[:, 0], keys)
+        image = ToRGB(name='rgb0')(x, ws[:, 1])
+        for level in range(1, self.widths.levels + 1):
+            width, i = self.widths.channels(level), 2 * level - 1
+            x = x.astype(self.widths.dtype(level))
+            x = StyleLayer(width, up=True, name=f'conv{level}_0')(x, ws[:, i], keys)
+            x = StyleLayer(width, name=f'conv{level}_1')(x, ws[:, i + 1], keys)
+            image = resample.upsample(image) + ToRGB(name=f'rgb{level}')(x, ws[:, i + 2])
+        return image
+
+
+class Generator(nn.Module):
+    """The mapping and synthesis networks.
+
+    Attributes:
+      base: size of the learned constant.
+      widths: channels and precision by level.
+      w_dim: width of w and of the label embedding.
+      mapping_layers: depth of the mapping network.
+    """
+
+    base: tuple[int, int]
+    widths: Widths
+    w_dim: int
+    mapping_layers: int
+
+    def setup(self):
+        self.mapping = Mapping(self.w_dim, self.mapping_layers, self.w_dim)
+        self.synthesis = Synthesis(self.base, self.widths)
+
+    @property
+    def num_latents(self) -> int:
+        return 2 * self.widths.levels + 2
+
+    def map(self, z: jax.Array, label: jax.Array | None) -> jax.Array:
+        """z [B, Z] and one-hot labels [B, N] (None where unconditional) -> w [B, W]."""
+        return self.mapping(z, label)
+
+    def synthesize(self, ws: jax.Array, keys: jax.Array) -> jax.Array:
+        """ws [B, L, W] and one noise key a sample -> images [B, H, W, 3]."""
+        return self.synthesis(ws, keys)
+
+    def __call__(self, z, label, keys):
+        w = self.map(z, label)
+        return self.synthesize(jnp.repeat(w[:, None], self.num_latents, 1), keys)
+
+
+class DownLayer(nn.Module):
+    """Convolution, bias, activation of the discriminator; `down` filters and halves, `activate` is off on skips."""
+
+    features: int
+    kernel: int = 3
+    down: bool = False
+    activate: bool = True
+    gain: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = equal_kernel(self, (self.kernel, self.kernel, x.shape[-1], self.features)).astype(x.dtype)
+        if self.down and self.kernel == 1:
+            x = conv_same(resample.downsample(x), kernel)
+        else:
+            x = (resample.conv_down if self.down else conv_same)(x, kernel)
+        if self.activate:
+            x = leaky_relu(x + self.param('bias', nn.initializers.zeros, (self.features,)).astype(x.dtype))
+        return _clamp(x * jnp.asarray(self.gain, x.dtype))
+
+
+class Discriminator(nn.Module):
+    """Image and label to logit, [B, H, W, 3] and one-hot [B, N] -> [B].
+
+    Labels act by projection (Miyato and Koyama 2018) on their own mapping network's output, as in StyleGAN2-ADA.
+
+    Attributes:
+      widths: channels and precision by level.
+      stddev_group: samples a group of the minibatch standard deviation; 0 leaves the layer out.
+      label_layers: depth of the label's mapping network.
+    """
+
+    widths: Widths
+    stddev_group: int
+    label_layers: int
+
+    @nn.compact
+    def __call__(self, image: jax.Array, label: jax.Array | None) -> jax.Array:
+        top = self.widths.levels
+        x = image.astype(self.widths.dtype(top))
+        x = DownLayer(self.widths.channels(top), kernel=1, name='from_rgb')(x)
+        for level in range(top, 0, -1):
+            x = x.astype(self.widths.dtype(level))
+            width, half = self.widths.channels(level - 1), np.sqrt(0.5)
+            skip = DownLayer(width, kernel=1, down=True, activate=False, gain=half, name=f'skip{level}')(x)
+            x = DownLayer(self.widths.channels(level), name=f'conv{level}_0')(x)
+            x = DownLayer(width, down=True, gain=half, name=f'conv{level}_1')(x) + skip
+        x = x.astype(jnp.float32)
+        width = self.widths.channels(0)
+        if self.stddev_group:
+            x = minibatch_stddev(x, self.stddev_group)
+        x = DownLayer(width, name='conv0')(x)
+        x = leaky_relu(EqualDense(width, name='dense')(x.reshape(x.shape[0], -1)))  # [B, C]
+        if label is None:
+            return EqualDense(1, name='logit')(x)[:, 0]
+        x = EqualDense(width, name='logit')(x)
+        embedding = Mapping(width, self.label_layers, width, name='label')(None, label)
+        return jnp.sum(x * embedding, -1) / np.sqrt(width)
