@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
@@ -72,6 +73,12 @@ def build(cls: type[T], section: Mapping[str, Any], field: str) -> T:
         raise
     except ValueError as error:
         raise ConfigError(f'{field}: {error}') from error
+
+
+def to_dict(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A ConfigDict as plain nested dicts, as JSON gives them back."""
+    plain = config.to_dict() if hasattr(config, 'to_dict') else dict(config)
+    return json.loads(json.dumps(plain))
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = '') -> list[str]:

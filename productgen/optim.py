@@ -100,9 +100,7 @@ def make_optimizer(
     """
     if lazy_interval:
         c = lazy_interval / (lazy_interval + 1)
-        config = dataclasses.replace(
-            config, learning_rate=config.learning_rate * c, b1=config.b1**c, b2=config.b2**c
-        )
+        config = dataclasses.replace(config, learning_rate=config.learning_rate * c, b1=config.b1**c, b2=config.b2**c)
         steps = None if steps is None else steps + steps // lazy_interval
     tx = choose(OPTIMIZERS, config.name, 'optim.*.name')(config, learning_rate(config, steps))
     return optax.chain(optax.clip_by_global_norm(config.clip), tx) if config.clip else tx

@@ -52,8 +52,10 @@ def make_augment(config: AugmentConfig) -> Callable:
     DiffAugment acts on every image and ignores p; without augmentation the images are returned as they are.
     """
     if config.name == 'ada':
-        parts = [PRESETS[name] if name in PRESETS else only(name)
-                 for name in split_names(config.transforms or 'bgc', ADA_NAMES, 'method.augment.transforms')]
+        parts = [
+            PRESETS[name] if name in PRESETS else only(name)
+            for name in split_names(config.transforms or 'bgc', ADA_NAMES, 'method.augment.transforms')
+        ]
         settings = AdaConfig(**{name: max(getattr(part, name) for part in parts) for name in TRANSFORMS})
         return lambda images, p, keys: ada(images, p, keys, settings)
     if config.name == 'diffaugment':

@@ -238,7 +238,7 @@ def _octave_gains(key, p):
     fire, _, n = _draws(key, 4, 0, 4)
     amplified = jnp.where(fire < p, jnp.exp2(IMGFILTER_STD * n), 1)
     steps = jnp.where(jnp.eye(4, dtype=bool), amplified, 1)  # step i touches band i
-    power = jnp.sum(IMGFILTER_POWER * steps ** 2, axis=1, keepdims=True)
+    power = jnp.sum(IMGFILTER_POWER * steps**2, axis=1, keepdims=True)
     return jnp.prod(steps / jnp.sqrt(power), axis=0)
 
 
@@ -262,7 +262,7 @@ def _octave_matrices(size):
     """The filters as matrices with reflected borders, [4, size, size]."""
     matrices = np.zeros((4, size, size + 42), np.float32)
     for pixel in range(size):
-        matrices[:, pixel, pixel:pixel + 43] = _octave_filters()
+        matrices[:, pixel, pixel : pixel + 43] = _octave_filters()
     return matrices @ warp.reflected(size, 21)
 
 

@@ -19,10 +19,22 @@ import jax.numpy as jnp
 import numpy as np
 
 # Daubechies' least asymmetric wavelet with six vanishing moments: the decomposition low-pass.
-SYM6 = np.array([
-    0.015404109327027373, 0.0034907120842174702, -0.11799011114819057, -0.048311742585633, 0.4910559419267466,
-    0.787641141030194, 0.3379294217276218, -0.07263752278646252, -0.021060292512300564, 0.04472490177066578,
-    0.0017677118642428036, -0.007800708325034148])
+SYM6 = np.array(
+    [
+        0.015404109327027373,
+        0.0034907120842174702,
+        -0.11799011114819057,
+        -0.048311742585633,
+        0.4910559419267466,
+        0.787641141030194,
+        0.3379294217276218,
+        -0.07263752278646252,
+        -0.021060292512300564,
+        0.04472490177066578,
+        0.0017677118642428036,
+        -0.007800708325034148,
+    ]
+)
 _PEAK = 5  # the tap that sits on a pixel when upsampling
 _DELAY = float(np.sum((np.arange(12) - _PEAK) * SYM6) / np.sum(SYM6))  # centre of mass from there, upsampled pixels
 _MARGIN = 4  # pixels kept around the image; the downsampling filter reads 3 of them
@@ -44,7 +56,7 @@ def _bank(size):
     """[size, 2 size + 10]: row i holds the taps that belong to pixel i, on an axis of double resolution."""
     matrix = np.zeros((size, 2 * (size + _PEAK)), np.float32)
     for pixel in range(size):
-        matrix[pixel, 2 * pixel:2 * pixel + 12] = SYM6
+        matrix[pixel, 2 * pixel : 2 * pixel + 12] = SYM6
     return matrix
 
 
@@ -53,12 +65,12 @@ def _upsampling(size):
     reach = 3  # pixels that the filter sees beyond the one it sits on
     margin = _MARGIN + reach
     start, length = _PEAK + 2 * reach, 2 * (size + 2 * _MARGIN)
-    return 2 ** 0.5 * _bank(size + 2 * margin).T[start:start + length] @ reflected(size, margin)
+    return 2**0.5 * _bank(size + 2 * margin).T[start : start + length] @ reflected(size, margin)
 
 
 def _downsampling(size):
     """[size, 2 size + 10]: halves an axis that starts `_PEAK` upsampled pixels before the first pixel."""
-    return _bank(size) / 2 ** 0.5
+    return _bank(size) / 2**0.5
 
 
 def _reflect(x, size):
@@ -72,8 +84,10 @@ def _source(inverse, x, y, width, height):
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
     x, y = x - centre_x, (y - centre_y)[:, None]
     a = inverse[..., None, None]  # [B, 2, 3, 1, 1]
-    return (a[:, 0, 0] * x + a[:, 0, 1] * y + a[:, 0, 2] + centre_x,
-            a[:, 1, 0] * x + a[:, 1, 1] * y + a[:, 1, 2] + centre_y)
+    return (
+        a[:, 0, 0] * x + a[:, 0, 1] * y + a[:, 0, 2] + centre_x,
+        a[:, 1, 0] * x + a[:, 1, 1] * y + a[:, 1, 2] + centre_y,
+    )
 
 
 @jax.vmap

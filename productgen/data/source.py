@@ -8,7 +8,8 @@ a single one.
 from __future__ import annotations
 
 import dataclasses
-from typing import Mapping, Protocol, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 

@@ -40,7 +40,6 @@ from productgen.state import (
     to_float,
 )
 
-
 ADAPT_INTERVAL = 4  # iterations between moves of the augmentation probability, as published
 
 
@@ -51,7 +50,7 @@ class StyleGAN2Config:
     Attributes:
       name: `stylegan2`.
       loss: adversarial loss, by name.
-      r1_gamma: weight of the R1 penalty; a start is 0.0002 x pixels / batch size.
+      r1_gamma: weight of the R1 penalty, or `auto`: 0.0002 x pixels / batch size (StyleGAN2-ADA's rule).
       r1_interval: iterations between R1 steps; 0 switches them off.
       path_weight: weight of the path-length penalty (2 in the paper); 0 switches it off.
       path_interval: iterations between path-length steps.
@@ -66,7 +65,7 @@ class StyleGAN2Config:
 
     name: str
     loss: str
-    r1_gamma: float
+    r1_gamma: float | str
     r1_interval: int
     path_weight: float
     path_interval: int
@@ -321,6 +320,7 @@ def make(config: Mapping[str, Any], problem: Problem) -> StyleGAN2:
     """
     c = build(StyleGAN2Config, config['method'], 'method')
     m = build(StyleGAN2Model, config['model'], 'model')
+    c = dataclasses.replace(c, r1_gamma=_gamma(c.r1_gamma, problem))
     optim = {
         name: build(OptimConfig, choose(config['optim'], name, 'optim'), f'optim.{name}')
         for name in ('generator', 'discriminator')
@@ -346,3 +346,14 @@ def make(config: Mapping[str, Any], problem: Problem) -> StyleGAN2:
         loss=choose(ADVERSARIAL, c.loss, 'method.loss'),
         augment=make_augment(c.augment),
     )
+
+
+def _gamma(value: float | str, problem: Problem) -> float:
+    """`r1_gamma` as a number."""
+    if value == 'auto':
+        height, width = problem.resolution
+        return 0.0002 * height * width / problem.batch_size
+    try:
+        return float(value)
+    except ValueError:
+        raise ConfigError(f"method.r1_gamma: expected a number or 'auto', got {value!r}") from None

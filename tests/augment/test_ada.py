@@ -47,8 +47,18 @@ def scipy_affine(images, inverse):
     centre = (np.array(images.shape[1:3]) - 1) / 2
     matrix = inverse[:2, :2][::-1, ::-1]
     offset = inverse[:2, 2][::-1] + centre - matrix @ centre
-    return np.stack([np.stack([scipy.ndimage.affine_transform(image[..., i], matrix, offset, order=3, mode='mirror')
-                               for i in range(image.shape[-1])], -1) for image in images])
+    return np.stack(
+        [
+            np.stack(
+                [
+                    scipy.ndimage.affine_transform(image[..., i], matrix, offset, order=3, mode='mirror')
+                    for i in range(image.shape[-1])
+                ],
+                -1,
+            )
+            for image in images
+        ]
+    )
 
 
 def repeat(inverse, n):
@@ -58,7 +68,7 @@ def repeat(inverse, n):
 @pytest.mark.parametrize('taps, moments', [(SYM2, 2), (SYM6, 6)])
 def test_wavelets_are_orthonormal_with_vanishing_moments(taps, moments):
     n = len(taps)
-    np.testing.assert_allclose(np.correlate(taps, taps, 'full')[n - 1::2], np.eye(1, n // 2)[0], atol=1e-9)
+    np.testing.assert_allclose(np.correlate(taps, taps, 'full')[n - 1 :: 2], np.eye(1, n // 2)[0], atol=1e-9)
     np.testing.assert_allclose(taps.sum(), np.sqrt(2), atol=1e-9)
     high = taps * (-1) ** np.arange(n)
     for k in range(moments):
@@ -87,11 +97,20 @@ def test_warp_by_whole_pixels_does_not_blur():
 ROTATE_30, ROTATE_117 = (np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0]]) for a in (0.52, 2.04))
 
 
-@pytest.mark.parametrize('inverse', [
-    ROTATE_30, ROTATE_117, ROTATE_117 + [[0, 0, 5.3], [0, 0, -2.7]],
-    np.array([[1.3, 0, 0], [0, 1.3, 0]]), np.array([[0.8, 0, 0], [0, 1.25, 0]]), np.array([[1, 0, 0.4], [0, 1, -9]]),
-    np.array([[-1, 0, 0], [0, 1, 0]]), np.array([[0, -1, 0], [1, 0, 0]]), np.array([[1, 0, 100.5], [0, 1, -70.2]]),
-])
+@pytest.mark.parametrize(
+    'inverse',
+    [
+        ROTATE_30,
+        ROTATE_117,
+        ROTATE_117 + [[0, 0, 5.3], [0, 0, -2.7]],
+        np.array([[1.3, 0, 0], [0, 1.3, 0]]),
+        np.array([[0.8, 0, 0], [0, 1.25, 0]]),
+        np.array([[1, 0, 0.4], [0, 1, -9]]),
+        np.array([[-1, 0, 0], [0, 1, 0]]),
+        np.array([[0, -1, 0], [1, 0, 0]]),
+        np.array([[1, 0, 100.5], [0, 1, -70.2]]),
+    ],
+)
 @pytest.mark.parametrize('size', [(24, 24), (20, 32)])
 def test_warp_agrees_with_scipy_on_smooth_images(inverse, size):
     images = smooth_images(2, *size)
@@ -124,16 +143,33 @@ def test_move_pixels_is_numpy():
 def test_blitting_only_moves_pixels(size):
     images = np.random.default_rng(0).permutation(size[0] * size[1]).reshape(1, *size, 1).astype(np.float32)
     images = np.tile(images, (64, 1, 1, 1))
-    for name, moved in (('xflip', lambda x: [x, x[:, ::-1]]),
-                        ('rotate90', lambda x: [np.rot90(x, k) for k in range(0, 4, 1 if size[0] == size[1] else 2)])):
+    for name, moved in (
+        ('xflip', lambda x: [x, x[:, ::-1]]),
+        ('rotate90', lambda x: [np.rot90(x, k) for k in range(0, 4, 1 if size[0] == size[1] else 2)]),
+    ):
         expected = {y.tobytes() for y in map(np.ascontiguousarray, moved(images[0]))}
         assert {np.asarray(y).tobytes() for y in run(images, ALWAYS, keys_of(64), only(name))} == expected
 
 
-@pytest.mark.parametrize('name, share', [
-    ('xflip', 1 / 2), ('rotate90', 3 / 4), ('xint', 3 / 4), ('scale', 1), ('rotate', 1), ('aniso', 1), ('xfrac', 1),
-    ('brightness', 1), ('contrast', 1), ('lumaflip', 1 / 2), ('hue', 1), ('saturation', 1), ('noise', 1),
-    ('cutout', 1)])
+@pytest.mark.parametrize(
+    'name, share',
+    [
+        ('xflip', 1 / 2),
+        ('rotate90', 3 / 4),
+        ('xint', 3 / 4),
+        ('scale', 1),
+        ('rotate', 1),
+        ('aniso', 1),
+        ('xfrac', 1),
+        ('brightness', 1),
+        ('contrast', 1),
+        ('lumaflip', 1 / 2),
+        ('hue', 1),
+        ('saturation', 1),
+        ('noise', 1),
+        ('cutout', 1),
+    ],
+)
 def test_transforms_fire_with_probability_p(name, share):
     """`share`: how often a transform that fires draws something else than the identity."""
     n, p = 800, 0.4
@@ -170,8 +206,9 @@ def test_brightness_and_contrast():
 def test_luma_flip_is_a_householder_reflection():
     matrix, _ = color_maps('lumaflip')
     flipped = np.einsum('nij,i,j->n', matrix, LUMA, LUMA) < 0
-    np.testing.assert_allclose(matrix[flipped], np.tile(np.eye(3) - 2 * np.outer(LUMA, LUMA), (flipped.sum(), 1, 1)),
-                               atol=1e-6)
+    np.testing.assert_allclose(
+        matrix[flipped], np.tile(np.eye(3) - 2 * np.outer(LUMA, LUMA), (flipped.sum(), 1, 1)), atol=1e-6
+    )
     np.testing.assert_allclose(matrix[~flipped], np.tile(np.eye(3), ((~flipped).sum(), 1, 1)), atol=1e-6)
 
 
@@ -207,8 +244,10 @@ def test_geometric_strengths():
         draw = lambda name: jax.vmap(lambda key: _inverse_affine(key, ALWAYS, only(name), width, height))(keys)
         return {name: draw(name) for name in ('scale', 'aniso', 'rotate', 'xfrac', 'xint')}
 
-    drawn = {name: np.linalg.inv(np.concatenate([value, np.tile([[[0, 0, 1]]], (n, 1, 1))], 1))
-             for name, value in maps(keys_of(n, seed=3)).items()}
+    drawn = {
+        name: np.linalg.inv(np.concatenate([value, np.tile([[[0, 0, 1]]], (n, 1, 1))], 1))
+        for name, value in maps(keys_of(n, seed=3)).items()
+    }
     np.testing.assert_allclose(drawn['scale'][:, 0, 0], drawn['scale'][:, 1, 1], rtol=1e-6)
     assert_distributed(np.log2(drawn['scale'][:, 0, 0]), 'norm', 0, 0.2)
     np.testing.assert_allclose(drawn['aniso'][:, 0, 0] * drawn['aniso'][:, 1, 1], 1, rtol=1e-5)
@@ -246,7 +285,7 @@ def test_filter_octaves_is_a_separable_convolution():
 def test_octave_gains_keep_the_power_of_natural_images():
     n, p = 4000, 0.1
     gains = np.asarray(jax.jit(jax.vmap(lambda key: _octave_gains(key, p)))(keys_of(n)))
-    power = gains ** 2 @ (np.array([10, 1, 1, 1]) / 13)
+    power = gains**2 @ (np.array([10, 1, 1, 1]) / 13)
     fired = np.array([len(np.unique(g.round(5))) for g in gains]) - 1
     assert abs((fired > 0).mean() - (1 - (1 - p) ** 4)) < 4 * np.sqrt(0.25 / n)
     np.testing.assert_allclose(power[fired <= 1], 1, rtol=1e-4)
@@ -323,8 +362,9 @@ def test_gradients_of_second_order_exist():
 
 
 def test_what_is_off_is_not_in_the_program():
-    trace = lambda config: str(jax.make_jaxpr(lambda x, p, keys: ada(x, p, keys, config))(
-        jnp.zeros((2, 8, 8, 3)), 0.5, keys_of(2)))
+    trace = lambda config: str(
+        jax.make_jaxpr(lambda x, p, keys: ada(x, p, keys, config))(jnp.zeros((2, 8, 8, 3)), 0.5, keys_of(2))
+    )
     assert not jax.make_jaxpr(lambda x, keys: ada(x, 0.5, keys, only()))(jnp.zeros((2, 8, 8, 3)), keys_of(2)).eqns
     assert 'gather' not in trace(PRESETS['color'])
     assert 'dot_general' not in trace(only('noise'))
@@ -362,8 +402,12 @@ def test_adapt_p_takes_500_kimg_from_zero_to_one():
 
 def test_make_augment_reads_presets_and_names():
     arguments = jnp.zeros((2, 8, 8, 3)), 0.5, keys_of(2)
-    for transforms, config in (('', PRESETS['bgc']), ('bg', PRESETS['bg']), ('xflip, cutout', only('xflip', 'cutout')),
-                               ('color,noise', dataclasses.replace(PRESETS['color'], noise=1.0))):
+    for transforms, config in (
+        ('', PRESETS['bgc']),
+        ('bg', PRESETS['bg']),
+        ('xflip, cutout', only('xflip', 'cutout')),
+        ('color,noise', dataclasses.replace(PRESETS['color'], noise=1.0)),
+    ):
         augment = make_augment(AugmentConfig(name='ada', transforms=transforms))
         expected = jax.make_jaxpr(lambda *args, config=config: ada(*args, config))(*arguments)
         assert str(jax.make_jaxpr(augment)(*arguments)) == str(expected)
@@ -371,13 +415,16 @@ def test_make_augment_reads_presets_and_names():
     assert AdaConfig() == PRESETS['bgc'] and PRESETS['bgcfnc'] == only(*TRANSFORMS)
 
 
-@pytest.mark.parametrize('section, message', [
-    ({'name': 'ada', 'transforms': 'xflp'}, r"method\.augment\.transforms: .*'xflp'.*did you mean 'xflip'.*xint"),
-    ({'name': 'diffaugment', 'transforms': 'bgc'}, r'method\.augment\.transforms: .*color, translation, cutout'),
-    ({'name': 'adda'}, r"method\.augment\.name: .*did you mean 'ada'"),
-    ({'name': 'ada', 'p': 1.5}, r'method\.augment\.p: '),
-    ({'name': 'ada', 'adjust_kimg': 0}, r'method\.augment\.adjust_kimg: '),
-])
+@pytest.mark.parametrize(
+    'section, message',
+    [
+        ({'name': 'ada', 'transforms': 'xflp'}, r"method\.augment\.transforms: .*'xflp'.*did you mean 'xflip'.*xint"),
+        ({'name': 'diffaugment', 'transforms': 'bgc'}, r'method\.augment\.transforms: .*color, translation, cutout'),
+        ({'name': 'adda'}, r"method\.augment\.name: .*did you mean 'ada'"),
+        ({'name': 'ada', 'p': 1.5}, r'method\.augment\.p: '),
+        ({'name': 'ada', 'adjust_kimg': 0}, r'method\.augment\.adjust_kimg: '),
+    ],
+)
 def test_errors_name_the_field(section, message):
     with pytest.raises(ValueError, match=message):
         AugmentConfig(**section)

@@ -19,7 +19,7 @@ def test_translation_shifts_by_up_to_an_eighth_and_fills_with_zeros():
     n, (height, width) = 400, (16, 24)
     image = np.random.default_rng(0).normal(size=(height, width, 3)).astype(np.float32)
     padded = np.pad(image, [(2, 2), (3, 3), (0, 0)])
-    shifts = {padded[y:y + height, x:x + width].tobytes(): (y, x) for y in range(5) for x in range(7)}
+    shifts = {padded[y : y + height, x : x + width].tobytes(): (y, x) for y in range(5) for x in range(7)}
     moved = run(np.tile(image, (n, 1, 1, 1)), keys_of(n), 'translation')
     seen = [shifts[np.asarray(x).tobytes()] for x in moved]  # a KeyError: none of the allowed shifts
     counts = np.bincount([7 * y + x for y, x in seen], minlength=35)
@@ -60,8 +60,9 @@ def test_a_sample_depends_on_its_own_key_and_policies_use_their_own_streams():
     keys, order, policy = keys_of(5), np.array([4, 2, 0, 1, 3]), 'color,translation,cutout'
     together = np.asarray(run(images, keys, policy))
     np.testing.assert_allclose(run(images[order], keys[order], policy), together[order], atol=1e-6)
-    np.testing.assert_allclose(run(run(run(images, keys, 'color'), keys, 'translation'), keys, 'cutout'), together,
-                               atol=1e-6)
+    np.testing.assert_allclose(
+        run(run(run(images, keys, 'color'), keys, 'translation'), keys, 'cutout'), together, atol=1e-6
+    )
 
 
 def test_gradients_of_second_order_exist():

@@ -1,8 +1,8 @@
 """The embedded catalogue: stateless, faithful to its labels, and different enough to learn from."""
 
 import colorsys
-from concurrent import futures
 import time
+from concurrent import futures
 
 import numpy as np
 import pytest

@@ -1,0 +1,103 @@
+"""Trains and samples generators of product images.
+
+  python launch.py --config=configs/stylegan.py                         train on the embedded data set
+  python launch.py --config=configs/stylegan.py:quick                   the same in a few minutes
+  python launch.py --config=configs/stylegan.py --workdir=runs/mine --config.data.source=folder:PATH
+  python launch.py --mode=sample --workdir=runs/mine --config.sample.seeds=0-15
+
+Any field of the config can be set as --config.section.field=value. Running a command again goes on where it stopped.
+"""
+
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+MODES = ('train', 'sample')
+_CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file and its arguments, FILE.py:ARGS; see configs/.')
+_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; by default runs/ and the name of the config.')
+_MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
+_DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Check everything, print sizes and costs, and do nothing.')
+_ACCEPT = flags.DEFINE_bool('accept_config_change', False, 'Go on from a workdir that was made with another config.')
+_COORDINATOR = flags.DEFINE_string(
+    'coordinator', None, 'Several processes: HOST:PORT of the first; `auto` on a TPU pod.'
+)
+_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Several processes: how many.')
+_PROCESS = flags.DEFINE_integer('process_id', None, 'Several processes: which one this is.')
+
+
+def default_workdir(config_path: str) -> Path:
+    """runs/NAME for configs/NAME.py, runs/NAME-ARGS for configs/NAME.py:ARGS."""
+    path, _, arg = config_path.partition(':')
+    name = Path(path).stem + (f'-{arg}' if arg else '')
+    return Path('runs') / re.sub(r'[^\w.=-]+', '-', name)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses flags; what is wrong with them is one line, not a traceback.
+
+    Without --config, the config is the workdir's own.
+    """
+    names = [word.lstrip('-').partition('=')[0] for word in argv[1:] if word.startswith('-')]
+    wants_help = {'help', 'helpfull', 'helpshort'} & set(names)
+    if 'config' not in names and not wants_help:
+        workdir = next((w.partition('=')[2] for w in argv if re.match('--?workdir=', w)), '')
+        if not workdir:
+            sys.exit('--config=configs/NAME.py is missing (or --mode=sample with the --workdir=DIR of a run)')
+        argv = [argv[0], f'--config=configs/from_workdir.py:{workdir}', *argv[1:]]
+    try:
+        return flags.FLAGS(argv)
+    except (flags.Error, ValueError, AttributeError, KeyError, TypeError, OSError, SyntaxError) as error:
+        message = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
+        sys.exit(f'{message}\n(python launch.py --help tells what there is)')
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        sys.exit(f'Unknown argument {argv[1]!r}: every setting is a flag, --name=value')
+    import jax
+    from absl import logging as absl_logging
+
+    from productgen.checkpoint import CheckpointError
+    from productgen.config import ConfigError, to_dict
+    from productgen.data import DataError
+    from productgen.data.cache import cache_dir
+    from productgen.log import start_logging
+    from productgen.watch import NotFiniteError
+
+    absl_logging.set_verbosity(absl_logging.WARNING)
+    jax.config.update('jax_compilation_cache_dir', str(cache_dir() / 'compiled'))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 1.0)
+    if _COORDINATOR.value == 'auto':
+        jax.distributed.initialize()
+    elif _COORDINATOR.value:
+        jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+    start_logging(None, jax.process_index() == 0)
+    config = to_dict(_CONFIG.value)
+    workdir = Path(_WORKDIR.value) if _WORKDIR.value else default_workdir(flags.FLAGS['config'].config_filename)
+    try:
+        if _DRY_RUN.value:
+            from productgen.report import describe
+
+            print(describe(config))
+        elif _MODE.value == 'train':
+            from productgen.train import train
+
+            train(config, workdir, _ACCEPT.value)
+        else:
+            from productgen.sample import sample
+
+            sample(config, workdir)
+    except (ConfigError, DataError, CheckpointError, NotFiniteError) as error:
+        logging.getLogger('productgen').debug('', exc_info=True)
+        sys.exit(f'Error: {error}')
+
+
+if __name__ == '__main__':
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    app.run(main, flags_parser=parse_flags)

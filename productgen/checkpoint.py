@@ -1,0 +1,134 @@
+"""Checkpoints of the training state, by Orbax: written whole or not at all, checked when read."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from productgen.state import State
+
+_log = logging.getLogger(__name__)
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be written or read; the message says which and what to do."""
+
+
+def _checksums(tree: Any) -> dict[str, int]:
+    """CRC-32 of every array by its place in the tree."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path): zlib.crc32(np.ascontiguousarray(np.asarray(leaf)).tobytes())
+        for path, leaf in leaves
+    }
+
+
+class Checkpoints:
+    """The checkpoints of a workdir.
+
+    Frozen networks are not written: whoever made the state makes them again.
+
+    Args:
+      workdir: they lie in its folder `checkpoints`.
+      keep: so many of the newest are kept; at least two, so that a damaged one is no loss.
+    """
+
+    def __init__(self, workdir: Path, keep: int = 2):
+        self._folder = (workdir / 'checkpoints').absolute()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=max(keep, 2), cleanup_tmp_directories=True, enable_async_checkpointing=False
+        )
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def steps(self) -> list[int]:
+        """Steps there are checkpoints of, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: State, notes: dict[str, Any]) -> None:
+        """Writes the state and some JSON values, and returns when they are on disk.
+
+        Raises:
+          CheckpointError: the disk is full; what was there before is untouched.
+        """
+        step = int(state.step)
+        if step in self.steps():
+            return
+        state = state.replace(frozen={})
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        self._folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self._folder).free
+        if free < 1.1 * size + 2**20:
+            raise self._full(step, f'it needs about {size / 1e6:.0f} MB, {free / 1e6:.0f} MB are free')
+        notes = notes | {'checksums': _checksums(state)}
+        try:
+            args = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
+            self._manager.save(step, args=args)
+            self._manager.wait_until_finished()
+        except Exception as error:
+            if getattr(error, 'errno', None) == errno.ENOSPC or 'No space left' in str(error):
+                raise self._full(step, 'the disk filled up while it was written') from error
+            raise
+
+    def _full(self, step: int, why: str) -> CheckpointError:
+        last = max(self.steps(), default=None)
+        kept = 'there is no earlier one' if last is None else f'the last good one is of step {last}'
+        return CheckpointError(
+            f'The checkpoint of step {step} does not fit into {self._folder}: {why}; {kept}. '
+            'Free some space and run the same command again: it goes on from there.'
+        )
+
+    def restore(self, template: State, step: int | None = None) -> tuple[State, dict[str, Any]] | None:
+        """The newest state that can be read, and its notes; None where there is no checkpoint at all.
+
+        Args:
+          template: a state of the same structure, of arrays or of shapes with shardings.
+          step: only this one.
+
+        Raises:
+          CheckpointError: there are checkpoints but none is usable, or there is none of `step`.
+        """
+        steps = self.steps() if step is None else [step]
+        if step is not None and step not in self.steps():
+            raise CheckpointError(f'There is no checkpoint of step {step} in {self._folder}; there are {self.steps()}')
+        failures = []
+        for candidate in reversed(steps):
+            try:
+                return self._read(candidate, template)
+            except Exception as error:  # noqa: BLE001 - whatever a damaged file provokes in the reader
+                reason = str(error).strip().splitlines()[0][:300]
+                failures.append(f'step {candidate}: {reason}')
+                _log.warning('The checkpoint of step %d is damaged and is passed over (%s)', candidate, reason)
+        if failures:
+            raise CheckpointError(f'No checkpoint in {self._folder} can be read: ' + '; '.join(failures))
+        return None
+
+    def _read(self, step: int, template: State) -> tuple[State, dict[str, Any]]:
+        args = ocp.args.Composite(
+            state=ocp.args.StandardRestore(template.replace(frozen={})), notes=ocp.args.JsonRestore()
+        )
+        restored = self._manager.restore(step, args=args)
+        state, notes = restored['state'], dict(restored['notes'])
+        if notes.pop('checksums') != _checksums(state):
+            raise CheckpointError('its checksums do not match')
+        return state.replace(frozen=template.frozen), notes
+
+    def set_aside_after(self, step: int) -> None:
+        """Moves checkpoints newer than `step`, the damaged ones that `restore` passed over, to the folder `damaged`."""
+        for other in [s for s in self.steps() if s > step]:
+            target = self._folder.parent / 'damaged' / str(other)
+            target.parent.mkdir(exist_ok=True)
+            shutil.rmtree(target, ignore_errors=True)
+            (self._folder / str(other)).rename(target)
+            _log.warning('The damaged checkpoint of step %d is now in %s', other, target)
+        self._manager.reload()
+
+    def close(self) -> None:
+        self._manager.close()

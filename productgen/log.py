@@ -1,0 +1,209 @@
+"""What a run tells: a log file, a progress bar, metrics.jsonl, TensorBoard events and pictures."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from productgen.pictures import save_png
+
+PACKAGES = (
+    'jax',
+    'jaxlib',
+    'flax',
+    'optax',
+    'orbax-checkpoint',
+    'ml-collections',
+    'tensorflow-datasets',
+    'numpy',
+    'pillow',
+)
+_log = logging.getLogger('productgen')
+
+
+class _BarHandler(logging.Handler):
+    """Prints log lines above the progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def start_logging(workdir: Path | None, primary: bool = True) -> None:
+    """Sends log lines to the terminal and, with a workdir, to its log.txt; only the primary process speaks."""
+    root = logging.getLogger('productgen')
+    for handler in root.handlers[:]:
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(logging.INFO if primary else logging.ERROR)
+    root.propagate = False
+    console = _BarHandler()
+    console.setFormatter(logging.Formatter('%(message)s'))
+    root.addHandler(console)
+    if workdir and primary:
+        file = logging.FileHandler(workdir / 'log.txt')
+        file.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
+        root.addHandler(file)
+
+
+def environment() -> dict:
+    """Versions, git revision and hardware: what is needed to run a thing again elsewhere."""
+    root = Path(__file__).resolve().parent.parent
+
+    def git(*words: str) -> str:
+        try:
+            return subprocess.run(
+                ['git', '-C', root, *words], capture_output=True, text=True, check=True
+            ).stdout.strip()
+        except (OSError, subprocess.CalledProcessError):
+            return ''
+
+    return {
+        'time': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
+        'git': git('rev-parse', 'HEAD') or 'unknown',
+        'git_dirty': bool(git('status', '--porcelain')),
+        'python': platform.python_version(),
+        'platform': platform.platform(),
+        'cpus': os.cpu_count(),
+        'devices': [f'{d.platform}: {d.device_kind}' for d in jax.devices()],
+        'packages': {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def memory() -> dict[str, float]:
+    """Memory in use in GiB: of the first device where it tells, and of this process."""
+    used = {}
+    stats = jax.local_devices()[0].memory_stats()
+    if stats:
+        used['memory/device_gib'] = stats['bytes_in_use'] / 2**30
+        used['memory/device_peak_gib'] = stats.get('peak_bytes_in_use', 0) / 2**30
+    try:
+        pages = int(Path('/proc/self/statm').read_text().split()[1])
+        used['memory/host_gib'] = pages * os.sysconf('SC_PAGE_SIZE') / 2**30
+    except OSError:
+        pass
+    return used
+
+
+def _keep_until(path: Path, step: int) -> None:
+    """Drops the lines of metrics.jsonl after `step`: they are about to be written again, the same."""
+    if not path.exists():
+        return
+    lines = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)['step'] <= step:
+                lines.append(line)
+        except (ValueError, KeyError):
+            continue  # the half-written last line of an interrupted run
+    temporary = path.with_name(path.name + '.tmp')
+    temporary.write_text(''.join(line + '\n' for line in lines))
+    os.replace(temporary, path)
+
+
+def span(seconds: float) -> str:
+    """Seconds in words: 45s, 3m20s, 2h05m."""
+    seconds = int(seconds)
+    if seconds < 60:
+        return f'{seconds}s'
+    if seconds < 3600:
+        return f'{seconds // 60}m{seconds % 60:02d}s'
+    return f'{seconds // 3600}h{seconds % 3600 // 60:02d}m'
+
+
+class RunLog:
+    """The log of a training run; processes other than the primary one write nothing.
+
+    Args:
+      workdir: where it is written.
+      step: update the run goes on from.
+      batch_size: images an update.
+      total: updates in the whole run, None where it is bounded by time.
+      primary: whether this process writes.
+    """
+
+    def __init__(self, workdir: Path, step: int, batch_size: int, total: int | None, primary: bool = True):
+        self._workdir, self._batch_size, self._total, self._primary = workdir, batch_size, total, primary
+        self._mark = (step, time.monotonic())
+        if not primary:
+            return
+        _keep_until(workdir / 'metrics.jsonl', step)
+        self._metrics = open(workdir / 'metrics.jsonl', 'a')  # noqa: SIM115 - open as long as the run
+        self._board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1)
+        images = None if total is None else total * batch_size
+        self._bar = tqdm(
+            total=images,
+            initial=step * batch_size,
+            unit='img',
+            unit_scale=True,
+            disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
+            smoothing=0.05,
+        )
+
+    def advance(self, step: int) -> None:
+        """Moves the progress bar."""
+        if self._primary:
+            self._bar.update(step * self._batch_size - self._bar.n)
+
+    def restart_clock(self, step: int) -> None:
+        """Lets the next rate count from now, as after compilation."""
+        self._mark = (step, time.monotonic())
+
+    def scalars(self, step: int, metrics: dict[str, float], seconds_left: float | None) -> None:
+        """Writes one point of every metric, with the rate since the last one.
+
+        Args:
+          step: updates done.
+          metrics: by name.
+          seconds_left: of a run bounded by time.
+        """
+        now = time.monotonic()
+        steps, seconds = step - self._mark[0], now - self._mark[1]
+        self._mark = (step, now)
+        rate = steps * self._batch_size / max(seconds, 1e-9)
+        if self._total is not None:
+            seconds_left = (self._total - step) * self._batch_size / max(rate, 1e-9)
+        if not self._primary:
+            return
+        kimg = step * self._batch_size / 1000
+        point = {'step': step, 'kimg': kimg, **metrics, 'images_per_second': rate, 'seconds_per_kimg': 1000 / rate}
+        point |= memory()
+        self._metrics.write(json.dumps(point) + '\n')
+        self._metrics.flush()
+        for name, value in point.items():
+            if name not in ('step', 'kimg'):
+                self._board.add_scalar(name, value, step)
+        losses = '  '.join(f'{n.removeprefix("loss/")} {v:.3f}' for n, v in metrics.items() if n.startswith('loss/'))
+        left = span(seconds_left) if seconds_left is not None else '?'
+        line = f'{kimg:8.1f} kimg  {losses}  {rate:.1f} img/s  {1000 / rate:.1f} s/kimg  {left} left'
+        if self._bar.disable:
+            _log.info(line)
+        else:
+            self._bar.set_postfix_str(f'{losses}  {1000 / rate:.1f} s/kimg')
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> Path:
+        """Writes uint8 [H, W, 3] as samples/NAME.png and to TensorBoard."""
+        path = self._workdir / 'samples' / f'{name}.png'
+        if self._primary:
+            save_png(path, image)
+            self._board.add_image('samples', image, step, dataformats='HWC')
+            self._board.flush()
+        return path
+
+    def close(self) -> None:
+        if self._primary:
+            self._bar.close()
+            self._metrics.close()
+            self._board.close()

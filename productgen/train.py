@@ -1,0 +1,294 @@
+"""The training loop, the only one: every method runs in it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import signal
+import time
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from productgen.checkpoint import Checkpoints
+from productgen.data.pipeline import Batches
+from productgen.log import RunLog, span, start_logging
+from productgen.methods.base import parameter_counts
+from productgen.pictures import beside, grid
+from productgen.setup import Run, abstract_state, prepare
+from productgen.sharding import any_process, jit_sample, jit_update, put_batch, replicated, to_host
+from productgen.state import State, stream, to_uint8
+from productgen.watch import CollapseWatch, check_finite
+from productgen.workdir import locked, open_workdir
+
+_log = logging.getLogger('productgen')
+_IN_FLIGHT = 4  # updates handed to the device before the first of them must be done
+
+
+class Interrupted(SystemExit):
+    """Training was asked to stop and has saved; the exit status tells by which signal."""
+
+
+class _StopSignal:
+    """Remembers SIGTERM and SIGINT so that the loop can save first; a second one stops at once."""
+
+    def __init__(self):
+        self.number = 0
+
+    def __enter__(self) -> _StopSignal:
+        self._before = {}
+        with contextlib.suppress(ValueError):  # only the main thread may listen
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._remember)
+        return self
+
+    def _remember(self, number: int, frame: Any) -> None:
+        self.number = number
+        signal.signal(number, self._before[number])
+        _log.info('%s: saving a checkpoint first', signal.Signals(number).name)
+
+    def __exit__(self, *exception: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def training_state(run: Run, checkpoints: Checkpoints | None) -> tuple[State, float]:
+    """The state to go on from, newest checkpoint or step 0, and the seconds trained so far."""
+    template, batch = abstract_state(run)
+    restored = checkpoints and checkpoints.restore(template)
+    if restored:
+        state, notes = restored
+        return state, notes['seconds']
+    zeros = {name: np.zeros(s.shape, s.dtype) for name, s in batch.items()}
+    init = jax.jit(run.method.init, out_shardings=replicated(run.mesh))
+    return init(stream(jax.random.key(run.seed), 'init'), zeros), 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Preview:
+    """The fixed samples a run shows, beside real pictures of the same labels.
+
+    Attributes:
+      real: uint8 [N, H, W, 3].
+      label: int32 [N, A].
+      rows: a name for each row, empty where unconditional.
+      columns: pictures a row.
+    """
+
+    real: np.ndarray
+    label: np.ndarray
+    rows: tuple[str, ...]
+    columns: int
+
+    @classmethod
+    def of(cls, run: Run, batches: Batches) -> Preview:
+        """Takes the first training pictures of each value of the first label; of any, where there are no labels."""
+        columns, rows = run.train.grid_columns, run.train.grid_rows
+        if not run.labels:
+            chosen, names = np.resize(run.items, columns * rows), ()
+        else:
+            codes = np.asarray(run.source.codes[run.labels[0]])[run.items]
+            values = [v for v in range(len(run.source.attributes[run.labels[0]])) if (codes == v).any()][:rows]
+            # One picture of a product, then of the next: views of one would look like little variety.
+            chosen = np.concatenate([np.resize(_spread(run, run.items[codes == v]), columns) for v in values])
+            names = tuple(run.source.attributes[run.labels[0]][v] for v in values)
+        loaded = batches.load(chosen)
+        return cls(loaded['image'], loaded['label'], names, columns)
+
+    def sheet(self, images: np.ndarray) -> np.ndarray:
+        return grid(images, self.columns, self.rows)
+
+
+def _spread(run: Run, items: np.ndarray) -> np.ndarray:
+    """The items, the first of each product before the second of any."""
+    seen: dict[str, int] = {}
+    turn = []
+    for i in items:
+        key = run.source.keys[i]
+        turn.append(seen.get(key, 0))
+        seen[key] = turn[-1] + 1
+    return items[np.argsort(turn, kind='stable')]
+
+
+class Sampler:
+    """Makes pictures of seeds and labels from the averaged weights, a fixed number at a time.
+
+    Args:
+      run: the run.
+      batch_size: pictures at a time; rounded up to a multiple of the devices.
+    """
+
+    def __init__(self, run: Run, batch_size: int):
+        self._size = -(-batch_size // run.mesh.size) * run.mesh.size
+        self._mesh = run.mesh
+        self._key = stream(jax.random.key(run.seed), 'sample')
+        self._sample = jit_sample(
+            lambda state, batch, key: {n: to_uint8(x) for n, x in run.method.sample(state, batch, key).items()},
+            run.mesh,
+        )
+
+    def __call__(self, state: State, seeds: np.ndarray, label: np.ndarray, **options: np.ndarray) -> np.ndarray:
+        """uint8 [N, H, W, 3] of seeds [N], labels [N, A] and further per-picture arrays [N]."""
+        rows = {'seed': np.asarray(seeds, np.int32), 'label': np.asarray(label, np.int32), **options}
+        count, out = len(seeds), []
+        for start in range(0, count, self._size):
+            take = np.minimum(np.arange(start, start + self._size), count - 1)
+            share = self._size // jax.process_count()
+            mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+            batch = put_batch(self._mesh, {name: x[take][mine] for name, x in rows.items()})
+            out.append(np.asarray(self._sample(state, batch, self._key)['image']))
+        return np.concatenate(out)[:count]
+
+
+def train(config: Mapping[str, Any], workdir: Path, accept_change: bool = False) -> Path:
+    """Trains from where the workdir stands to the end of `train.duration`.
+
+    Args:
+      config: all sections.
+      workdir: checkpoints, pictures, metrics and logs go here; a run in it with the same config is gone on with.
+      accept_change: also go on from a run with another config.
+
+    Returns:
+      the last sample grid.
+
+    Raises:
+      ConfigError, DataError: something cannot be used; nothing has been done.
+      NotFiniteError: a metric became NaN or infinite.
+      Interrupted: SIGTERM or SIGINT; the state has been saved.
+    """
+    primary = jax.process_index() == 0
+    run = prepare(config)
+    with locked(workdir) if primary else contextlib.nullcontext():
+        if primary:
+            open_workdir(workdir, config, accept_change)
+        start_logging(workdir, primary)
+        _report_data(run, workdir, primary)
+        checkpoints = Checkpoints(workdir, run.train.keep)
+        try:
+            with _StopSignal() as stop:
+                return _loop(run, workdir, checkpoints, stop, primary)
+        finally:
+            checkpoints.close()
+
+
+def _report_data(run: Run, workdir: Path, primary: bool) -> None:
+    """Tells what the data set holds; lists what could not be used, and exact duplicates, in the workdir."""
+    source = run.source
+    _log.info(
+        '%s: %d pictures to train on, %d held out, %s',
+        run.data.source,
+        len(run.items),
+        len(run.held_out),
+        ' x '.join(f'{len(source.attributes[n])} values of {n}' for n in run.labels) or 'no labels',
+    )
+    skipped, duplicates = getattr(source, 'skipped', ()), getattr(source, 'duplicates', ())
+    if skipped:
+        _log.warning('%d files cannot be used; they are listed in %s', len(skipped), workdir / 'skipped_files.txt')
+    if duplicates:
+        _log.warning('%d groups of files are the same; see %s', len(duplicates), workdir / 'duplicate_files.txt')
+    if primary:
+        for name, lines in (
+            ('skipped_files.txt', [f'{path}\t{reason}' for path, reason in skipped]),
+            ('duplicate_files.txt', ['\t'.join(group) for group in duplicates]),
+        ):
+            if lines:
+                (workdir / name).write_text('\n'.join(lines) + '\n')
+
+
+def _loop(run: Run, workdir: Path, checkpoints: Checkpoints, stop: _StopSignal, primary: bool) -> Path:
+    state, seconds = training_state(run, checkpoints)
+    step = int(state.step)
+    checkpoints.set_aside_after(step) if step and primary else None
+    total, limit = run.problem.steps, run.duration.seconds
+    batches = Batches(
+        run.source, run.items, run.labels, run.train.batch_size, run.seed,
+        (jax.process_index(), jax.process_count()), run.data.workers,
+    )  # fmt: skip
+    preview = Preview.of(run, batches)
+    watch, sampler = CollapseWatch(preview.real, preview.label), Sampler(run, len(preview.real))
+    update = jit_update(lambda s, b, key: run.method.update(s, b, jax.random.fold_in(key, s.step)), run.mesh)
+    key = stream(jax.random.key(run.seed), 'update')
+    every = {name: run.steps(f'{name}_every') for name in ('log', 'sample', 'checkpoint')}
+    log = RunLog(workdir, step, run.train.batch_size, total, primary)
+    counts = parameter_counts(state)
+    _log.info('%s', ', '.join(f'{name}: {n:,} parameters' for name, n in counts.items()))
+    _log.info('%s at step %d in %s', 'Going on' if step else 'Starting', step, workdir)
+
+    def show(name: str | None = None) -> Path:
+        images = sampler(state, np.arange(len(preview.real)), preview.label)
+        sheet = preview.sheet(images)
+        diversity, warning = watch.samples(images)
+        if warning:
+            _log.warning(warning)
+        metrics_now['diversity'] = diversity
+        if name:
+            sheet = beside(preview.sheet(preview.real), sheet, ('real', 'generated'))
+        kimg = step * run.train.batch_size / 1000
+        return log.picture(step, name or f'fakes_{kimg:09.1f}kimg', sheet)
+
+    def save() -> None:
+        nonlocal seconds, clock
+        now = time.monotonic()
+        seconds, clock = seconds + now - clock, now
+        checkpoints.save(state, {'seconds': seconds, 'images': step * run.train.batch_size})
+
+    def flush() -> None:
+        """Brings the waiting metrics to the host, checks each, and logs their means."""
+        rows = [(s, {n: float(v) for n, v in to_host(m).items()}) for s, m in waiting]
+        waiting.clear()
+        for s, metrics in rows:
+            check_finite(s, metrics, max(checkpoints.steps(), default=None))
+        if rows:
+            mean = {name: float(np.mean([m[name] for _, m in rows])) for name in rows[0][1]} | metrics_now
+            elapsed = seconds + time.monotonic() - clock
+            log.scalars(step, mean, None if limit is None else limit - elapsed)
+            if warning := watch.metrics(mean):
+                _log.warning(warning)
+
+    waiting: deque[tuple[int, dict]] = deque()
+    metrics_now: dict[str, float] = {}
+    clock = time.monotonic()
+    finished = lambda: step >= total if limit is None else seconds + time.monotonic() - clock >= limit
+    try:
+        if finished():
+            path = show('comparison')
+            _log.info(
+                'This run is complete (%s). Sample it with --mode=sample --workdir=%s, or train on with a longer '
+                '--config.train.duration and --accept_config_change.', run.train.duration, workdir,
+            )  # fmt: skip
+            return path
+        if not step:
+            log.picture(0, 'reals', preview.sheet(preview.real))
+            show()
+        for batch in batches.iterate(step):
+            state, metrics = update(state, put_batch(run.mesh, batch), key)
+            step += 1
+            waiting.append((step, metrics))
+            if len(waiting) >= _IN_FLIGHT:
+                jax.block_until_ready(waiting[-_IN_FLIGHT][1])
+            log.advance(step)
+            due = {name: step % n == 0 for name, n in every.items()}
+            # Processes agree on when to stop only at log points: asking costs a round trip.
+            ask = jax.process_count() == 1 or due['log']
+            ended = any_process(finished()) if ask and limit is not None else finished() and limit is None
+            halted = ask and any_process(stop.number != 0)
+            if due['sample'] or ended:
+                show()
+            if due['log'] or due['checkpoint'] or ended or halted:
+                flush()
+            if due['checkpoint'] or ended or halted:
+                save()
+            if ended:
+                path = show('comparison')
+                _log.info('Done: %s of images in %s; %s', f'{step * run.train.batch_size:,}', span(seconds), path)
+                return path
+            if halted:
+                _log.info('Saved at step %d; the same command goes on from here.', step)
+                raise Interrupted(128 + (stop.number or signal.SIGTERM))
+    finally:
+        log.close()

@@ -1,0 +1,86 @@
+"""The folder of a run: its config, the versions it ran with, and the lock that keeps a second run out."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from productgen.config import ConfigError, difference
+from productgen.log import environment
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """The config a workdir was made with.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    path = workdir / 'config.json'
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f'--workdir={workdir}: there is no run in it (no config.json)') from None
+    except ValueError as error:
+        raise ConfigError(f'{path}: not readable as JSON ({error})') from None
+
+
+def _write_json(path: Path, value: Any) -> None:
+    temporary = path.with_name(path.name + '.tmp')
+    temporary.write_text(json.dumps(value, indent=2) + '\n')
+    os.replace(temporary, path)
+
+
+def open_workdir(workdir: Path, config: Mapping[str, Any], accept_change: bool) -> None:
+    """Makes the workdir, or checks that it is this config's, and writes down where and with what it runs.
+
+    The `sample` section may differ: it does not take part in training.
+
+    Args:
+      workdir: the folder.
+      config: of the run.
+      accept_change: go on from a run with another config; the old one is kept as config.N.json.
+
+    Raises:
+      ConfigError: the folder holds a run with another config, or other files.
+    """
+    path = workdir / 'config.json'
+    if path.exists():
+        trained = lambda c: {name: section for name, section in c.items() if name != 'sample'}
+        lines = difference(trained(read_config(workdir)), trained(config))
+        if lines and not accept_change:
+            raise ConfigError(
+                f'--workdir={workdir} holds a run with another config:\n  '
+                + '\n  '.join(lines)
+                + '\nChoose another --workdir, or add --accept_config_change to go on from it with the new config.'
+            )
+        if lines:
+            count = len(list(workdir.glob('config.*.json')))
+            os.replace(path, workdir / f'config.{count}.json')
+    elif workdir.exists() and any(child.name != '.lock' for child in workdir.iterdir()):
+        raise ConfigError(f'--workdir={workdir} has files in it but no run; choose an empty or a new folder')
+    workdir.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        _write_json(path, config)
+    with open(workdir / 'environment.jsonl', 'a') as file:
+        file.write(json.dumps(environment()) + '\n')
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Holds the workdir for this process; the lock goes with the process, however it ends.
+
+    Raises:
+      ConfigError: another process trains there.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with open(workdir / '.lock', 'w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(f'--workdir={workdir}: another process is training there') from None
+        yield
