@@ -8,6 +8,7 @@
 Any field of the config can be set as --config.section.field=value. Running a command again goes on where it stopped.
 """
 
+import importlib.util
 import logging
 import os
 import re
@@ -15,7 +16,7 @@ import sys
 from pathlib import Path
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 MODES = ('train', 'sample')
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file and its arguments, FILE.py:ARGS; see configs/.')
@@ -38,22 +39,51 @@ def default_workdir(config_path: str) -> Path:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Parses flags; what is wrong with them is one line, not a traceback.
+    """Parses flags; what is wrong with them is said in a line, not in a traceback.
 
     Without --config, the config is the workdir's own.
     """
-    names = [word.lstrip('-').partition('=')[0] for word in argv[1:] if word.startswith('-')]
-    wants_help = {'help', 'helpfull', 'helpshort'} & set(names)
-    if 'config' not in names and not wants_help:
-        workdir = next((w.partition('=')[2] for w in argv if re.match('--?workdir=', w)), '')
-        if not workdir:
-            sys.exit('--config=configs/NAME.py is missing (or --mode=sample with the --workdir=DIR of a run)')
-        argv = [argv[0], f'--config=configs/from_workdir.py:{workdir}', *argv[1:]]
-    try:
+    words = [re.sub('^--?', '', word) for word in argv[1:] if word.startswith('-')]
+    if {'help', 'helpfull', 'helpshort'} & set(words):
         return flags.FLAGS(argv)
-    except (flags.Error, ValueError, AttributeError, KeyError, TypeError, OSError, SyntaxError) as error:
-        message = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
-        sys.exit(f'{message}\n(python launch.py --help tells what there is)')
+    chosen = next((w for w in words if w.startswith('config=')), '')
+    if not chosen:
+        workdir = next((w.partition('=')[2] for w in words if w.startswith('workdir=')), '')
+        if not workdir:
+            sys.exit('--config=configs/NAME.py is missing (or give the --workdir=DIR of a run, as for --mode=sample)')
+        chosen = f'config=configs/from_workdir.py:{workdir}'
+        argv = [argv[0], f'--{chosen}', *argv[1:]]
+    try:
+        config = load_config(chosen.removeprefix('config='))
+        for word in words:
+            if word.startswith('config.'):
+                check_field(config, word.partition('=')[0].removeprefix('config.'))
+        return flags.FLAGS(argv)
+    except (flags.Error, ValueError, TypeError, ArithmeticError, LookupError, OSError, SyntaxError) as error:
+        sys.exit(f'{str(error).strip()}\n(python launch.py --help tells what there is)')
+
+
+def load_config(name: str) -> ConfigDict:
+    """The config of FILE.py:ARGS before overrides."""
+    path, _, arg = name.partition(':')
+    if not Path(path).is_file():
+        raise ValueError(f'--config={name}: there is no file {path}')
+    spec = importlib.util.spec_from_file_location('config', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(arg) if arg else module.get_config()
+
+
+def check_field(config, path: str) -> None:
+    """Raises a ValueError with the nearest name if a config has no field `path`."""
+    seen = ''
+    for name in path.split('.'):
+        if not hasattr(config, 'keys') or name not in config:
+            from productgen.config import nearest
+
+            hint = nearest(name, config.keys()) if hasattr(config, 'keys') else '; it is a value, not a section'
+            raise ValueError(f'--config.{seen}{name}: no such field{hint}')
+        config, seen = config[name], f'{seen}{name}.'
 
 
 def main(argv: list[str]) -> None:

@@ -38,40 +38,53 @@ def parse_arg(arg: str | None, **defaults):
     return ConfigDict(values)
 
 
-def data_section(resolution: int | str = 32) -> ConfigDict:
+def data_section(resolution: str) -> ConfigDict:
     """The `data` section; see `productgen.data.source.DataConfig`."""
-    return ConfigDict(
-        dict(
-            source='catalog',
-            resolution=resolution,
-            fit='pad',
-            background='white',
-            labels='auto',
-            group='',
-            validation=0.1,
-            items=20_000,
-            cache_gb=4.0,
-            workers=2,
-        ),
-        type_safe=False,
-    )
+    section = {
+        'source': 'catalog',
+        'resolution': resolution,
+        'fit': 'pad',
+        'background': 'white',
+        'labels': 'auto',
+        'group': '',
+        'validation': 0.1,
+        'items': 20_000,
+        'cache_gb': 4.0,
+        'workers': 2,
+    }
+    return ConfigDict(section)
+
+
+def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999) -> ConfigDict:
+    """An optimiser's section; see `productgen.optim.OptimConfig`."""
+    section = {
+        'name': 'adam',
+        'learning_rate': learning_rate,
+        'b1': b1,
+        'b2': b2,
+        'eps': 1e-8,
+        'weight_decay': 0.0,
+        'clip': 0.0,
+        'schedule': 'constant',
+        'warmup': 0.0,
+    }
+    return ConfigDict(section)
 
 
 def sample_section() -> ConfigDict:
     """The `sample` section; see `productgen.setup.SampleConfig`."""
-    return ConfigDict(
-        dict(
-            seeds='0-63',
-            labels='',
-            truncation=0.7,
-            output='grid',
-            columns=8,
-            batch_size=32,
-            mix_layers='0-3',
-            frames=24,
-            fps=24,
-            format='gif',
-            out='',
-            step=0,
-        )
-    )
+    section = {
+        'seeds': '0-63',
+        'labels': '',
+        'truncation': 0.7,
+        'output': 'grid',
+        'columns': 8,
+        'batch_size': 32,
+        'mix_layers': '0-3',
+        'frames': 24,
+        'fps': 24,
+        'format': 'gif',
+        'out': '',
+        'step': 0,
+    }
+    return ConfigDict(section)

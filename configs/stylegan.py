@@ -1,11 +1,19 @@
-"""StyleGAN2-ADA on product images."""
+"""StyleGAN2-ADA on product images.
+
+  configs/stylegan.py            32 x 32, small nets: for two CPU cores, about ten minutes
+  configs/stylegan.py:quick      the same, two minutes
+  configs/stylegan.py:res=128    StyleGAN2-ADA's settings for one GPU at any resolution (its `auto` configuration)
+  configs/stylegan.py:paper256   as published for FFHQ 256 x 256; also paper512, paper1024
+
+Published settings are those of Karras et al., "Training Generative Adversarial Networks with Limited Data", NeurIPS
+2020, appendix C and table 5 there, and of "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020.
+"""
 
 from ml_collections import ConfigDict
 
 from configs import common
 
-# Published settings (Karras et al. 2020, ADA; the reference implementation's `paper256`, `paper512` and `paper1024`):
-# batch, minibatch-std group, channel base, learning rate, R1 gamma, EMA half-life in kimg.
+# Batch, minibatch-std group, channel base, learning rate, R1 gamma, EMA half-life in kimg.
 PAPER = {
     256: (64, 8, 16384, 0.0025, 1.0, 20.0),
     512: (64, 8, 32768, 0.0025, 0.5, 20.0),
@@ -14,57 +22,106 @@ PAPER = {
 
 
 def get_config(arg=None) -> ConfigDict:
-    a = common.parse_arg(arg, quick=False, res=0, paper256=False, paper512=False, paper1024=False)
+    """See the module; arguments: quick, res=N, paper256, paper512, paper1024."""
+    chosen = common.parse_arg(arg, quick=False, res=0, paper256=False, paper512=False, paper1024=False)
+    config = small()
+    papers = [res for res in PAPER if chosen[f'paper{res}']]
+    if len(papers) + bool(chosen.res) > 1 or (chosen.quick and (papers or chosen.res)):
+        raise ValueError(f'config argument {arg!r}: choose one of quick, res=N, paper256, paper512, paper1024')
+    if papers:
+        published(config, papers[0], *PAPER[papers[0]], mapping_layers=8, ema_rampup=0.0)
+    elif chosen.res:
+        auto(config, chosen.res)
+    elif chosen.quick:
+        config.train.duration = '12kimg'
+        config.train.sample_every = '4kimg'
+        config.train.checkpoint_every = '4kimg'
+    return config
+
+
+def small() -> ConfigDict:
+    """Nets and rates that show something after ten minutes on two CPU cores."""
     config = ConfigDict()
     config.seed = 0
-    config.data = common.data_section()
+    config.data = common.data_section(resolution='32')
+    config.method = {
+        'name': 'stylegan2',
+        'loss': 'non_saturating',
+        'r1_gamma': '0.05',
+        'r1_interval': 16,
+        'path_weight': 0.0,
+        'path_interval': 4,
+        'path_shrink': 2,
+        'path_decay': 0.99,
+        'mixing': 0.0,
+        'w_decay': 0.995,
+        'ema_kimg': 2.0,
+        'ema_rampup': 0.05,
+        'augment': {'name': 'none', 'transforms': '', 'p': 0.0, 'target': 0.6, 'adjust_kimg': 500.0},
+    }
+    config.model = {
+        'z_dim': 64,
+        'w_dim': 128,
+        'mapping_layers': 2,
+        'label_layers': 1,
+        'channel_base': 512,
+        'channel_max': 64,
+        'stddev_group': 4,
+        'bf16_levels': 0,
+    }
+    config.optim = {
+        'generator': common.adam(learning_rate=0.003, b1=0.0, b2=0.99),
+        'discriminator': common.adam(learning_rate=0.003, b1=0.0, b2=0.99),
+    }
+    config.train = {
+        'batch_size': 16,
+        'accumulate': 1,
+        'duration': '80kimg',
+        'log_every': '1kimg',
+        'sample_every': '5kimg',
+        'checkpoint_every': '10kimg',
+        'keep': 2,
+        'grid_columns': 8,
+        'grid_rows': 16,
+    }
     config.sample = common.sample_section()
-    config.method = dict(
-        name='stylegan2',
-        loss='non_saturating',
-        r1_gamma='auto',
-        r1_interval=16,
-        path_weight=0.0,
-        path_interval=4,
-        path_shrink=2,
-        path_decay=0.99,
-        mixing=0.0,
-        w_decay=0.995,
-        ema_kimg=2.0,
-        ema_rampup=0.05,
-        augment=dict(name='none', transforms='', p=0.0, target=0.6, adjust_kimg=500.0),
-    )
-    config.model = dict(
-        z_dim=64,
-        w_dim=128,
-        mapping_layers=2,
-        label_layers=1,
-        channel_base=512,
-        channel_max=64,
-        stddev_group=4,
-        bf16_levels=0,
-    )
-    adam = dict(
-        name='adam',
-        learning_rate=0.0025,
-        b1=0.0,
-        b2=0.99,
-        eps=1e-8,
-        weight_decay=0.0,
-        clip=0.0,
-        schedule='constant',
-        warmup=0.0,
-    )
-    config.optim = dict(generator=dict(adam), discriminator=dict(adam))
-    config.train = dict(
-        batch_size=32,
-        accumulate=1,
-        duration='100kimg',
-        log_every='1kimg',
-        sample_every='5kimg',
-        checkpoint_every='10kimg',
-        keep=2,
-        grid_columns=8,
-        grid_rows=16,
-    )
     return config
+
+
+def auto(config: ConfigDict, res: int) -> None:
+    """StyleGAN2-ADA's settings for one GPU: batch and gamma by resolution, a short mapping network, EMA ramp-up."""
+    batch = min(max(4096 // res, 4), 32)
+    base = 32768 if res >= 512 else 16384
+    rate = 0.002 if res >= 1024 else 0.0025
+    gamma = 0.0002 * res**2 / batch
+    published(config, res, batch, 4, base, rate, gamma, batch * 10 / 32, mapping_layers=2, ema_rampup=0.05)
+
+
+def published(config, res, batch, group, base, rate, gamma, ema_kimg, *, mapping_layers, ema_rampup) -> None:
+    """Sets everything that the published runs share, and the given values."""
+    config.data.resolution = str(res)
+    config.data.workers = 8
+    config.method.update(
+        r1_gamma=str(gamma), path_weight=2.0, mixing=0.9, ema_kimg=float(ema_kimg), ema_rampup=float(ema_rampup)
+    )
+    config.method.augment.update(name='ada', transforms='bgc')
+    config.model.update(
+        z_dim=512,
+        w_dim=512,
+        mapping_layers=mapping_layers,
+        label_layers=8,
+        channel_base=base,
+        channel_max=512,
+        stddev_group=group,
+        bf16_levels=4,
+    )
+    for net in config.optim.values():
+        net.learning_rate = rate
+    config.train.update(
+        batch_size=batch,
+        duration='25000kimg',
+        log_every='4kimg',
+        sample_every='100kimg',
+        checkpoint_every='100kimg',
+        grid_columns=12,
+    )

@@ -1,4 +1,4 @@
-"""From a config section to typed values: every field known, none missing, each of its type, or an error that says so."""
+"""From a config section to typed values: every field known, none missing, each of its type, or an error says so."""
 
 from __future__ import annotations
 
@@ -72,7 +72,8 @@ def build(cls: type[T], section: Mapping[str, Any], field: str) -> T:
     except ConfigError:
         raise
     except ValueError as error:
-        raise ConfigError(f'{field}: {error}') from error
+        text = str(error)
+        raise ConfigError(text if text.startswith(field) else f'{field}: {text}') from error
 
 
 def to_dict(config: Mapping[str, Any]) -> dict[str, Any]:

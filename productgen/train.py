@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import signal
 import time
@@ -19,7 +18,8 @@ from productgen.checkpoint import Checkpoints
 from productgen.data.pipeline import Batches
 from productgen.log import RunLog, span, start_logging
 from productgen.methods.base import parameter_counts
-from productgen.pictures import beside, grid
+from productgen.pictures import beside
+from productgen.preview import Preview
 from productgen.setup import Run, abstract_state, prepare
 from productgen.sharding import any_process, jit_sample, jit_update, put_batch, replicated, to_host
 from productgen.state import State, stream, to_uint8
@@ -67,52 +67,6 @@ def training_state(run: Run, checkpoints: Checkpoints | None) -> tuple[State, fl
     zeros = {name: np.zeros(s.shape, s.dtype) for name, s in batch.items()}
     init = jax.jit(run.method.init, out_shardings=replicated(run.mesh))
     return init(stream(jax.random.key(run.seed), 'init'), zeros), 0.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Preview:
-    """The fixed samples a run shows, beside real pictures of the same labels.
-
-    Attributes:
-      real: uint8 [N, H, W, 3].
-      label: int32 [N, A].
-      rows: a name for each row, empty where unconditional.
-      columns: pictures a row.
-    """
-
-    real: np.ndarray
-    label: np.ndarray
-    rows: tuple[str, ...]
-    columns: int
-
-    @classmethod
-    def of(cls, run: Run, batches: Batches) -> Preview:
-        """Takes the first training pictures of each value of the first label; of any, where there are no labels."""
-        columns, rows = run.train.grid_columns, run.train.grid_rows
-        if not run.labels:
-            chosen, names = np.resize(run.items, columns * rows), ()
-        else:
-            codes = np.asarray(run.source.codes[run.labels[0]])[run.items]
-            values = [v for v in range(len(run.source.attributes[run.labels[0]])) if (codes == v).any()][:rows]
-            # One picture of a product, then of the next: views of one would look like little variety.
-            chosen = np.concatenate([np.resize(_spread(run, run.items[codes == v]), columns) for v in values])
-            names = tuple(run.source.attributes[run.labels[0]][v] for v in values)
-        loaded = batches.load(chosen)
-        return cls(loaded['image'], loaded['label'], names, columns)
-
-    def sheet(self, images: np.ndarray) -> np.ndarray:
-        return grid(images, self.columns, self.rows)
-
-
-def _spread(run: Run, items: np.ndarray) -> np.ndarray:
-    """The items, the first of each product before the second of any."""
-    seen: dict[str, int] = {}
-    turn = []
-    for i in items:
-        key = run.source.keys[i]
-        turn.append(seen.get(key, 0))
-        seen[key] = turn[-1] + 1
-    return items[np.argsort(turn, kind='stable')]
 
 
 class Sampler:

@@ -29,8 +29,8 @@ def check_finite(step: int, metrics: dict[str, float], last_good: int | None) ->
             else f'The last good checkpoint is of step {last_good}'
         )
         raise NotFiniteError(
-            f'Training stopped at step {step}: {terms}. {saved}. Lower optim.*.learning_rate, set optim.*.clip, or raise '
-            'the gradient penalty, and go on with --accept_config_change.'
+            f'Training stopped at step {step}: {terms}. {saved}. Lower optim.*.learning_rate, set optim.*.clip, or '
+            'raise the gradient penalty, and go on with --accept_config_change.'
         )
 
 

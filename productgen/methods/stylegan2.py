@@ -325,7 +325,10 @@ def make(config: Mapping[str, Any], problem: Problem) -> StyleGAN2:
         name: build(OptimConfig, choose(config['optim'], name, 'optim'), f'optim.{name}')
         for name in ('generator', 'discriminator')
     }
-    base, levels = nets.levels(problem.resolution)
+    try:
+        base, levels = nets.levels(problem.resolution)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     part = problem.batch_size // problem.accumulate
     if m.stddev_group and part % m.stddev_group:
         raise ConfigError(

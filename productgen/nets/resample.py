@@ -5,7 +5,7 @@ signals, and interleaved once at the end; a signal to be downsampled is split fi
 `lhs_dilation`) and no depthwise convolution appears, forwards or backwards: both are slow on CPUs and GPUs.
 
 The filter is the one of Zhang, "Making Convolutional Networks Shift-Invariant Again", 2019, as used by StyleGAN2
-(Karras et al. 2020); the results equal filtering of the zero-inserted signal with zero padding. Images are [B, H, W, C].
+(Karras et al. 2020); the results equal filtering of the zero-inserted signal with zero padding. All is [B, H, W, C].
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ def levels(resolution: tuple[int, int]) -> tuple[tuple[int, int], int]:
         gap = lambda size: sum(abs(np.log(a / b)) for a, b in zip(size, resolution, strict=True))
         near = [f'{w}x{h}' for h, w in sorted(valid, key=gap)[:2]]
         raise ValueError(
-            f'data.resolution: {resolution[1]}x{resolution[0]} is not base x 2^n with the longer side of the base 4 to 7 '
-            f'pixels; the nearest that are: {" and ".join(near)}'
+            f'data.resolution: {resolution[1]}x{resolution[0]} is not base x 2^n with the longer side of the base 4 to '
+            f'7 pixels; the nearest that are: {" and ".join(near)}'
         )
     return (resolution[0] >> n, resolution[1] >> n), n
 
