@@ -8,6 +8,7 @@ import numpy as np
 
 from productgen.config import nearest
 from productgen.data.cache import Pictures
+from productgen.data.images import check_fit, parse_color
 from productgen.data.source import DataConfig, DataError, Source
 from productgen.data.split import in_validation
 
@@ -52,6 +53,8 @@ def open_source(config: DataConfig) -> Source:
     size = parse_resolution(config.resolution)
     if config.items < 1 or config.workers < 1 or config.cache_gb < 0:
         raise DataError('data.items and data.workers must be at least 1 and data.cache_gb at least 0')
+    check_fit(config.fit)
+    parse_color(config.background)
     kind, _, rest = config.source.partition(':')
     cache_bytes = int(config.cache_gb * 2**30)
     options = {'fit': config.fit, 'background': config.background, 'group': config.group, 'cache_bytes': cache_bytes}

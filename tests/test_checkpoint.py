@@ -1,0 +1,81 @@
+"""Checkpoints round-trip every kind of array and say plainly when they cannot be written."""
+
+import shutil
+from collections import namedtuple
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import optax
+import pytest
+
+from productgen.checkpoint import CheckpointError, Checkpoints
+from productgen.state import State, create_net
+
+Usage = namedtuple('Usage', 'total used free')
+
+
+def make_state(step=1):
+    params = {'a': jnp.arange(6.0).reshape(2, 3), 'b': jnp.ones(3, ml_dtypes.bfloat16)}
+    net = create_net(params, optax.adam(0.1), {'mean': jnp.zeros(2)}, ema=True)
+    bare = create_net({'c': jnp.ones(1)}, optax.sgd(0.1))
+    extra = {'p': jnp.float32(0.25), 'key': jax.random.key(3)}
+    return State(jnp.int32(step), {'net': net, 'bare': bare}, extra, {'vgg': {'w': jnp.ones(1000)}})
+
+
+def plain(tree):
+    is_key = lambda x: jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return jax.tree.map(lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x), tree)
+
+
+def test_a_state_comes_back_as_it_was(tmp_path):
+    state = make_state()
+    Checkpoints(tmp_path).save(state, {'seconds': 12.5})
+    restored, notes = Checkpoints(tmp_path).restore(state)
+    assert notes == {'seconds': 12.5}
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    for a, b in zip(jax.tree.leaves(plain(restored)), jax.tree.leaves(plain(state)), strict=True):
+        assert a.dtype == b.dtype and np.array_equal(a, b)
+
+
+def test_frozen_weights_are_not_written(tmp_path):
+    Checkpoints(tmp_path).save(make_state(), {})
+    assert sum(p.stat().st_size for p in tmp_path.rglob('*') if p.is_file() and 'd' in p.parent.name) < 3500
+
+
+def test_only_the_newest_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    for step in (1, 2, 3):
+        checkpoints.save(make_state(step), {})
+    assert checkpoints.steps() == [2, 3]
+
+
+def test_no_checkpoint_is_none(tmp_path):
+    assert Checkpoints(tmp_path).restore(make_state()) is None
+
+
+def test_a_step_that_is_not_there_is_named(tmp_path):
+    Checkpoints(tmp_path).save(make_state(4), {})
+    with pytest.raises(CheckpointError, match=r'no checkpoint of step 5 .* there are \[4\]'):
+        Checkpoints(tmp_path).restore(make_state(), 5)
+
+
+def test_too_little_space_is_found_before_writing(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(make_state(1), {})
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: Usage(1, 1, 10))
+    with pytest.raises(CheckpointError, match='step 2 does not fit.*last good one is of step 1.*Free some space'):
+        checkpoints.save(make_state(2), {})
+    assert checkpoints.steps() == [1]
+
+
+def test_a_disk_that_fills_up_while_writing_is_told(tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path)
+
+    def full(*args, **kwargs):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(checkpoints._manager, 'save', full)
+    with pytest.raises(CheckpointError, match='filled up while it was written; there is no earlier one'):
+        checkpoints.save(make_state(1), {})

@@ -1,0 +1,75 @@
+"""One device, eight devices and two processes run the same code and come to the same weights."""
+
+import os
+import socket
+import subprocess
+
+import jax
+import numpy as np
+import pytest
+from conftest import ROOT, launch_command, run_launch, tiny_config
+
+from productgen.checkpoint import Checkpoints
+from productgen.setup import abstract_state, prepare
+from productgen.train import train
+
+FIELDS = {'train__batch_size': 16, 'train__duration': '4steps', 'method__augment__name': 'ada',
+          'method__augment__p': 0.5, 'method__path_weight': 2.0}  # fmt: skip
+
+
+def final_state(workdir):
+    """The state of the newest checkpoint of a run of `FIELDS`."""
+    template, _ = abstract_state(prepare(tiny_config(**FIELDS)))
+    return jax.device_get(Checkpoints(workdir).restore(template)[0])
+
+
+@pytest.fixture(scope='module')
+def one(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('one') / 'run'
+    train(tiny_config(**FIELDS), workdir)
+    return final_state(workdir)
+
+
+def assert_close(state, other):
+    """Equal up to the order in which floats are added: Adam divides by gradients' sizes, so small ones are let be."""
+    flat = lambda s: np.concatenate(
+        [np.ravel(x) for x in jax.tree.leaves({n: net.params for n, net in s.nets.items()})]
+    )
+    a, b = flat(state), flat(other)
+    assert np.quantile(np.abs(a - b), 0.99) < 1e-4
+    assert np.corrcoef(a, b)[0, 1] > 0.99999
+    assert np.isclose(state.extra['path_mean'], other.extra['path_mean'], rtol=1e-3)
+
+
+def test_eight_devices_give_what_one_gives(one, tmp_path):
+    done = run_launch(
+        launch_command(tmp_path / 'run', **FIELDS), env={'XLA_FLAGS': '--xla_force_host_platform_device_count=8'}
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'run' / 'environment.jsonl').read_text().count('cpu: cpu') == 8
+    assert_close(final_state(tmp_path / 'run'), one)
+
+
+def test_two_processes_give_what_one_gives(one, tmp_path):
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    command = launch_command(tmp_path / 'run', f'--coordinator=127.0.0.1:{port}', '--num_processes=2', **FIELDS)
+    both = [
+        subprocess.Popen([*command, f'--process_id={i}'], cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ)
+        for i in range(2)
+    ]
+    texts = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], texts
+    assert_close(final_state(tmp_path / 'run'), one)
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(tmp_path):
+    done = run_launch(
+        launch_command(tmp_path / 'run', train__batch_size=12),
+        env={'XLA_FLAGS': '--xla_force_host_platform_device_count=8'},
+    )
+    assert done.returncode == 1
+    assert 'train.batch_size: 12 images cannot be divided over 8 device(s)' in done.stderr
+    assert 'the nearest that can is 16' in done.stderr
+    assert 'Traceback' not in done.stderr

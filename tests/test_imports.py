@@ -1,0 +1,82 @@
+"""Imports run downwards only, and no file outgrows its readers."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FILES = sorted([*ROOT.glob('productgen/**/*.py'), *ROOT.glob('configs/*.py'), ROOT / 'launch.py'])
+
+# What a package may import of the project, besides itself. `methods` stands for the whole of productgen.methods, ...
+ALLOWED = {
+    'state': set(),
+    'config': set(),
+    'duration': {'config'},
+    'optim': {'config'},
+    'pictures': set(),
+    'watch': set(),
+    'log': {'pictures'},
+    'workdir': {'config', 'log'},
+    'checkpoint': {'state'},
+    'sharding': set(),
+    'data': {'config'},
+    'augment': set(),
+    'losses': set(),
+    'nets': {'state'},
+    'methods': {'nets', 'losses', 'augment', 'state', 'optim', 'config'},
+    'setup': {'config', 'data', 'duration', 'methods', 'optim', 'sharding', 'state'},
+    'preview': {'data', 'pictures', 'setup'},
+    'sample': {'checkpoint', 'config', 'methods', 'pictures', 'setup', 'sharding', 'state'},
+    'report': {'config', 'methods', 'setup', 'state'},
+    'train': {
+        'checkpoint', 'config', 'data', 'log', 'methods', 'pictures', 'preview', 'sample', 'setup', 'sharding',
+        'state', 'watch', 'workdir',
+    },
+}  # fmt: skip
+
+
+def imported(path):
+    """Parts of productgen that a file imports, and other top-level names."""
+    ours, others = set(), set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f'{path}: relative import'
+            names = [node.module]
+            if node.module == 'productgen':
+                names = [f'productgen.{alias.name}' for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            parts = name.split('.')
+            if parts[0] == 'productgen' and len(parts) > 1:
+                ours.add(parts[1])
+            else:
+                others.add(parts[0])
+    return ours, others
+
+
+@pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_downwards(path):
+    relative = path.relative_to(ROOT)
+    ours, others = imported(path)
+    if relative.parts[0] == 'configs':
+        assert not ours
+        assert others <= {'__future__', 'ml_collections', 'configs', 'difflib', 'json', 'pathlib'}
+    elif relative.parts[0] == 'productgen' and len(relative.parts) > 1:
+        part = relative.parts[1].removesuffix('.py')
+        if part != '__init__':
+            assert ours - {part} <= ALLOWED[part]
+            assert not others & {'tensorflow', 'torch', 'configs', 'launch'}
+
+
+@pytest.mark.parametrize('path', [*FILES, *sorted(ROOT.glob('tests/**/*.py'))], ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_file_has_more_than_400_lines(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def test_losses_see_only_jax():
+    for path in ROOT.glob('productgen/losses/*.py'):
+        assert imported(path)[1] <= {'__future__', 'jax', 'optax', 'collections'}, path

@@ -1,0 +1,157 @@
+"""Interrupting a run in any way leaves the same weights as not interrupting it."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import ROOT, launch_command, run_launch, tiny_config
+
+from productgen.checkpoint import Checkpoints
+from productgen.config import ConfigError
+from productgen.train import train
+
+STEPS = 240
+FIELDS = {'train__duration': f'{STEPS}steps', 'train__log_every': '10steps', 'train__checkpoint_every': '20steps',
+          'train__sample_every': '200steps', 'method__augment__name': 'ada', 'method__augment__adjust_kimg': 1.0,
+          'method__path_weight': 2.0, 'method__mixing': 0.9}  # fmt: skip
+
+
+def checksums(workdir, step=STEPS):
+    """CRC of every array of the checkpoint of a step: weights, averages, optimisers, ADA's p, path-length mean."""
+    return json.loads((workdir / 'checkpoints' / str(step) / 'notes' / 'metadata').read_text())['checksums']
+
+
+def metrics(workdir):
+    return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """Checksums and metrics of an uninterrupted run."""
+    workdir = tmp_path_factory.mktemp('whole') / 'run'
+    done = run_launch(launch_command(workdir, **FIELDS))
+    assert done.returncode == 0, done.stderr
+    return checksums(workdir), metrics(workdir)
+
+
+def start(workdir):
+    return subprocess.Popen(
+        launch_command(workdir, **FIELDS), cwd=ROOT, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+
+
+def wait_for(process, workdir, steps):
+    """Waits until the run has logged `steps` updates, or ended."""
+    while process.poll() is None:
+        try:
+            if metrics(workdir)[-1]['step'] >= steps:
+                return
+        except (OSError, IndexError, ValueError):
+            pass
+        time.sleep(0.02)
+
+
+def test_kill_9_at_random_moments_ends_in_the_same_bits(whole, tmp_path):
+    workdir, chance = tmp_path / 'run', random.Random(3)
+    kills = 0
+    for target in (30, 90, 150):
+        process = start(workdir)
+        wait_for(process, workdir, target)
+        time.sleep(chance.uniform(0, 0.3))
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+        process.stderr.close()
+    assert kills >= 2
+    done = run_launch(launch_command(workdir, **FIELDS))
+    assert done.returncode == 0, done.stderr
+    assert 'Going on at step' in done.stderr
+    assert checksums(workdir) == whole[0]
+    # The log has every line once, with the same figures.
+    timeless = lambda rows: [{k: v for k, v in row.items() if 'second' not in k and 'memory' not in k} for row in rows]
+    assert timeless(metrics(workdir)) == timeless(whole[1])
+
+
+def test_sigterm_saves_first(whole, tmp_path):
+    workdir = tmp_path / 'run'
+    process = start(workdir)
+    wait_for(process, workdir, 50)
+    process.send_signal(signal.SIGTERM)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, text
+    saved = max(int(p.name) for p in (workdir / 'checkpoints').iterdir())
+    assert f'Saved at step {saved}' in text
+    done = run_launch(launch_command(workdir, **FIELDS))
+    assert f'Going on at step {saved}' in done.stderr
+    assert checksums(workdir) == whole[0]
+
+
+@pytest.mark.parametrize('damage', ['truncate', 'flip', 'delete'])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
+    workdir = tmp_path / 'run'
+    config = tiny_config()
+    train(config, workdir)
+    expected = checksums(workdir, 6)
+    files = [p for p in (workdir / 'checkpoints' / '6' / 'state').rglob('*') if p.is_file()]
+    largest = max(files, key=lambda p: p.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    if damage == 'truncate':
+        largest.write_bytes(content[: len(content) // 2])
+    elif damage == 'flip':
+        content[len(content) // 2] ^= 0x10
+        largest.write_bytes(content)
+    else:
+        largest.unlink()
+    train(config, workdir)
+    log = (workdir / 'log.txt').read_text()
+    assert 'The checkpoint of step 6 is damaged' in log
+    assert 'Going on at step 3' in log
+    assert checksums(workdir, 6) == expected
+    assert (workdir / 'damaged' / '6').is_dir()  # nothing is thrown away
+
+
+def test_all_checkpoints_damaged_is_an_error_not_a_fresh_start(tmp_path):
+    workdir = tmp_path / 'run'
+    train(tiny_config(), workdir)
+    for path in (workdir / 'checkpoints').rglob('d/*'):
+        path.write_bytes(b'')
+    with pytest.raises(Exception, match='No checkpoint in .* can be read'):
+        train(tiny_config(), workdir)
+
+
+def test_another_config_is_refused_with_the_difference(tiny_run):
+    with pytest.raises(ConfigError, match=r"(?s)method.r1_gamma: '0.05' -> '0.1'.*accept_config_change"):
+        train(tiny_config(method__r1_gamma='0.1'), tiny_run)
+
+
+def test_another_config_is_gone_on_with_when_told(tmp_path):
+    workdir = tmp_path / 'run'
+    train(tiny_config(), workdir)
+    train(tiny_config(train__duration='8steps'), workdir, accept_change=True)
+    assert max(Checkpoints(workdir).steps()) == 8
+    assert json.loads((workdir / 'config.json').read_text())['train']['duration'] == '8steps'
+    assert json.loads((workdir / 'config.0.json').read_text())['train']['duration'] == '6steps'
+
+
+def test_a_complete_run_is_left_as_it_is(tiny_run):
+    before = checksums(tiny_run, 6)
+    train(tiny_config(), tiny_run)
+    assert checksums(tiny_run, 6) == before
+    assert 'This run is complete' in (tiny_run / 'log.txt').read_text()
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / 'thesis.tex').write_text('precious')
+    with pytest.raises(ConfigError, match='has files in it but no run'):
+        train(tiny_config(), tmp_path)
+    assert (tmp_path / 'thesis.tex').read_text() == 'precious'
+
+
+def test_two_runs_in_one_workdir_are_refused(tmp_path):
+    from productgen.workdir import locked
+
+    with locked(tmp_path), pytest.raises(ConfigError, match='another process'), locked(tmp_path):
+        pass
