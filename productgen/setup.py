@@ -13,11 +13,17 @@ from jax.sharding import Mesh
 from productgen import data
 from productgen.config import ConfigError, build, choose, nearest
 from productgen.duration import Duration, parse_duration
+from productgen.labels import LabelTable
 from productgen.methods import METHODS, Method, Problem
 from productgen.optim import OptimConfig
-from productgen.sharding import make_mesh
+from productgen.ranges import parse_ranges
+from productgen.sharding import make_mesh, replicated
+from productgen.state import State
 
 SECTIONS = ('seed', 'data', 'method', 'model', 'optim', 'train', 'sample')
+OUTPUTS = ('grid', 'png', 'mix', 'walk')
+FORMATS = ('gif', 'mp4')
+MAX_SEED = 2**31 - 1  # seeds are int32 on the device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,19 +59,20 @@ class SampleConfig:
 
     Attributes:
       seeds: numbers and ranges, `0-63` or `3,5,10-19`; a seed is a picture.
-      labels: what to make, `mug` or `label=mug,colour=red`; several kinds separated by `;` are taken in turn. Empty
-        takes the labels of training pictures.
-      truncation: psi, 0 (the average picture) to 1 (everything the generator knows).
-      output: `grid`, `png` (single files), `mix` (style mixing of the first half of the seeds with the second) or
-        `walk` (an animation from seed to seed).
+      labels: what to make, `mug` or `label=mug,colour=red`; several kinds are separated by `;`. `grid` and `png` make
+        every kind of every seed, `mix` and `walk` take them in turn. Attributes that are not mentioned, and all where
+        this is empty, are those of training pictures, drawn by the seed.
+      truncation: psi, 0 (the average picture) to 1 (everything the generator knows); up to 2 it exaggerates.
+      output: `grid`, `png` (single files), `mix` (style mixing: the first half of the seeds in rows, the second in
+        columns) or `walk` (an animation from seed to seed and back to the first).
       columns: pictures a row of a grid.
       batch_size: pictures made at a time.
-      mix_layers: layers that take the second style in `mix`, such as `0-3` for shape or `4-` for colour.
+      mix_layers: layers that `mix` takes from the columns, such as `0-3` for shape or `4-` for colour.
       frames: frames from one seed to the next in `walk`.
-      fps: frames a second.
+      fps: frames a second; a GIF rounds them to a whole number of hundredths of a second and has at most 50.
       format: `gif` or `mp4`, for `walk`.
-      out: where to write; empty is `samples` in the workdir.
-      step: checkpoint to use; 0 is the newest.
+      out: where to write; empty is `generated` in the workdir.
+      step: checkpoint to use; 0 is the newest that can be read.
     """
 
     seeds: str
@@ -81,20 +88,35 @@ class SampleConfig:
     out: str
     step: int
 
+    def __post_init__(self):
+        parse_ranges(self.seeds, 'sample.seeds', MAX_SEED)
+        for field, names in (('output', OUTPUTS), ('format', FORMATS)):
+            choose(dict.fromkeys(names), getattr(self, field), f'sample.{field}')
+        for field in ('columns', 'batch_size', 'frames', 'fps'):
+            if getattr(self, field) < 1:
+                raise ConfigError(f'sample.{field}: must be at least 1')
+        if not 0 <= self.truncation <= 2:
+            raise ConfigError(f'sample.truncation: {self.truncation} is not from 0 to 2')
+        if self.step < 0:
+            raise ConfigError(f'sample.step: {self.step} is no step; 0 is the newest checkpoint')
+        if self.output == 'walk' and self.format == 'gif' and self.fps > 50:
+            raise ConfigError(f'sample.fps: a GIF has at most 50 frames a second, not {self.fps}; use sample.format=mp4')
+
+    def seed_list(self) -> list[int]:
+        """The seeds, in their order."""
+        return parse_ranges(self.seeds, 'sample.seeds', MAX_SEED)
+
 
 @dataclasses.dataclass(frozen=True)
-class Run:
-    """Everything a run is made of.
+class Model:
+    """What a config and a label table say: enough to make pictures from a checkpoint, without the data set.
 
     Attributes:
       seed: of all randomness.
       train: the typed `train` section.
       sample: the typed `sample` section.
       data: the typed `data` section.
-      source: the data source.
-      items: indices of the training pictures.
-      held_out: indices of the validation pictures.
-      labels: attributes conditioned on.
+      table: attributes conditioned on, their values, and the label rows of the training pictures.
       duration: length of the training.
       problem: what the method was built for.
       method: the method.
@@ -105,14 +127,31 @@ class Run:
     train: TrainConfig
     sample: SampleConfig
     data: data.DataConfig
-    source: data.Source
-    items: np.ndarray
-    held_out: np.ndarray
-    labels: tuple[str, ...]
+    table: LabelTable
     duration: Duration
     problem: Problem
     method: Method
     mesh: Mesh
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the attributes conditioned on."""
+        return self.table.names
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Model):
+    """Everything a training is made of: the model and its data.
+
+    Attributes:
+      source: the data source.
+      items: indices of the training pictures.
+      held_out: indices of the validation pictures.
+    """
+
+    source: data.Source
+    items: np.ndarray
+    held_out: np.ndarray
 
     def steps(self, field: str) -> int:
         """A duration field of `train` in whole steps.
@@ -143,17 +182,21 @@ def check_sections(config: Mapping[str, Any]) -> None:
             raise ConfigError(f'{name}: the config lacks this section')
 
 
-def prepare(config: Mapping[str, Any]) -> Run:
-    """Builds a run from a config.
+def prepare_model(config: Mapping[str, Any], table: LabelTable) -> Model:
+    """Builds what needs no data.
+
+    Args:
+      config: all sections.
+      table: the labels of the training set.
 
     Raises:
-      ConfigError, DataError: something in it cannot be used; the message names the field and the way out.
+      ConfigError, DataError: something in the config cannot be used; the message names the field and the way out.
     """
     check_sections(config)
     train = build(TrainConfig, config['train'], 'train')
     sample = build(SampleConfig, config['sample'], 'sample')
     data_config = build(data.DataConfig, config['data'], 'data')
-    method_name = choose(METHODS, config['method'].get('name', ''), 'method.name')
+    make_method = choose(METHODS, config['method'].get('name', ''), 'method.name')
     for name, section in config['optim'].items():
         build(OptimConfig, section, f'optim.{name}')
     if not isinstance(config['seed'], int):
@@ -162,44 +205,52 @@ def prepare(config: Mapping[str, Any]) -> Run:
         if getattr(train, field) < 1:
             raise ConfigError(f'train.{field}: must be at least 1')
     mesh = make_mesh()
-    unit = mesh.size * train.accumulate
+    duration = parse_duration(train.duration, 'train.duration')
+    problem = Problem(
+        resolution=data.parse_resolution(data_config.resolution),
+        labels=table.sizes,
+        batch_size=train.batch_size,
+        accumulate=train.accumulate,
+        steps=duration.steps(train.batch_size, table.pictures),
+        devices=mesh.size,
+    )
+    method = make_method(config, problem)
+    return Model(config['seed'], train, sample, data_config, table, duration, problem, method, mesh)
+
+
+def prepare(config: Mapping[str, Any]) -> Run:
+    """Builds a training run from a config.
+
+    Raises:
+      ConfigError, DataError: something in it cannot be used; the message names the field and the way out.
+    """
+    # First with a stand-in for what only the data can tell, so that a wrong setting is found before a folder is read.
+    model = prepare_model(config, LabelTable({'label': ('a', 'b')}, np.zeros((1, 1), np.int32), np.asarray([10_000])))
+    train, devices = model.train, model.mesh.size
+    unit = devices * train.accumulate
     if train.batch_size % unit:
         near = max(round(train.batch_size / unit), 1) * unit
         raise ConfigError(
-            f'train.batch_size: {train.batch_size} images cannot be divided over {mesh.size} device(s) x '
+            f'train.batch_size: {train.batch_size} images cannot be divided over {devices} device(s) x '
             f'train.accumulate={train.accumulate}; the nearest that can is {near}'
         )
-    duration = parse_duration(train.duration, 'train.duration')
-    size = data.parse_resolution(data_config.resolution)
-
-    def method_for(labels: tuple[int, ...], epoch: int) -> tuple[Problem, Method]:
-        steps = duration.steps(train.batch_size, epoch)
-        problem = Problem(size, labels, train.batch_size, train.accumulate, steps, mesh.size)
-        return problem, method_name(config, problem)
-
-    # Once with stand-ins for what only the data can tell, so that a wrong setting is found before a folder is read.
-    method_for((2,), 10_000)
-    source = data.open_source(data_config)
-    labels = data.conditions(source, data_config.labels)
-    items, held_out = data.split(source, data_config.validation)
-    problem, method = method_for(tuple(len(source.attributes[name]) for name in labels), len(items))
-    run = Run(
-        config['seed'], train, sample, data_config, source, items, held_out, labels, duration, problem, method, mesh
-    )
+    source = data.open_source(model.data)
+    names = data.conditions(source, model.data.labels)
+    items, held_out = data.split(source, model.data.validation)
+    model = prepare_model(config, LabelTable.of(source, names, items))
+    run = Run(**vars(model), source=source, items=items, held_out=held_out)
     for field in ('log_every', 'sample_every', 'checkpoint_every'):
         run.steps(field)
     return run
 
 
-def abstract_state(run: Run):
-    """Shapes of the state at step 0, replicated over the mesh."""
-    from productgen.sharding import replicated
-
-    height, width = run.problem.resolution
+def abstract_state(model: Model) -> tuple[State, dict[str, jax.ShapeDtypeStruct]]:
+    """Shapes of the state at step 0, replicated over the mesh, and of a batch."""
+    height, width = model.problem.resolution
     batch = {
-        'image': jax.ShapeDtypeStruct((run.problem.batch_size, height, width, 3), np.uint8),
-        'label': jax.ShapeDtypeStruct((run.problem.batch_size, len(run.problem.labels)), np.int32),
+        'image': jax.ShapeDtypeStruct((model.problem.batch_size, height, width, 3), np.uint8),
+        'label': jax.ShapeDtypeStruct((model.problem.batch_size, len(model.problem.labels)), np.int32),
     }
-    shapes = jax.eval_shape(run.method.init, jax.random.key(0), batch)
-    place = replicated(run.mesh)
+    shapes = jax.eval_shape(model.method.init, jax.random.key(0), batch)
+    place = replicated(model.mesh)
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes), batch

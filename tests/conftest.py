@@ -1,77 +1,30 @@
-"""Shared by all tests: a cache, one compilation of each program, and a config small enough to run in seconds."""
+"""What all tests share."""
 
 import os
-import pathlib
-import subprocess
-import sys
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-CACHE = ROOT / '.pytest_cache' / 'productgen'
-os.environ['PRODUCTGEN_CACHE'] = str(CACHE)
-os.environ.setdefault('JAX_PLATFORMS', 'cpu')
-sys.path.insert(0, str(ROOT))
+# Tests compile a lot and compute little: unoptimised code is ready two to five times sooner. Read at XLA's start.
+os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_backend_optimization_level=0'
+
+import types  # noqa: E402
 
 import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
 import pytest  # noqa: E402
 
-# Test processes and the programs they start share what one of them has compiled.
-jax.config.update('jax_compilation_cache_dir', str(CACHE / 'compiled'))
-jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
 
-# Overrides that make any run of configs/stylegan.py tiny: 16 x 16 pixels, nets of some thousand parameters.
-TINY = {
-    'data.resolution': '16',
-    'data.items': 128,
-    'model.z_dim': 8,
-    'model.w_dim': 16,
-    'model.channel_base': 64,
-    'model.channel_max': 8,
-    'model.stddev_group': 2,
-    'train.batch_size': 8,
-    'train.duration': '6steps',
-    'train.log_every': '2steps',
-    'train.sample_every': '4steps',
-    'train.checkpoint_every': '3steps',
-    'train.grid_columns': 2,
-    'train.grid_rows': 4,
-}
+@pytest.fixture
+def x64():
+    """Arrays default to float64."""
+    with jax.enable_x64(True):
+        yield
 
 
-def tiny_config(**overrides):
-    """configs/stylegan.py as a plain dict with `TINY` and `overrides` ('train__batch_size' for train.batch_size)."""
-    from configs import stylegan
-    from productgen.config import to_dict
+@pytest.fixture
+def float64(monkeypatch, x64):
+    """float64 also where the networks and penalties say float32, so that finite differences tell something."""
+    from productgen.losses import penalties
+    from productgen.nets import layers, stylegan2
 
-    config = to_dict(stylegan.get_config())
-    for field, value in {**TINY, **{k.replace('__', '.'): v for k, v in overrides.items()}}.items():
-        *path, name = field.split('.')
-        section = config
-        for part in path:
-            section = section[part]
-        assert name in section, field
-        section[name] = value
-    return config
-
-
-def launch_command(workdir, *words, config='configs/stylegan.py', **overrides):
-    """The command line that trains the tiny config in `workdir`."""
-    fields = {**TINY, **{k.replace('__', '.'): v for k, v in overrides.items()}}
-    flags = [f'--config.{name}={value}' for name, value in fields.items()]
-    return [sys.executable, 'launch.py', f'--config={config}', f'--workdir={workdir}', *flags, *words]
-
-
-def run_launch(command, env=None, timeout=300):
-    """Runs a command from the project's root and returns the finished process with its output as text."""
-    return subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=timeout
-    )
-
-
-@pytest.fixture(scope='session')
-def tiny_run(tmp_path_factory):
-    """Workdir of a finished run of the tiny config, trained in this process."""
-    from productgen.train import train
-
-    workdir = tmp_path_factory.mktemp('tiny') / 'run'
-    train(tiny_config(), workdir)
-    return workdir
+    wide = types.SimpleNamespace(**{**vars(jnp), 'float32': jnp.float64})
+    for module in (layers, penalties, stylegan2):
+        monkeypatch.setattr(module, 'jnp', wide)

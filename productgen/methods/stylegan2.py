@@ -86,6 +86,8 @@ class StyleGAN2Model:
       z_dim: width of the latent z.
       w_dim: width of the intermediate latent w.
       mapping_layers: depth of the mapping network.
+      mapping_lr: learning rate of the mapping network's layers relative to the others (0.01 in the paper, for long
+        training; the higher, the sooner samples differ).
       label_layers: depth of the discriminator's label network.
       channel_base: channels at 4 x 2^l pixels are channel_base / (4 x 2^l) ...
       channel_max: ... but at most this.
@@ -96,6 +98,7 @@ class StyleGAN2Model:
     z_dim: int
     w_dim: int
     mapping_layers: int
+    mapping_lr: float
     label_layers: int
     channel_base: int
     channel_max: int
@@ -342,7 +345,7 @@ def make(config: Mapping[str, Any], problem: Problem) -> StyleGAN2:
         config=c,
         problem=problem,
         z_dim=m.z_dim,
-        generator=nets.Generator(base, widths, m.w_dim, m.mapping_layers),
+        generator=nets.Generator(base, widths, m.w_dim, m.mapping_layers, m.mapping_lr),
         discriminator=nets.Discriminator(widths, m.stddev_group, m.label_layers),
         g_tx=make_optimizer(optim['generator'], problem.steps, c.path_interval if c.path_weight else None),
         d_tx=make_optimizer(optim['discriminator'], problem.steps, c.r1_interval or None),

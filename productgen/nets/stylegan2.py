@@ -80,13 +80,15 @@ class Mapping(nn.Module):
 
     Attributes:
       features: width of w and of the hidden layers.
-      layers: fully connected layers, each with a hundredth of the learning rate.
+      layers: fully connected layers.
       embed: width of the label embedding.
+      lr_multiplier: speed of the layers, 0.01 in the paper; the embedding learns at full speed.
     """
 
     features: int
     layers: int
     embed: int
+    lr_multiplier: float = 0.01
 
     @nn.compact
     def __call__(self, z: jax.Array | None, label: jax.Array | None) -> jax.Array:
@@ -95,7 +97,7 @@ class Mapping(nn.Module):
             parts.append(normalize_second_moment(EqualDense(self.embed, name='embed')(label)))
         x = jnp.concatenate(parts, -1)
         for i in range(self.layers):
-            x = leaky_relu(EqualDense(self.features, lr_multiplier=0.01, name=f'dense{i}')(x))
+            x = leaky_relu(EqualDense(self.features, lr_multiplier=self.lr_multiplier, name=f'dense{i}')(x))
         return x
 
 
@@ -194,15 +196,17 @@ class Generator(nn.Module):
       widths: channels and precision by level.
       w_dim: width of w and of the label embedding.
       mapping_layers: depth of the mapping network.
+      mapping_lr: speed of its layers.
     """
 
     base: tuple[int, int]
     widths: Widths
     w_dim: int
     mapping_layers: int
+    mapping_lr: float = 0.01
 
     def setup(self):
-        self.mapping = Mapping(self.w_dim, self.mapping_layers, self.w_dim)
+        self.mapping = Mapping(self.w_dim, self.mapping_layers, self.w_dim, self.mapping_lr)
         self.synthesis = Synthesis(self.base, self.widths)
 
     @property

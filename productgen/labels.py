@@ -1,0 +1,162 @@
+"""The labels of a training set: which there are, how often each combination occurs, and how a user names them.
+
+Training writes this table into the workdir, so that a trained model can be used where its data set is not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from productgen.config import ConfigError, nearest
+from productgen.data.source import Source
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LabelTable:
+    """The attributes a method is conditioned on and the label rows of its training pictures.
+
+    Attributes:
+      attributes: the value names of each attribute, in code order; the attributes in the order of the columns of `label`.
+      rows: int32 [R, A], the different label rows there are; -1 where a value is unknown.
+      counts: int64 [R], training pictures with each row.
+    """
+
+    attributes: Mapping[str, tuple[str, ...]]
+    rows: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, source: Source, names: Sequence[str], items: np.ndarray) -> LabelTable:
+        """The table of the attributes `names` over the items of a source."""
+        attributes = {name: tuple(source.attributes[name]) for name in names}
+        if not names:
+            return cls({}, np.zeros((1, 0), np.int32), np.asarray([len(items)]))
+        codes = np.stack([np.asarray(source.codes[name], np.int32)[items] for name in names], 1)
+        return cls(attributes, *np.unique(codes, axis=0, return_counts=True))
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> LabelTable:
+        """The inverse of `to_json`."""
+        attributes = {name: tuple(values) for name, values in value['attributes'].items()}
+        rows = np.asarray(value['rows'], np.int32).reshape(-1, len(attributes))
+        return cls(attributes, rows, np.asarray(value['counts']))
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        attributes = {name: list(values) for name, values in self.attributes.items()}
+        return {'attributes': attributes, 'rows': self.rows.tolist(), 'counts': self.counts.tolist()}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The attributes, in the order of the columns of `label`."""
+        return tuple(self.attributes)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many values each attribute has."""
+        return tuple(len(values) for values in self.attributes.values())
+
+    @property
+    def pictures(self) -> int:
+        """How many training pictures there are."""
+        return int(self.counts.sum())
+
+    def draw(self, seeds: Sequence[int], kind: Mapping[str, str] | None = None) -> np.ndarray:
+        """Label rows, int32 [N, A], as frequent as in the training set; a seed always draws the same one.
+
+        Args:
+          seeds: one a row.
+          kind: values that are given, by attribute; the others are those of training pictures of this kind. Where
+            there is no such picture they are taken from any, and a warning tells.
+        """
+        given = {
+            self.names.index(name): self.attributes[name].index(value) for name, value in (kind or {}).items()
+        }
+        fits = np.ones(len(self.rows), bool)
+        for column, code in given.items():
+            fits &= self.rows[:, column] == code
+        if not fits.any():
+            _log.warning('No training picture is %s; expect little of what is made of it', self.caption(kind))
+            fits[:] = True
+        ends = np.cumsum(self.counts[fits])
+        # SeedSequence is the one NumPy generator whose numbers are promised never to change.
+        places = [int(np.random.SeedSequence(int(s)).generate_state(1, np.uint64)[0]) % int(ends[-1]) for s in seeds]
+        label = self.rows[fits][np.searchsorted(ends, places, side='right')]
+        for column, code in given.items():
+            label[:, column] = code
+        return label
+
+    def values(self, row: np.ndarray) -> dict[str, str]:
+        """A label row by name; unknown values are left out."""
+        columns = zip(self.attributes.items(), row, strict=True)
+        return {name: values[code] for (name, values), code in columns if code >= 0}
+
+    def caption(self, kind: Mapping[str, str]) -> str:
+        """A kind in words: `mug, red`."""
+        return ', '.join(kind.values())
+
+    def kinds(self, text: str, field: str) -> list[dict[str, str]]:
+        """What a user asks for: `mug`, `label=mug,colour=red`, several kinds separated by `;`; quotes protect both.
+
+        Args:
+          text: the request; empty asks for nothing in particular.
+          field: for messages.
+
+        Returns:
+          for each kind its values by attribute; no kinds where `text` is empty.
+
+        Raises:
+          ConfigError: a name there is not, one that could be meant in two ways, or two values of one attribute.
+        """
+        kinds = []
+        for part in filter(str.strip, _split(text, ';')):
+            if not self.attributes:
+                raise ConfigError(f'{field}: {text!r} cannot be chosen, the run was trained without labels')
+            kind: dict[str, str] = {}
+            for item in _split(part, ','):
+                name, value = self._find(item.strip(), field)
+                if name in kind:
+                    raise ConfigError(
+                        f'{field}: {part.strip()!r} gives {name!r} two values, {kind[name]!r} and {value!r}; '
+                        "separate kinds by ';'"
+                    )
+                kind[name] = value
+            kinds.append(kind)
+        return kinds
+
+    def _find(self, item: str, field: str) -> tuple[str, str]:
+        """Attribute and value of `value` or `attribute=value`."""
+        bare = _unquoted(item)
+        owners = [name for name, values in self.attributes.items() if bare in values]
+        if len(owners) == 1:
+            return owners[0], bare
+        if owners:
+            ways = ' or '.join(f'{name}={bare}' for name in owners)
+            raise ConfigError(f'{field}: {bare!r} is a value of several attributes; write {ways}')
+        name, given, value = item.partition('=')
+        if not given:
+            every = {value for values in self.attributes.values() for value in values}
+            raise ConfigError(f'{field}: there is no {bare!r}{nearest(bare, every)}')
+        name, value = _unquoted(name.strip()), _unquoted(value.strip())
+        if name not in self.attributes:
+            raise ConfigError(f'{field}: there is no attribute {name!r}{nearest(name, self.attributes)}')
+        if value not in self.attributes[name]:
+            raise ConfigError(f'{field}: {name} has no value {value!r}{nearest(value, self.attributes[name])}')
+        return name, value
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """The parts between separators that do not stand inside double quotes."""
+    return re.split(rf'{separator}(?=(?:[^"]*"[^"]*")*[^"]*$)', text)
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text

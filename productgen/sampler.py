@@ -1,0 +1,55 @@
+"""Pictures from a state, a fixed number at a time: for the preview of a training and for --mode=sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import jax
+import numpy as np
+
+from productgen.methods.base import Batch
+from productgen.setup import Model
+from productgen.sharding import jit_sample, put_batch
+from productgen.state import State, stream, to_uint8
+
+
+class Sampler:
+    """Makes pictures from the averaged weights.
+
+    A picture depends on its own row and the weights alone, not on its neighbours in the batch, on how the batch is
+    divided over devices, or on how many rows are asked for: batches are always filled up to one size, so that one
+    compiled program makes all of them. Another batch size, other hardware or another number of devices is another
+    program, whose rounding may differ by a grey level.
+
+    Args:
+      model: what it was trained as.
+      batch_size: pictures at a time; rounded up to a multiple of the devices.
+      make: `(state, batch, key) -> images` [B, H, W, 3] in [-1, 1]; by default the method's `sample`.
+    """
+
+    def __init__(self, model: Model, batch_size: int, make: Callable[[State, Batch, jax.Array], jax.Array] | None = None):
+        self._size = -(-batch_size // model.mesh.size) * model.mesh.size
+        self._mesh = model.mesh
+        self._key = stream(jax.random.key(model.seed), 'sample')
+        make = make or (lambda state, batch, key: model.method.sample(state, batch, key)['image'])
+        self._make = jit_sample(lambda state, batch, key: to_uint8(make(state, batch, key)), model.mesh)
+
+    def __call__(self, state: State, seed: np.ndarray, label: np.ndarray, **options: np.ndarray) -> np.ndarray:
+        """uint8 [N, H, W, 3] of seeds [N], labels [N, A] and further per-picture arrays [N, ...]."""
+        return np.stack(list(self.iterate(state, seed=seed, label=label, **options)))
+
+    def iterate(self, state: State, **rows: np.ndarray) -> Iterator[np.ndarray]:
+        """The pictures of a batch of any size, uint8 [H, W, 3] one by one; only one batch is in memory."""
+        arrays = {name: _narrow(np.asarray(x)) for name, x in rows.items()}
+        count = min(len(x) for x in arrays.values())
+        share = self._size // jax.process_count()
+        mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
+        for start in range(0, count, self._size):
+            take = np.minimum(np.arange(start, start + self._size), count - 1)
+            batch = put_batch(self._mesh, {name: x[take][mine] for name, x in arrays.items()})
+            yield from np.asarray(self._make(state, batch, self._key))[: count - start]
+
+
+def _narrow(x: np.ndarray) -> np.ndarray:
+    """Integers as int32, the others as float32."""
+    return x.astype(np.int32 if np.issubdtype(x.dtype, np.integer) else np.float32)

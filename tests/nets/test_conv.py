@@ -1,0 +1,101 @@
+"""The stride-1 convolution against SciPy, its gradients against those of XLA's own convolution."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.signal
+from jax.test_util import check_grads
+
+from productgen.nets import conv as module
+from productgen.nets.conv import conv, conv_same
+
+# The gradients written out for CPUs, on any machine, and what is dispatched to on this one.
+BOTH = pytest.mark.parametrize('convolve', [module._canonical, conv])
+CASES = pytest.mark.parametrize(
+    'size, padding',
+    [((1, 1), (0, 0)), ((3, 3), (0, 0)), ((3, 3), (1, 1)), ((3, 3), (2, 2)), ((2, 3), (1, 0)), ((1, 4), (0, 3))],
+)
+
+
+def arrays(size, dtype=np.float64, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(2, 5, 6, 3)).astype(dtype), rng.normal(size=(*size, 3, 4)).astype(dtype)
+
+
+def plain(x, kernel, padding):
+    pad = [(p, p) for p in padding]
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), pad, dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+
+
+@CASES
+@BOTH
+def test_it_is_scipys_correlation(convolve, size, padding):
+    x, kernel = arrays(size, np.float32)
+    padded = np.pad(x, [(0, 0), *((p, p) for p in padding), (0, 0)]).astype(np.float64)
+    expected = [
+        [scipy.signal.correlate(image, kernel[..., d], 'valid')[..., 0] for d in range(kernel.shape[-1])]
+        for image in padded
+    ]
+    np.testing.assert_allclose(convolve(x, kernel, padding), np.moveaxis(expected, 1, -1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('size', [(1, 1), (3, 3), (5, 3)])
+def test_conv_same_keeps_the_size_and_pads_with_zeros(size):
+    x, kernel = arrays(size, np.float32)
+    out = conv_same(x, kernel)
+    assert out.shape == (2, 5, 6, 4)
+    centre = (size[0] // 2, size[1] // 2)
+    corner = np.einsum('bijc,ijcd->bd', x[:, : centre[0] + 1, : centre[1] + 1], kernel[centre[0] :, centre[1] :])
+    np.testing.assert_allclose(out[:, 0, 0], corner, rtol=1e-4, atol=1e-5)
+
+
+def first_order(convolve, padding):
+    return jax.grad(lambda x, kernel: jnp.sum(jnp.sin(convolve(x, kernel, padding))), (0, 1))
+
+
+def second_order(convolve, padding):
+    """The gradient of a gradient's norm, as in a gradient penalty."""
+
+    def penalty(x, kernel):
+        return sum(jnp.sum(jnp.square(g) * jnp.cos(g)) for g in first_order(convolve, padding)(x, kernel))
+
+    return jax.grad(penalty, (0, 1))
+
+
+def in_cond(f):
+    return jax.jit(lambda x, k: jax.lax.cond(jnp.sum(x) > -1e9, f, lambda x, k: (0 * x, 0 * k), x, k))
+
+
+def in_scan(f):
+    """The result of the last of three steps, each on other arrays."""
+
+    def run(x, k):
+        body = lambda carry, scale: (f(scale * x, scale * k), None)
+        return jax.lax.scan(body, (x, k), jnp.array([0.3, -2.0, 1.0], x.dtype))[0]
+
+    return jax.jit(run)
+
+
+@pytest.mark.parametrize('order', [first_order, second_order])
+@pytest.mark.parametrize('where', [lambda f: f, in_cond, in_scan], ids=['plain', 'cond', 'scan'])
+@pytest.mark.parametrize('size, padding', [((3, 3), (1, 1)), ((2, 3), (1, 0)), ((1, 1), (0, 0))])
+def test_gradients_are_those_of_xlas_convolution(order, where, size, padding, x64):
+    x, kernel = arrays(size)
+    ours = where(order(module._canonical, padding))(x, kernel)
+    for a, b in zip(ours, order(plain, padding)(x, kernel), strict=True):
+        assert a.dtype == b.dtype == jnp.float64
+        np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
+
+
+@CASES
+@BOTH
+def test_gradients_are_those_of_finite_differences(convolve, size, padding, x64):
+    x, kernel = arrays(size)
+    check_grads(lambda x, kernel: jnp.sin(convolve(x, kernel, padding)), (x, kernel), 2, ['rev'], eps=1e-5)
+
+
+@BOTH
+def test_gradients_keep_bfloat16(convolve):
+    x, kernel = (jnp.asarray(a, jnp.bfloat16) for a in arrays((3, 3)))
+    assert [g.dtype for g in first_order(convolve, (1, 1))(x, kernel)] == [jnp.bfloat16] * 2
