@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from productgen.state import State
+from productgen.state import Net, State
 
 _log = logging.getLogger(__name__)
 
@@ -24,11 +24,14 @@ class CheckpointError(RuntimeError):
 
 def _checksums(tree: Any) -> dict[str, int]:
     """CRC-32 of every array by its place in the tree."""
+
+    def crc(leaf: jax.Array) -> int:
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            leaf = jax.random.key_data(leaf)
+        return zlib.crc32(np.ascontiguousarray(leaf).tobytes())
+
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
-        jax.tree_util.keystr(path): zlib.crc32(np.ascontiguousarray(np.asarray(leaf)).tobytes())
-        for path, leaf in leaves
-    }
+    return {jax.tree_util.keystr(path): crc(leaf) for path, leaf in leaves}
 
 
 class Checkpoints:
@@ -39,12 +42,16 @@ class Checkpoints:
     Args:
       workdir: they lie in its folder `checkpoints`.
       keep: so many of the newest are kept; at least two, so that a damaged one is no loss.
+      writing: whether this process trains there; others leave the folder as it is, half-written checkpoints too.
     """
 
-    def __init__(self, workdir: Path, keep: int = 2):
+    def __init__(self, workdir: Path, keep: int = 2, writing: bool = True):
         self._folder = (workdir / 'checkpoints').absolute()
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=max(keep, 2), cleanup_tmp_directories=True, enable_async_checkpointing=False
+            max_to_keep=max(keep, 2) if writing else None,
+            create=writing,
+            cleanup_tmp_directories=writing,
+            enable_async_checkpointing=False,
         )
         self._manager = ocp.CheckpointManager(self._folder, options=options)
 
@@ -85,12 +92,15 @@ class Checkpoints:
             'Free some space and run the same command again: it goes on from there.'
         )
 
-    def restore(self, template: State, step: int | None = None) -> tuple[State, dict[str, Any]] | None:
+    def restore(
+        self, template: State, step: int | None = None, to_sample: bool = False
+    ) -> tuple[State, dict[str, Any]] | None:
         """The newest state that can be read, and its notes; None where there is no checkpoint at all.
 
         Args:
           template: a state of the same structure, of arrays or of shapes with shardings.
           step: only this one.
+          to_sample: only what pictures are made from; `params` and `opt` of the networks are then None.
 
         Raises:
           CheckpointError: there are checkpoints but none is usable, or there is none of `step`.
@@ -101,7 +111,7 @@ class Checkpoints:
         failures = []
         for candidate in reversed(steps):
             try:
-                return self._read(candidate, template)
+                return self._read(candidate, template, to_sample)
             except Exception as error:  # noqa: BLE001 - whatever a damaged file provokes in the reader
                 reason = str(error).strip().splitlines()[0][:300]
                 failures.append(f'step {candidate}: {reason}')
@@ -110,13 +120,21 @@ class Checkpoints:
             raise CheckpointError(f'No checkpoint in {self._folder} can be read: ' + '; '.join(failures))
         return None
 
-    def _read(self, step: int, template: State) -> tuple[State, dict[str, Any]]:
-        args = ocp.args.Composite(
-            state=ocp.args.StandardRestore(template.replace(frozen={})), notes=ocp.args.JsonRestore()
-        )
-        restored = self._manager.restore(step, args=args)
+    def _read(self, step: int, template: State, to_sample: bool) -> tuple[State, dict[str, Any]]:
+        if to_sample:
+            nets = {name: {'stats': net.stats, 'ema': net.ema} for name, net in template.nets.items()}
+            wanted = {'step': template.step, 'nets': nets, 'extra': template.extra}
+            places = ocp.checkpoint_utils.construct_restore_args(wanted)
+            how = ocp.args.PyTreeRestore(wanted, restore_args=places, partial_restore=True)
+        else:
+            how = ocp.args.StandardRestore(template.replace(frozen={}))
+        restored = self._manager.restore(step, args=ocp.args.Composite(state=how, notes=ocp.args.JsonRestore()))
         state, notes = restored['state'], dict(restored['notes'])
-        if notes.pop('checksums') != _checksums(state):
+        if to_sample:
+            nets = {name: Net(params=None, opt=None, **parts) for name, parts in state['nets'].items()}
+            state = State(step=state['step'], nets=nets, extra=state['extra'], frozen={})
+        written = notes.pop('checksums')
+        if any(written.get(place) != value for place, value in _checksums(state).items()):
             raise CheckpointError('its checksums do not match')
         return state.replace(frozen=template.frozen), notes
 

@@ -24,7 +24,8 @@ class LabelTable:
     """The attributes a method is conditioned on and the label rows of its training pictures.
 
     Attributes:
-      attributes: the value names of each attribute, in code order; the attributes in the order of the columns of `label`.
+      attributes: the value names of each attribute, in code order; the attributes stand in the order of the columns of
+        `label`.
       rows: int32 [R, A], the different label rows there are; -1 where a value is unknown.
       counts: int64 [R], training pictures with each row.
     """
@@ -77,9 +78,7 @@ class LabelTable:
           kind: values that are given, by attribute; the others are those of training pictures of this kind. Where
             there is no such picture they are taken from any, and a warning tells.
         """
-        given = {
-            self.names.index(name): self.attributes[name].index(value) for name, value in (kind or {}).items()
-        }
+        given = {self.names.index(name): self.attributes[name].index(value) for name, value in (kind or {}).items()}
         fits = np.ones(len(self.rows), bool)
         for column, code in given.items():
             fits &= self.rows[:, column] == code

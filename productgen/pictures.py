@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
-import imageio.v3 as iio
+import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -24,8 +27,7 @@ def grid(images: np.ndarray, columns: int, rows: Sequence[str] = ()) -> np.ndarr
     Returns:
       uint8 [H', W', 3].
     """
-    zoom = max(1, 64 // max(images.shape[1:3]))
-    images = images.repeat(zoom, 1).repeat(zoom, 2)
+    images = _enlarge(images)
     count, height, width = images.shape[:3]
     lines = -(-count // columns)
     left = _label_width(rows)
@@ -42,6 +44,12 @@ def grid(images: np.ndarray, columns: int, rows: Sequence[str] = ()) -> np.ndarr
         middle = MARGIN + i * (height + MARGIN) + height // 2
         draw.text((left - 4, middle), name, fill=(64, 64, 64), anchor='rm', font=ImageFont.load_default(12))
     return np.asarray(canvas)
+
+
+def _enlarge(images: np.ndarray) -> np.ndarray:
+    """[N, H, W, 3] by a whole factor, so that small pictures can be seen."""
+    zoom = max(1, 64 // max(images.shape[1:3]))
+    return images.repeat(zoom, 1).repeat(zoom, 2)
 
 
 def _label_width(rows: Sequence[str]) -> int:
@@ -62,18 +70,62 @@ def beside(left: np.ndarray, right: np.ndarray, names: tuple[str, str]) -> np.nd
 
 def save_png(path: Path, image: np.ndarray) -> None:
     """Writes uint8 [H, W, 3]; a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.tmp')
-    Image.fromarray(image).save(temporary, format='PNG')
-    os.replace(temporary, path)
+    with _whole(path) as temporary:
+        Image.fromarray(image).save(temporary, format='PNG')
 
 
-def save_animation(path: Path, frames: np.ndarray, fps: int) -> None:
-    """Writes uint8 [N, H, W, 3] as a GIF or MP4, by the file's ending; the GIF repeats for ever."""
+def save_animation(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
+    """Writes uint8 [H, W, 3] frames as a GIF that repeats for ever, or as H.264 MP4, by the file's ending.
+
+    Args:
+      path: ends in `.gif` or `.mp4`; a reader never sees half a file.
+      frames: an array or an iterator, at least one; small ones are enlarged as in `grid`. Equal frames in a row become
+        one longer frame of a GIF.
+      fps: frames a second; a GIF holds whole hundredths of a second a frame, at least 2.
+
+    Raises:
+      OSError: it could not be written.
+    """
+    enlarged = (_enlarge(frame[None])[0] for frame in frames)
+    with _whole(path) as temporary:
+        (_save_gif if path.suffix == '.gif' else _save_mp4)(temporary, enlarged, fps)
+
+
+def _save_gif(path: Path, frames: Iterator[np.ndarray], fps: int) -> None:
+    # Each frame has colours of its own, without dithering, which would crawl over a plain background.
+    reduced = (Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in frames)
+    milliseconds = 10 * max(2, round(100 / fps))
+    next(reduced).save(path, save_all=True, append_images=reduced, duration=milliseconds, loop=0)
+
+
+def _save_mp4(path: Path, frames: Iterator[np.ndarray], fps: int) -> None:
+    first = next(frames)
+    # The common form of H.264 has colour at half the resolution: both sides must be even.
+    odd = [(0, side % 2) for side in first.shape[:2]]
+    height, width = (side + side % 2 for side in first.shape[:2])
+    # fmt: off
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(), '-y', '-loglevel', 'error',
+        '-f', 'rawvideo', '-pix_fmt', 'rgb24', '-s', f'{width}x{height}', '-r', str(fps), '-i', '-',
+        '-c:v', 'libx264', '-pix_fmt', 'yuv420p', '-crf', '16', '-movflags', '+faststart', str(path),
+    ]
+    # fmt: on
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        with contextlib.suppress(BrokenPipeError):  # its own message tells more
+            for frame in chain([first], frames):
+                process.stdin.write(np.pad(frame, [*odd, (0, 0)], mode='edge').tobytes())
+        message = process.communicate()[1].decode(errors='replace').strip()
+    if process.returncode:
+        raise OSError(f'{path.name} could not be written: {message}')
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path` that takes its place once it is written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == '.gif':
-        iio.imwrite(path, frames, duration=1000 / fps, loop=0)
-        return
-    # H.264 in its common form has half-resolution colour: both sides must be even.
-    frames = np.pad(frames, [(0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)], mode='edge')
-    iio.imwrite(path, frames, fps=fps, codec='libx264', macro_block_size=2)
+    temporary = path.with_name(f'.{path.name}')
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

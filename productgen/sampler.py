@@ -27,7 +27,9 @@ class Sampler:
       make: `(state, batch, key) -> images` [B, H, W, 3] in [-1, 1]; by default the method's `sample`.
     """
 
-    def __init__(self, model: Model, batch_size: int, make: Callable[[State, Batch, jax.Array], jax.Array] | None = None):
+    def __init__(
+        self, model: Model, batch_size: int, make: Callable[[State, Batch, jax.Array], jax.Array] | None = None
+    ):
         self._size = -(-batch_size // model.mesh.size) * model.mesh.size
         self._mesh = model.mesh
         self._key = stream(jax.random.key(model.seed), 'sample')

@@ -100,7 +100,9 @@ class SampleConfig:
         if self.step < 0:
             raise ConfigError(f'sample.step: {self.step} is no step; 0 is the newest checkpoint')
         if self.output == 'walk' and self.format == 'gif' and self.fps > 50:
-            raise ConfigError(f'sample.fps: a GIF has at most 50 frames a second, not {self.fps}; use sample.format=mp4')
+            raise ConfigError(
+                f'sample.fps: a GIF has at most 50 frames a second, not {self.fps}; use sample.format=mp4'
+            )
 
     def seed_list(self) -> list[int]:
         """The seeds, in their order."""

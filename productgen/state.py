@@ -131,7 +131,7 @@ def step_net(
     grads, stats, metrics = gradients(loss_fn, net.params, net.stats, batch, accumulate)
     updates, opt = tx.update(grads, net.opt, net.params)
     params = optax.apply_updates(net.params, updates)
-    return net.replace(params=params, stats=stats, opt=opt), metrics | {'grad_norm': optax.global_norm(grads)}
+    return net.replace(params=params, stats=stats, opt=opt), metrics | {'grad_norm': optax.tree.norm(grads)}
 
 
 def average(net: Net, decay: jax.Array | float) -> Net:

@@ -20,11 +20,12 @@ from productgen.log import RunLog, span, start_logging
 from productgen.methods.base import parameter_counts
 from productgen.pictures import beside
 from productgen.preview import Preview
+from productgen.sampler import Sampler
 from productgen.setup import Run, abstract_state, prepare
-from productgen.sharding import any_process, jit_sample, jit_update, put_batch, replicated, to_host
-from productgen.state import State, stream, to_uint8
+from productgen.sharding import any_process, jit_update, put_batch, replicated, to_host
+from productgen.state import State, stream
 from productgen.watch import CollapseWatch, check_finite
-from productgen.workdir import locked, open_workdir
+from productgen.workdir import keep_labels, locked, open_workdir
 
 _log = logging.getLogger('productgen')
 _IN_FLIGHT = 4  # updates handed to the device before the first of them must be done
@@ -69,36 +70,6 @@ def training_state(run: Run, checkpoints: Checkpoints | None) -> tuple[State, fl
     return init(stream(jax.random.key(run.seed), 'init'), zeros), 0.0
 
 
-class Sampler:
-    """Makes pictures of seeds and labels from the averaged weights, a fixed number at a time.
-
-    Args:
-      run: the run.
-      batch_size: pictures at a time; rounded up to a multiple of the devices.
-    """
-
-    def __init__(self, run: Run, batch_size: int):
-        self._size = -(-batch_size // run.mesh.size) * run.mesh.size
-        self._mesh = run.mesh
-        self._key = stream(jax.random.key(run.seed), 'sample')
-        self._sample = jit_sample(
-            lambda state, batch, key: {n: to_uint8(x) for n, x in run.method.sample(state, batch, key).items()},
-            run.mesh,
-        )
-
-    def __call__(self, state: State, seeds: np.ndarray, label: np.ndarray, **options: np.ndarray) -> np.ndarray:
-        """uint8 [N, H, W, 3] of seeds [N], labels [N, A] and further per-picture arrays [N]."""
-        rows = {'seed': np.asarray(seeds, np.int32), 'label': np.asarray(label, np.int32), **options}
-        count, out = len(seeds), []
-        for start in range(0, count, self._size):
-            take = np.minimum(np.arange(start, start + self._size), count - 1)
-            share = self._size // jax.process_count()
-            mine = slice(jax.process_index() * share, (jax.process_index() + 1) * share)
-            batch = put_batch(self._mesh, {name: x[take][mine] for name, x in rows.items()})
-            out.append(np.asarray(self._sample(state, batch, self._key)['image']))
-        return np.concatenate(out)[:count]
-
-
 def train(config: Mapping[str, Any], workdir: Path, accept_change: bool = False) -> Path:
     """Trains from where the workdir stands to the end of `train.duration`.
 
@@ -120,6 +91,7 @@ def train(config: Mapping[str, Any], workdir: Path, accept_change: bool = False)
     with locked(workdir) if primary else contextlib.nullcontext():
         if primary:
             open_workdir(workdir, config, accept_change)
+            keep_labels(workdir, run.table, accept_change)
         start_logging(workdir, primary)
         _report_data(run, workdir, primary)
         checkpoints = Checkpoints(workdir, run.train.keep)

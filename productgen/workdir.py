@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from productgen.config import ConfigError, difference
+from productgen.labels import LabelTable
 from productgen.log import environment
 
 
@@ -29,9 +30,9 @@ def read_config(workdir: Path) -> dict[str, Any]:
         raise ConfigError(f'{path}: not readable as JSON ({error})') from None
 
 
-def _write_json(path: Path, value: Any) -> None:
+def _write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     temporary = path.with_name(path.name + '.tmp')
-    temporary.write_text(json.dumps(value, indent=2) + '\n')
+    temporary.write_text(json.dumps(value, indent=indent) + '\n')
     os.replace(temporary, path)
 
 
@@ -68,6 +69,46 @@ def open_workdir(workdir: Path, config: Mapping[str, Any], accept_change: bool) 
         _write_json(path, config)
     with open(workdir / 'environment.jsonl', 'a') as file:
         file.write(json.dumps(environment()) + '\n')
+
+
+def read_labels(workdir: Path) -> LabelTable:
+    """The labels of the training set of a run, as `keep_labels` left them.
+
+    Raises:
+      ConfigError: there are none.
+    """
+    path = workdir / 'labels.json'
+    try:
+        return LabelTable.from_json(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise ConfigError(
+            f'--workdir={workdir}: there is no run in it that has begun to train (no labels.json)'
+        ) from None
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f'{path}: not readable ({error}); the training command writes it again') from None
+
+
+def keep_labels(workdir: Path, table: LabelTable, accept_change: bool) -> None:
+    """Writes the labels of the training set into the workdir, so that sampling needs no data set.
+
+    Args:
+      workdir: of the run.
+      table: the labels.
+      accept_change: let them differ from those the run began with.
+
+    Raises:
+      ConfigError: the values are not those the run began with; their codes would now mean other things.
+    """
+    path = workdir / 'labels.json'
+    if path.exists() and not accept_change:
+        lines = difference(read_labels(workdir).to_json()['attributes'], table.to_json()['attributes'])
+        if lines:
+            raise ConfigError(
+                f'--workdir={workdir}: the labels of the data set are no longer those the run began with:\n  '
+                + '\n  '.join(lines)
+                + '\nBring the data set back, or choose another --workdir.'
+            )
+    _write_json(path, table.to_json(), indent=None)
 
 
 @contextlib.contextmanager

@@ -1,15 +1,35 @@
-"""What all tests share."""
+"""Shared by all tests: one compilation of each program, float64, and one finished tiny run."""
 
 import os
+import pathlib
 
 # Tests compile a lot and compute little: unoptimised code is ready two to five times sooner. Read at XLA's start.
 os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_backend_optimization_level=0'
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+CACHE = pathlib.Path(__file__).resolve().parent.parent / '.pytest_cache' / 'productgen'
+os.environ['PRODUCTGEN_CACHE'] = str(CACHE)
 
 import types  # noqa: E402
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import pytest  # noqa: E402
+
+# Test processes and the programs they start share what one of them has compiled.
+jax.config.update('jax_compilation_cache_dir', str(CACHE / 'compiled'))
+jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+
+
+@pytest.fixture(scope='session')
+def tiny_run(tmp_path_factory):
+    """Workdir of a finished run of the tiny config, trained in this process."""
+    from tiny import tiny_config
+
+    from productgen.train import train
+
+    workdir = tmp_path_factory.mktemp('tiny') / 'run'
+    train(tiny_config(), workdir)
+    return workdir
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import subprocess
 import jax
 import numpy as np
 import pytest
-from conftest import ROOT, launch_command, run_launch, tiny_config
+from tiny import ROOT, launch_command, run_launch, tiny_config
 
 from productgen.checkpoint import Checkpoints
 from productgen.setup import abstract_state, prepare
@@ -15,6 +15,8 @@ from productgen.train import train
 
 FIELDS = {'train__batch_size': 16, 'train__duration': '4steps', 'method__augment__name': 'ada',
           'method__augment__p': 0.5, 'method__path_weight': 2.0}  # fmt: skip
+
+EIGHT = {'XLA_FLAGS': os.environ['XLA_FLAGS'] + ' --xla_force_host_platform_device_count=8'}
 
 
 def final_state(workdir):
@@ -42,9 +44,7 @@ def assert_close(state, other):
 
 
 def test_eight_devices_give_what_one_gives(one, tmp_path):
-    done = run_launch(
-        launch_command(tmp_path / 'run', **FIELDS), env={'XLA_FLAGS': '--xla_force_host_platform_device_count=8'}
-    )
+    done = run_launch(launch_command(tmp_path / 'run', **FIELDS), env=EIGHT)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / 'run' / 'environment.jsonl').read_text().count('cpu: cpu') == 8
     assert_close(final_state(tmp_path / 'run'), one)
@@ -67,7 +67,7 @@ def test_two_processes_give_what_one_gives(one, tmp_path):
 def test_a_batch_that_cannot_be_divided_is_refused(tmp_path):
     done = run_launch(
         launch_command(tmp_path / 'run', train__batch_size=12),
-        env={'XLA_FLAGS': '--xla_force_host_platform_device_count=8'},
+        env=EIGHT,
     )
     assert done.returncode == 1
     assert 'train.batch_size: 12 images cannot be divided over 8 device(s)' in done.stderr

@@ -3,7 +3,7 @@
 import sys
 
 import pytest
-from conftest import run_launch
+from tiny import run_launch
 
 WRONG = {
     '--config=configs/stylegan.py:qick': "did you mean 'quick'",

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import ROOT, launch_command, run_launch, tiny_config
+from tiny import ROOT, launch_command, run_launch, tiny_config
 
 from productgen.checkpoint import Checkpoints
 from productgen.config import ConfigError

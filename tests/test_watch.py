@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import tiny_config
+from tiny import tiny_config
 
 from productgen.checkpoint import Checkpoints
 from productgen.train import train

@@ -87,7 +87,8 @@ def conditions(source: Source, labels: str) -> tuple[str, ...]:
     if labels in ('none', ''):
         return ()
     if labels == 'auto':
-        return ('label',) if len(source.attributes.get('label', ())) > 1 else ()
+        usual = getattr(source, 'usual_conditions', ('label',))
+        return tuple(name for name in usual if len(source.attributes.get(name, ())) > 1)
     names = tuple(name.strip() for name in labels.split(','))
     for name in names:
         if not source.attributes:

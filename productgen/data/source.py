@@ -55,8 +55,8 @@ class DataConfig:
       fit: how a photo of another shape is brought to the resolution: `pad` keeps all of it, `crop` fills the frame
         from its centre, `stretch` distorts.
       background: colour (`white`, `#f4f4f4`, ...) behind transparent pictures and around padded ones.
-      labels: attributes to condition on, comma separated; `auto` is the class where the source has at least two,
-        `none` is unconditional.
+      labels: attributes to condition on, comma separated; `none` is unconditional; `auto` is the class (and, for the
+        catalog, colour and background) where there are at least two values.
       group: metadata column that says which pictures show one product (an SKU); empty uses `sku` where it exists.
       validation: share of the products kept out of training, 0 to below 1.
       items: number of pictures of the `catalog` source; other sources always use all they have.

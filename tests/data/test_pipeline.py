@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import tiny_config
+from tiny import tiny_config
 
 from productgen.config import build
 from productgen.data import DataConfig, DataError, conditions, open_source, parse_resolution, split

@@ -25,6 +25,9 @@ class Catalog:
       seed: another seed is another catalogue.
     """
 
+    # What `data.labels=auto` conditions on: with the large areas told, a generator learns shapes sooner.
+    usual_conditions = ('label', 'colour', 'background')
+
     def __init__(self, resolution: tuple[int, int], items: int, seed: int = 0):
         height, width = resolution
         if min(height, width) < 8:

@@ -1,0 +1,56 @@
+"""A config small enough to train in seconds, and the command lines that do."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# Overrides that make any run of configs/stylegan.py tiny: 16 x 16 pixels, nets of some thousand parameters.
+TINY = {
+    'data.resolution': '16',
+    'data.items': 128,
+    'model.z_dim': 8,
+    'model.w_dim': 16,
+    'model.channel_base': 64,
+    'model.channel_max': 8,
+    'model.stddev_group': 2,
+    'train.batch_size': 8,
+    'train.duration': '6steps',
+    'train.log_every': '2steps',
+    'train.sample_every': '4steps',
+    'train.checkpoint_every': '3steps',
+    'train.grid_columns': 2,
+    'train.grid_rows': 4,
+}
+
+
+def tiny_config(**overrides):
+    """configs/stylegan.py as a plain dict with `TINY` and `overrides` ('train__batch_size' for train.batch_size)."""
+    from configs import stylegan
+    from productgen.config import to_dict
+
+    config = to_dict(stylegan.get_config())
+    for field, value in {**TINY, **{k.replace('__', '.'): v for k, v in overrides.items()}}.items():
+        *path, name = field.split('.')
+        section = config
+        for part in path:
+            section = section[part]
+        assert name in section, field
+        section[name] = value
+    return config
+
+
+def launch_command(workdir, *words, config='configs/stylegan.py', **overrides):
+    """The command line that trains the tiny config in `workdir`."""
+    fields = {**TINY, **{k.replace('__', '.'): v for k, v in overrides.items()}}
+    flags = [f'--config.{name}={value}' for name, value in fields.items()]
+    return [sys.executable, 'launch.py', f'--config={config}', f'--workdir={workdir}', *flags, *words]
+
+
+def run_launch(command, env=None, timeout=300):
+    """Runs a command from the project's root and returns the finished process with its output as text."""
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=timeout
+    )
