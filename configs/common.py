@@ -48,7 +48,7 @@ def data_section(resolution: str) -> ConfigDict:
         'labels': 'auto',
         'group': '',
         'validation': 0.1,
-        'items': 20_000,
+        'catalog_items': 20_000,
         'cache_gb': 4.0,
         'workers': 2,
     }

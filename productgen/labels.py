@@ -47,7 +47,7 @@ class LabelTable:
     def from_json(cls, value: Mapping[str, Any]) -> LabelTable:
         """The inverse of `to_json`."""
         attributes = {name: tuple(values) for name, values in value['attributes'].items()}
-        rows = np.asarray(value['rows'], np.int32).reshape(-1, len(attributes))
+        rows = np.asarray(value['rows'], np.int32).reshape(len(value['counts']), len(attributes))
         return cls(attributes, rows, np.asarray(value['counts']))
 
     def to_json(self) -> dict[str, Any]:
@@ -83,7 +83,9 @@ class LabelTable:
         for column, code in given.items():
             fits &= self.rows[:, column] == code
         if not fits.any():
-            _log.warning('No training picture is %s; expect little of what is made of it', self.caption(kind))
+            _log.warning(
+                'No training picture is %s; expect little of what is made of it', ', '.join(self.words(kind or {}))
+            )
             fits[:] = True
         ends = np.cumsum(self.counts[fits])
         # SeedSequence is the one NumPy generator whose numbers are promised never to change.
@@ -94,13 +96,14 @@ class LabelTable:
         return label
 
     def values(self, row: np.ndarray) -> dict[str, str]:
-        """A label row by name; unknown values are left out."""
+        """A label row by name; `-` where a value is unknown."""
         columns = zip(self.attributes.items(), row, strict=True)
-        return {name: values[code] for (name, values), code in columns if code >= 0}
+        return {name: values[code] if code >= 0 else '-' for (name, values), code in columns}
 
-    def caption(self, kind: Mapping[str, str]) -> str:
-        """A kind in words: `mug, red`."""
-        return ', '.join(kind.values())
+    def words(self, kind: Mapping[str, str]) -> list[str]:
+        """A kind as shortly as `kinds` understands it: `mug`, or `lid=red` where other attributes have a `red`."""
+        owners = lambda value: sum(value in values for values in self.attributes.values())
+        return [value if owners(value) == 1 else f'{name}={value}' for name, value in kind.items()]
 
     def kinds(self, text: str, field: str) -> list[dict[str, str]]:
         """What a user asks for: `mug`, `label=mug,colour=red`, several kinds separated by `;`; quotes protect both.

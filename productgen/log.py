@@ -172,26 +172,29 @@ class RunLog:
         now = time.monotonic()
         steps, seconds = step - self._mark[0], now - self._mark[1]
         self._mark = (step, now)
-        rate = steps * self._batch_size / max(seconds, 1e-9)
-        if self._total is not None:
-            seconds_left = (self._total - step) * self._batch_size / max(rate, 1e-9)
         if not self._primary:
             return
         kimg = step * self._batch_size / 1000
-        point = {'step': step, 'kimg': kimg, **metrics, 'images_per_second': rate, 'seconds_per_kimg': 1000 / rate}
-        point |= memory()
+        point = {'step': step, 'kimg': kimg, **metrics, **memory()}
+        losses = '  '.join(f'{n.removeprefix("loss/")} {v:.3f}' for n, v in metrics.items() if n.startswith('loss/'))
+        line = f'{kimg:8.1f} kimg  {losses}'
+        if steps:  # none where the clock was started again at this very step
+            rate = steps * self._batch_size / max(seconds, 1e-9)
+            point |= {'images_per_second': rate, 'seconds_per_kimg': 1000 / rate}
+            if self._total is not None:
+                seconds_left = (self._total - step) * self._batch_size / rate
+            line += f'  {rate:.1f} img/s  {1000 / rate:.1f} s/kimg'
+        if seconds_left is not None:
+            line += f'  {span(max(seconds_left, 0))} left'
         self._metrics.write(json.dumps(point) + '\n')
         self._metrics.flush()
         for name, value in point.items():
             if name not in ('step', 'kimg'):
                 self._board.add_scalar(name, value, step)
-        losses = '  '.join(f'{n.removeprefix("loss/")} {v:.3f}' for n, v in metrics.items() if n.startswith('loss/'))
-        left = span(seconds_left) if seconds_left is not None else '?'
-        line = f'{kimg:8.1f} kimg  {losses}  {rate:.1f} img/s  {1000 / rate:.1f} s/kimg  {left} left'
         if self._bar.disable:
             _log.info(line)
         else:
-            self._bar.set_postfix_str(f'{losses}  {1000 / rate:.1f} s/kimg')
+            self._bar.set_postfix_str(losses + (f'  {1000 / rate:.1f} s/kimg' if steps else ''))
 
     def picture(self, step: int, name: str, image: np.ndarray) -> Path:
         """Writes uint8 [H, W, 3] as samples/NAME.png and to TensorBoard."""

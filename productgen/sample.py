@@ -9,6 +9,7 @@ named after the checkpoint and the settings that made them: the same request wri
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import re
@@ -54,7 +55,8 @@ class _Request:
     def group_name(self, output: str, *settings: str, ending: str) -> Path:
         """File name of something made from all seeds and kinds."""
         seeds = 'seeds' + self.model.sample.seeds.replace(' ', '')
-        return self.name(output, seeds, ','.join(map(_kind_name, self.kinds)), *settings, ending=ending)
+        kinds = ','.join('+'.join(self.model.table.words(kind)) for kind in self.kinds)
+        return self.name(output, seeds, kinds, *settings, ending=ending)
 
     def psi(self, count: int) -> np.ndarray:
         return np.full(count, self.model.sample.truncation, np.float32)
@@ -83,7 +85,6 @@ def sample(config: Mapping[str, Any], workdir: Path) -> list[Path]:
     model = prepare_model(config, read_labels(workdir))
     settings = model.sample
     seeds, kinds = settings.seed_list(), model.table.kinds(settings.labels, 'sample.labels')
-    layers = np.zeros(0, bool)
     if settings.output in ('mix', 'walk'):
         if not isinstance(model.method, StyleMethod):
             raise ConfigError(
@@ -91,8 +92,7 @@ def sample(config: Mapping[str, Any], workdir: Path) -> list[Path]:
             )
         if len(seeds) < 2:
             raise ConfigError(f'sample.seeds: {settings.output!r} needs at least two seeds')
-        count = model.method.num_latents
-        layers = np.isin(np.arange(count), parse_ranges(settings.mix_layers, 'sample.mix_layers', count - 1, True))
+    layers = _mixed_layers(model) if settings.output == 'mix' else np.zeros(0, bool)
     folder = Path(settings.out) if settings.out else workdir / 'generated'
     state = _restore(model, workdir)
     paths = _MAKERS[settings.output](_Request(model, state, seeds, kinds, layers, folder))
@@ -102,14 +102,22 @@ def sample(config: Mapping[str, Any], workdir: Path) -> list[Path]:
     return paths
 
 
+def _mixed_layers(model: Model) -> np.ndarray:
+    """Which layers `mix` takes from the columns, bool [L]."""
+    count = model.method.num_latents
+    chosen = parse_ranges(model.sample.mix_layers, 'sample.mix_layers', count - 1, open_end=True)
+    return np.isin(np.arange(count), chosen)
+
+
 def _restore(model: Model, workdir: Path) -> State:
     """The averaged weights of the step asked for, or the newest."""
-    checkpoints = Checkpoints(workdir, writing=False) if (workdir / 'checkpoints').is_dir() else None
+    if not (workdir / 'checkpoints').is_dir():
+        raise CheckpointError(f'There is no checkpoint in {workdir} yet')
     template, _ = abstract_state(model)
-    restored = checkpoints and checkpoints.restore(template, model.sample.step or None, to_sample=True)
+    with contextlib.closing(Checkpoints(workdir, writing=False)) as checkpoints:
+        restored = checkpoints.restore(template, model.sample.step or None, to_sample=True)
     if not restored:
-        raise CheckpointError(f'There is no checkpoint in {workdir} yet; the first comes after train.checkpoint_every')
-    checkpoints.close()
+        raise CheckpointError(f'There is no checkpoint in {workdir} yet')
     return restored[0]
 
 
@@ -122,7 +130,7 @@ def _grid(request: _Request) -> list[Path]:
         images = sampler(request.state, seeds, model.table.draw(seeds, kind), truncation=request.psi(len(seeds)))
         white = np.full((-len(seeds) % columns, *images.shape[1:]), 255, np.uint8)
         lines += [images, white]
-        rows += [model.table.caption(kind)] + [''] * (-(-len(seeds) // columns) - 1)
+        rows += [', '.join(model.table.words(kind))] + [''] * (-(-len(seeds) // columns) - 1)
     path = request.group_name('grid', f'{columns}columns', ending='png')
     return _write(path, save_png, grid(np.concatenate(lines), columns, rows if kinds else ()))
 
@@ -136,7 +144,7 @@ def _png(request: _Request) -> list[Path]:
     images = sampler.iterate(request.state, seed=seeds, label=label, truncation=request.psi(len(seeds)))
     paths = []
     for seed, row, image in zip(seeds, label, images, strict=True):
-        path = request.name(f'seed{seed:04d}', _kind_name(table.values(row)), ending='png')
+        path = request.name(f'seed{seed:04d}', '+'.join(table.values(row).values()), ending='png')
         paths += _write(path, save_png, image)
     return paths
 
@@ -211,10 +219,6 @@ def _word(text: str) -> str:
     """A part of a file name: what file systems do not like is escaped, what is long is cut and told apart by a sum."""
     text = re.sub(r'[^\w.,=+-]', lambda match: f'%{ord(match[0]):02x}', text)
     return text if len(text.encode()) <= 60 else f'{text[:15]}-{zlib.crc32(text.encode()):08x}'
-
-
-def _kind_name(kind: Mapping[str, str]) -> str:
-    return '+'.join(kind.values())
 
 
 def _write(path: Path, save: Callable, content: Any, *options: Any) -> list[Path]:

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import signal
 import time
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,14 @@ from productgen.checkpoint import Checkpoints
 from productgen.data.pipeline import Batches
 from productgen.log import RunLog, span, start_logging
 from productgen.methods.base import parameter_counts
-from productgen.pictures import beside
 from productgen.preview import Preview
-from productgen.sampler import Sampler
+from productgen.record import Recorder
 from productgen.setup import Run, abstract_state, prepare
-from productgen.sharding import any_process, jit_update, put_batch, replicated, to_host
+from productgen.sharding import any_process, jit_update, put_batch, replicated
 from productgen.state import State, stream
-from productgen.watch import CollapseWatch, check_finite
 from productgen.workdir import keep_labels, locked, open_workdir
 
 _log = logging.getLogger('productgen')
-_IN_FLIGHT = 4  # updates handed to the device before the first of them must be done
 
 
 class Interrupted(SystemExit):
@@ -90,7 +86,7 @@ def train(config: Mapping[str, Any], workdir: Path, accept_change: bool = False)
     run = prepare(config)
     with locked(workdir) if primary else contextlib.nullcontext():
         if primary:
-            open_workdir(workdir, config, accept_change)
+            open_workdir(workdir, config, run.source.digest, accept_change)
             keep_labels(workdir, run.table, accept_change)
         start_logging(workdir, primary)
         _report_data(run, workdir, primary)
@@ -129,92 +125,58 @@ def _report_data(run: Run, workdir: Path, primary: bool) -> None:
 def _loop(run: Run, workdir: Path, checkpoints: Checkpoints, stop: _StopSignal, primary: bool) -> Path:
     state, seconds = training_state(run, checkpoints)
     step = int(state.step)
-    checkpoints.set_aside_after(step) if step and primary else None
-    total, limit = run.problem.steps, run.duration.seconds
-    batches = Batches(
-        run.source, run.items, run.labels, run.train.batch_size, run.seed,
-        (jax.process_index(), jax.process_count()), run.data.workers,
-    )  # fmt: skip
-    preview = Preview.of(run, batches)
-    watch, sampler = CollapseWatch(preview.real, preview.label), Sampler(run, len(preview.real))
+    if primary:
+        checkpoints.set_aside_after(step)
+    processes = jax.process_index(), jax.process_count()
+    batches = Batches(run.source, run.items, run.labels, run.train.batch_size, run.seed, processes, run.data.workers)
     update = jit_update(lambda s, b, key: run.method.update(s, b, jax.random.fold_in(key, s.step)), run.mesh)
     key = stream(jax.random.key(run.seed), 'update')
     every = {name: run.steps(f'{name}_every') for name in ('log', 'sample', 'checkpoint')}
+    total, limit = run.problem.steps, run.duration.seconds
+    began = time.monotonic() - seconds
+    left = lambda: None if limit is None else limit - (time.monotonic() - began)
+    finished = lambda: step >= total if limit is None else left() <= 0
     log = RunLog(workdir, step, run.train.batch_size, total, primary)
+    record = Recorder(run, Preview.of(run, batches), log, checkpoints)
     counts = parameter_counts(state)
     _log.info('%s', ', '.join(f'{name}: {n:,} parameters' for name, n in counts.items()))
-    _log.info('%s at step %d in %s', 'Going on' if step else 'Starting', step, workdir)
-
-    def show(name: str | None = None) -> Path:
-        images = sampler(state, np.arange(len(preview.real)), preview.label)
-        sheet = preview.sheet(images)
-        diversity, warning = watch.samples(images)
-        if warning:
-            _log.warning(warning)
-        metrics_now['diversity'] = diversity
-        if name:
-            sheet = beside(preview.sheet(preview.real), sheet, ('real', 'generated'))
-        kimg = step * run.train.batch_size / 1000
-        return log.picture(step, name or f'fakes_{kimg:09.1f}kimg', sheet)
-
-    def save() -> None:
-        nonlocal seconds, clock
-        now = time.monotonic()
-        seconds, clock = seconds + now - clock, now
-        checkpoints.save(state, {'seconds': seconds, 'images': step * run.train.batch_size})
-
-    def flush() -> None:
-        """Brings the waiting metrics to the host, checks each, and logs their means."""
-        rows = [(s, {n: float(v) for n, v in to_host(m).items()}) for s, m in waiting]
-        waiting.clear()
-        for s, metrics in rows:
-            check_finite(s, metrics, max(checkpoints.steps(), default=None))
-        if rows:
-            mean = {name: float(np.mean([m[name] for _, m in rows])) for name in rows[0][1]} | metrics_now
-            elapsed = seconds + time.monotonic() - clock
-            log.scalars(step, mean, None if limit is None else limit - elapsed)
-            if warning := watch.metrics(mean):
-                _log.warning(warning)
-
-    waiting: deque[tuple[int, dict]] = deque()
-    metrics_now: dict[str, float] = {}
-    clock = time.monotonic()
-    finished = lambda: step >= total if limit is None else seconds + time.monotonic() - clock >= limit
     try:
         if finished():
-            path = show('comparison')
+            path = record.show_beside_reals(state, step)
             _log.info(
                 'This run is complete (%s). Sample it with --mode=sample --workdir=%s, or train on with a longer '
-                '--config.train.duration and --accept_config_change.', run.train.duration, workdir,
-            )  # fmt: skip
+                '--config.train.duration and --accept_config_change.',
+                run.train.duration,
+                workdir,
+            )
             return path
+        _log.info('%s at step %d in %s', 'Going on' if step else 'Starting', step, workdir)
         if not step:
-            log.picture(0, 'reals', preview.sheet(preview.real))
-            show()
+            record.show_reals()
+            record.show(state, step)
         for batch in batches.iterate(step):
             state, metrics = update(state, put_batch(run.mesh, batch), key)
             step += 1
-            waiting.append((step, metrics))
-            if len(waiting) >= _IN_FLIGHT:
-                jax.block_until_ready(waiting[-_IN_FLIGHT][1])
-            log.advance(step)
+            record.add(step, metrics)
             due = {name: step % n == 0 for name, n in every.items()}
-            # Processes agree on when to stop only at log points: asking costs a round trip.
-            ask = jax.process_count() == 1 or due['log']
-            ended = any_process(finished()) if ask and limit is not None else finished() and limit is None
-            halted = ask and any_process(stop.number != 0)
+            # Processes must stop at the same step; where clocks and signals may differ they agree at log points only.
+            alone = jax.process_count() == 1
+            ended = finished() if alone or limit is None else due['log'] and any_process(finished())
+            halted = bool(stop.number) if alone else due['log'] and any_process(bool(stop.number))
             if due['sample'] or ended:
-                show()
-            if due['log'] or due['checkpoint'] or ended or halted:
-                flush()
+                record.show(state, step)
+            if any(due.values()) or ended or halted:
+                record.flush(left())
             if due['checkpoint'] or ended or halted:
-                save()
+                notes = {'seconds': time.monotonic() - began, 'images': step * run.train.batch_size}
+                checkpoints.save(state, notes)
             if ended:
-                path = show('comparison')
-                _log.info('Done: %s of images in %s; %s', f'{step * run.train.batch_size:,}', span(seconds), path)
+                path = record.show_beside_reals(state, step)
+                _log.info('Done: %d images in %s; %s', notes['images'], span(notes['seconds']), path)
                 return path
             if halted:
                 _log.info('Saved at step %d; the same command goes on from here.', step)
                 raise Interrupted(128 + (stop.number or signal.SIGTERM))
     finally:
         log.close()
+    raise AssertionError('batches never end')

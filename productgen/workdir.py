@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def _write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     os.replace(temporary, path)
 
 
-def open_workdir(workdir: Path, config: Mapping[str, Any], accept_change: bool) -> None:
+def open_workdir(workdir: Path, config: Mapping[str, Any], data_digest: str, accept_change: bool) -> None:
     """Makes the workdir, or checks that it is this config's, and writes down where and with what it runs.
 
     The `sample` section may differ: it does not take part in training.
@@ -44,6 +45,7 @@ def open_workdir(workdir: Path, config: Mapping[str, Any], accept_change: bool) 
     Args:
       workdir: the folder.
       config: of the run.
+      data_digest: of the data source; photos that came, went or changed are another run.
       accept_change: go on from a run with another config; the old one is kept as config.N.json.
 
     Raises:
@@ -53,20 +55,24 @@ def open_workdir(workdir: Path, config: Mapping[str, Any], accept_change: bool) 
     if path.exists():
         trained = lambda c: {name: section for name, section in c.items() if name != 'sample'}
         lines = difference(trained(read_config(workdir)), trained(config))
+        digest = workdir / 'data.json'
+        if digest.exists() and json.loads(digest.read_text())['digest'] != data_digest:
+            lines.append(f'data.source: the pictures of {config["data"]["source"]} are not what they were')
         if lines and not accept_change:
             raise ConfigError(
-                f'--workdir={workdir} holds a run with another config:\n  '
+                f'--workdir={workdir} holds a run with another config or other data:\n  '
                 + '\n  '.join(lines)
                 + '\nChoose another --workdir, or add --accept_config_change to go on from it with the new config.'
             )
         if lines:
-            count = len(list(workdir.glob('config.*.json')))
-            os.replace(path, workdir / f'config.{count}.json')
-    elif workdir.exists() and any(child.name != '.lock' for child in workdir.iterdir()):
+            shutil.copy(path, workdir / f'config.{len(list(workdir.glob("config.*.json")))}.json')
+            _write_json(path, config)
+    elif workdir.exists() and any(c.name != '.lock' and c.suffix != '.tmp' for c in workdir.iterdir()):
         raise ConfigError(f'--workdir={workdir} has files in it but no run; choose an empty or a new folder')
     workdir.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         _write_json(path, config)
+    _write_json(workdir / 'data.json', {'source': config['data']['source'], 'digest': data_digest})
     with open(workdir / 'environment.jsonl', 'a') as file:
         file.write(json.dumps(environment()) + '\n')
 

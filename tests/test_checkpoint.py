@@ -47,6 +47,18 @@ def test_frozen_weights_are_not_written(tmp_path):
     assert Checkpoints(tmp_path).restore(large)[0].frozen['vgg']['w'].size == 100_000  # the template's own
 
 
+def test_only_what_makes_pictures_is_read_to_sample(tmp_path):
+    state = make_state()
+    Checkpoints(tmp_path).save(state, {})
+    restored, _ = Checkpoints(tmp_path, writing=False).restore(state, to_sample=True)
+    for name, net in restored.nets.items():
+        assert net.params is None and net.opt is None
+        assert jax.tree.all(
+            jax.tree.map(np.array_equal, (net.ema, net.stats), (state.nets[name].ema, state.nets[name].stats))
+        )
+    assert jax.tree.all(jax.tree.map(np.array_equal, plain(restored.extra), plain(state.extra)))
+
+
 def test_only_the_newest_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=2)
     for step in (1, 2, 3):

@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Overrides that make any run of configs/stylegan.py tiny: 16 x 16 pixels, nets of some thousand parameters.
 TINY = {
     'data.resolution': '16',
-    'data.items': 128,
+    'data.catalog_items': 128,
     'model.z_dim': 8,
     'model.w_dim': 16,
     'model.channel_base': 64,

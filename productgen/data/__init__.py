@@ -51,8 +51,8 @@ def open_source(config: DataConfig) -> Source:
       DataError: it cannot be used; see the sources.
     """
     size = parse_resolution(config.resolution)
-    if config.items < 1 or config.workers < 1 or config.cache_gb < 0:
-        raise DataError('data.items and data.workers must be at least 1 and data.cache_gb at least 0')
+    if config.catalog_items < 1 or config.workers < 1 or config.cache_gb < 0:
+        raise DataError('data.catalog_items and data.workers must be at least 1 and data.cache_gb at least 0')
     check_fit(config.fit)
     parse_color(config.background)
     kind, _, rest = config.source.partition(':')
@@ -62,7 +62,7 @@ def open_source(config: DataConfig) -> Source:
     if kind == 'catalog' and not rest:
         from productgen.data.catalog import Catalog
 
-        return _Remembered(Catalog(size, config.items), size, cache_bytes)
+        return _Remembered(Catalog(size, config.catalog_items), size, cache_bytes)
     if kind == 'folder' and rest:
         from productgen.data.folder import Folder
 

@@ -59,7 +59,7 @@ class DataConfig:
         catalog, colour and background) where there are at least two values.
       group: metadata column that says which pictures show one product (an SKU); empty uses `sku` where it exists.
       validation: share of the products kept out of training, 0 to below 1.
-      items: number of pictures of the `catalog` source; other sources always use all they have.
+      catalog_items: number of pictures of the `catalog` source; other sources always use all they have.
       cache_gb: decoded pictures are kept in memory up to this size; beyond it they are read again each epoch.
       workers: threads that read and decode.
     """
@@ -71,6 +71,6 @@ class DataConfig:
     labels: str
     group: str
     validation: float
-    items: int
+    catalog_items: int
     cache_gb: float
     workers: int

@@ -78,23 +78,21 @@ def in_scan(f):
 
 
 @pytest.mark.parametrize('order', [first_order, second_order])
-@pytest.mark.parametrize('where', [lambda f: f, in_cond, in_scan], ids=['plain', 'cond', 'scan'])
+@pytest.mark.parametrize('where', [jax.jit, in_cond, in_scan], ids=['jit', 'cond', 'scan'])
 @pytest.mark.parametrize('size, padding', [((3, 3), (1, 1)), ((2, 3), (1, 0)), ((1, 1), (0, 0))])
-def test_gradients_are_those_of_xlas_convolution(order, where, size, padding):
+def test_gradients_are_those_of_xlas_convolution(order, where, size, padding, x64):
     x, kernel = arrays(size)
-    with jax.enable_x64(True):
-        ours = where(order(module._canonical, padding))(x, kernel)
-        theirs = order(plain, padding)(x, kernel)
+    ours = where(order(module._canonical, padding))(x, kernel)
+    theirs = jax.jit(order(plain, padding))(x, kernel)
     for a, b in zip(ours, theirs, strict=True):
         assert a.dtype == b.dtype == jnp.float64
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize('size, padding', [((3, 3), (1, 1)), ((1, 4), (0, 3))])
-def test_gradients_are_those_of_finite_differences(size, padding):
+def test_gradients_are_those_of_finite_differences(size, padding, x64):
     x, kernel = arrays(size)
-    with jax.enable_x64(True):
-        check_grads(lambda x, k: jnp.sin(module._canonical(x, k, padding)), (x, kernel), 2, ['rev'], eps=1e-5)
+    check_grads(lambda x, k: jnp.sin(module._canonical(x, k, padding)), (x, kernel), 2, ['rev'], eps=1e-5)
 
 
 @BOTH

@@ -1,4 +1,4 @@
-"""Resampling against SciPy's `upfirdn`, and against convolutions of zero-inserted signals, in float64, to the border."""
+"""Resampling against `upfirdn` of SciPy and convolutions of zero-inserted signals in float64, up to the border."""
 
 import jax
 import numpy as np

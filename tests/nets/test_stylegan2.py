@@ -18,10 +18,10 @@ from productgen.nets.stylegan2 import (
     levels,
 )
 
-# Ready several times sooner than optimised code, which matters more here than speed.
-jit = lambda f: jax.jit(f, compiler_options={'xla_backend_optimization_level': 0})
-apply = lambda net, params, *args, **options: jit(lambda p, a: net.apply({'params': p}, *a, **options))(params, args)
-init = lambda net, *args, seed=0: jit(net.init)(jax.random.key(seed), *args)['params']
+apply = lambda net, params, *args, **options: jax.jit(lambda p, a: net.apply({'params': p}, *a, **options))(
+    params, args
+)
+init = lambda net, *args: jax.jit(net.init)(jax.random.key(0), *args)['params']
 
 
 def draw(*shape, seed=0):
@@ -69,7 +69,6 @@ def test_levels_take_the_base_out_of_a_resolution(resolution, expected):
     [
         ((100, 100), '96x96'),
         ((130, 98), '96x128'),
-        ((4, 4), '8x8'),
         ((33, 32), '32x32'),
         ((3000, 3000), '3072x3072'),
     ],
@@ -227,34 +226,33 @@ def tiny():
     params = init(synthesis, ws, keys_of(3))
     for name in ('conv0_1', 'conv1_0', 'conv1_1', 'conv2_0', 'conv2_1'):
         params[name]['noise_strength'] = jnp.float32(0.5)
-    return synthesis, params, ws, jit(lambda p, ws, keys: synthesis.apply({'params': p}, ws, keys))
+    return synthesis, params, ws, jax.jit(lambda p, ws, keys: synthesis.apply({'params': p}, ws, keys))
 
 
 def test_without_strength_noise_has_no_effect(tiny):
-    synthesis, params, ws, run = tiny
-    still = {name: {k: v * (k != 'noise_strength') for k, v in p.items()} for name, p in params.items() if 'conv' in name}
+    _, params, ws, run = tiny
+    still = {name: p | {'noise_strength': jnp.float32(0)} for name, p in params.items() if name.startswith('conv')}
     np.testing.assert_array_equal(*(run(params | still, ws, keys_of(3, seed)) for seed in (0, 1)))
     assert np.abs(run(params, ws, keys_of(3, 0)) - run(params, ws, keys_of(3, 1))).max() > 0.1
 
 
 def test_noise_of_a_sample_depends_on_its_own_key_alone(tiny):
-    synthesis, params, ws, run = tiny
+    _, params, ws, run = tiny
     keys, other, order = keys_of(3), keys_of(3, 1), np.array([2, 0, 1])
     image = run(params, ws, keys)
     np.testing.assert_allclose(run(params, ws[order], keys[order]), image[order], atol=1e-5)
     np.testing.assert_allclose(run(params, ws, jnp.stack([other[0], keys[1], other[2]]))[1], image[1], atol=1e-5)
 
 
-def test_each_noise_layer_has_noise_of_its_own(tiny):
-    synthesis, params, ws, run = tiny
-    layers = ('conv1_0', 'conv1_1')  # of equal size
-    pictures = []
-    for on in layers:
-        strengths = {n: p | {'noise_strength': jnp.float32(n == on)} for n, p in params.items() if 'conv' in n}
-        zero = {n: jax.tree.map(jnp.zeros_like, p) for n, p in params.items() if n.startswith('conv2')}
-        del zero
-        pictures.append(run(params | strengths, ws, keys_of(3)))
-    assert np.abs(pictures[0] - pictures[1]).max() > 0.1
+def test_each_layer_draws_noise_of_its_own(tiny):
+    """Noise of strength 1000 drowns the signal; what is left of it after the activation is not the same twice."""
+    synthesis, params, ws, _ = tiny
+    params = params | {
+        name: p | {'noise_strength': jnp.float32(1000)} for name, p in params.items() if name.startswith('conv')
+    }
+    _, seen = apply(synthesis, params, ws, keys_of(3), capture_intermediates=True)
+    first, second = (np.asarray(seen['intermediates'][f'conv2_{i}']['__call__'][0])[..., 0].ravel() for i in (0, 1))
+    assert abs(np.corrcoef(np.sign(first), np.sign(second))[0, 1]) < 0.2
 
 
 def test_every_latent_is_used_by_its_layer(tiny):
@@ -267,15 +265,15 @@ def test_every_latent_is_used_by_its_layer(tiny):
 
 
 def test_activations_keep_their_scale_through_the_generator():
+    """Up to what the upsampling filter takes of a white signal at each level."""
     synthesis = Synthesis((4, 4), Widths(10**6, 64, 3, 0))
     ws = np.repeat(draw(8, 1, 32), synthesis.num_latents, 1)
     params = init(synthesis, ws, keys_of(8))
     _, seen = apply(synthesis, params, ws, keys_of(8), capture_intermediates=True)
-    seen = seen['intermediates']
-    for name in ('conv0_1', 'conv1_0', 'conv1_1', 'conv2_0', 'conv2_1', 'conv3_0', 'conv3_1'):
-        (x,) = seen[name]['__call__']
-        interior = np.asarray(x)[:, 1:-1, 1:-1] if x.shape[1] > 4 else np.asarray(x)
-        assert 0.3 < np.mean(np.square(interior)) < 2, name
+    for level in range(4):
+        (x,) = seen['intermediates'][f'conv{level}_1']['__call__']
+        inside = np.asarray(x)[:, level : -level or None, level : -level or None]
+        assert 0.6 * 0.6**level < np.mean(np.square(inside)) < 1.5, level
 
 
 # Lower precision.
@@ -284,14 +282,12 @@ def test_activations_keep_their_scale_through_the_generator():
 @pytest.fixture(scope='module')
 def mixed():
     """Outputs and intermediates of generator and discriminator, in float32 and with two bfloat16 levels."""
-    image = draw(4, 32, 24, 3)
-    results = []
+    image, ws, params, results = draw(4, 32, 24, 3), draw(4, 8, 8), None, []
     for low in (0, 2):
         widths = Widths(256, 16, 3, low)
         g, d = Synthesis((4, 3), widths), Discriminator(widths, 2, 1)
-        ws = draw(4, g.num_latents, 8)
-        g_params, d_params = init(g, ws, keys_of(4)), init(d, image, None)
-        g_params['conv3_1']['bias'] = g_params['conv3_1']['bias'].at[0].set(1e4)
+        g_params, d_params = params = params or (init(g, ws, keys_of(4)), init(d, image, None))
+        g_params['conv3_1']['bias'] = jnp.zeros(16).at[0].set(1e4)
         results.append(apply(g, g_params, ws, keys_of(4), capture_intermediates=True))
         results.append(apply(d, d_params, image, None, capture_intermediates=True))
     return results
@@ -329,7 +325,7 @@ def test_logits_depend_on_the_label_and_on_the_group_but_on_no_other_group():
     d = Discriminator(Widths(64, 8, 2, 0), stddev_group=2, label_layers=1)
     image, label = draw(4, 16, 16, 3), np.eye(4, dtype=np.float32)
     params = init(d, image, label)
-    run = jit(lambda image, label: d.apply({'params': params}, image, label))
+    run = jax.jit(lambda image, label: d.apply({'params': params}, image, label))
     logits = run(image, label)
     assert np.abs(run(image, label[::-1]) - logits).min() > 1e-3
     other = image.copy()

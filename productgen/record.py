@@ -1,0 +1,99 @@
+"""What a run tells of itself while it trains: checked metrics, warnings, sample grids."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from productgen.checkpoint import Checkpoints
+from productgen.log import RunLog
+from productgen.pictures import beside
+from productgen.preview import Preview
+from productgen.sampler import Sampler
+from productgen.setup import Run
+from productgen.sharding import to_host
+from productgen.state import State
+from productgen.watch import CollapseWatch, check_finite
+
+_log = logging.getLogger('productgen')
+_IN_FLIGHT = 4  # updates handed to the device before the first of them must be done
+
+
+class Recorder:
+    """Metrics wait on the device until they are due; each is checked before anything is saved after it.
+
+    Args:
+      run: what is trained.
+      preview: the labels and real pictures of the sample grid.
+      log: where it is written.
+      checkpoints: for the message that names the last good one.
+    """
+
+    def __init__(self, run: Run, preview: Preview, log: RunLog, checkpoints: Checkpoints):
+        self._run, self._preview, self._log, self._checkpoints = run, preview, log, checkpoints
+        self._sampler = Sampler(run, len(preview.real))
+        self._watch = CollapseWatch(preview.real, preview.label)
+        self._waiting: deque[tuple[int, dict]] = deque()
+        self._diversity: dict[str, float] = {}
+        self._started = False
+
+    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Takes the metrics of one update; waits where the device has fallen behind."""
+        self._waiting.append((step, metrics))
+        if not self._started:
+            # The first update was compiled: no rate to go by.
+            jax.block_until_ready(metrics)
+            self._log.restart_clock(step)
+            self._started = True
+        elif len(self._waiting) >= _IN_FLIGHT:
+            jax.block_until_ready(self._waiting[-_IN_FLIGHT][1])
+        self._log.advance(step)
+
+    def flush(self, seconds_left: float | None) -> None:
+        """Checks what is waiting and logs its mean.
+
+        Args:
+          seconds_left: of a run bounded by time.
+
+        Raises:
+          NotFiniteError: one of them is NaN or infinite.
+        """
+        rows = [(step, {name: float(v) for name, v in to_host(metrics).items()}) for step, metrics in self._waiting]
+        self._waiting.clear()
+        if not rows:
+            return
+        for step, metrics in rows:
+            check_finite(step, metrics, max(self._checkpoints.steps(), default=None))
+        mean = {name: float(np.mean([metrics[name] for _, metrics in rows])) for name in rows[0][1]}
+        self._warn(self._watch.metrics(mean))
+        self._log.scalars(rows[-1][0], mean | self._diversity, seconds_left)
+        self._diversity = {}
+
+    def show(self, state: State, step: int) -> Path:
+        """Writes the sample grid of this step."""
+        kimg = step * self._run.train.batch_size / 1000
+        return self._log.picture(step, f'fakes_{kimg:09.1f}kimg', self._preview.sheet(self._samples(state)))
+
+    def show_reals(self) -> Path:
+        """Writes the real pictures that the sample grids are to be compared with."""
+        return self._log.picture(0, 'reals', self._preview.sheet(self._preview.real))
+
+    def show_beside_reals(self, state: State, step: int) -> Path:
+        """Writes real and generated pictures side by side."""
+        sheets = self._preview.sheet(self._preview.real), self._preview.sheet(self._samples(state))
+        return self._log.picture(step, 'comparison', beside(*sheets, ('real', 'generated')))
+
+    def _samples(self, state: State) -> np.ndarray:
+        images = self._sampler(state, np.arange(len(self._preview.real)), self._preview.label)
+        value, warning = self._watch.samples(images)
+        self._diversity = {'diversity': value}
+        self._warn(warning)
+        return images
+
+    def _warn(self, text: str | None) -> None:
+        if text:
+            _log.warning(text)

@@ -1,0 +1,73 @@
+"""Gradient penalties against closed forms, and against finite differences in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from productgen.losses.penalties import gradient_norms, path_lengths
+from productgen.nets.stylegan2 import Synthesis, Widths
+
+
+def test_the_gradient_norm_of_a_linear_critic_is_that_of_its_weights():
+    rng = np.random.default_rng(0)
+    weights, image = rng.normal(size=(4, 3, 2)), rng.normal(size=(5, 4, 3, 2))
+    norms, logits = gradient_norms(lambda x: jnp.einsum('bhwc,hwc->b', x, weights) + 7, jnp.float32(image))
+    np.testing.assert_allclose(norms, np.full(5, np.sum(weights**2)), rtol=1e-5)
+    np.testing.assert_allclose(logits, np.einsum('bhwc,hwc->b', image, weights) + 7, rtol=1e-4)
+
+
+def test_gradient_norms_are_those_of_finite_differences(float64):
+    rng = np.random.default_rng(0)
+    first, second, image = rng.normal(size=(12, 5)), rng.normal(size=5), rng.normal(size=(3, 2, 3, 2))
+    critic = lambda x: jnp.tanh(x.reshape(len(x), -1) @ first) @ second
+    norms, _ = gradient_norms(critic, image)
+    step, expected = 1e-5, np.zeros(3)
+    for pixel in np.ndindex(2, 3, 2):
+        shift = np.zeros((2, 3, 2))
+        shift[pixel] = step
+        expected += np.square((critic(image + shift) - critic(image - shift)) / (2 * step))
+    np.testing.assert_allclose(norms, expected, rtol=1e-7)
+
+
+def test_gradient_norms_have_the_gradient_of_finite_differences(float64):
+    rng = np.random.default_rng(0)
+    first, second, image = rng.normal(size=(12, 5)), rng.normal(size=5), rng.normal(size=(3, 2, 3, 2))
+
+    def penalty(weights):
+        return jnp.sum(gradient_norms(lambda x: jnp.tanh(x.reshape(len(x), -1) @ weights) @ second, image)[0])
+
+    direction, step = rng.normal(size=first.shape), 1e-5
+    slope = (penalty(first + step * direction) - penalty(first - step * direction)) / (2 * step)
+    np.testing.assert_allclose(np.sum(jax.grad(penalty)(first) * direction), slope, rtol=1e-7)
+
+
+def test_path_lengths_of_a_linear_synthesis_are_those_of_its_matrix():
+    """|J^T y| with y normal over the square root of the number of pixels; the mean square over layers."""
+    rng = np.random.default_rng(0)
+    layers, width, height, breadth = 3, 4, 2, 5
+    jacobian = rng.normal(size=(height, breadth, 3, layers, width))
+    ws, noise = rng.normal(size=(6, layers, width)), rng.normal(size=(6, height, breadth, 3))
+    lengths = path_lengths(lambda ws: jnp.einsum('hwclk,blk->bhwc', jacobian, ws), jnp.float32(ws), jnp.float32(noise))
+    for sample in range(6):
+        pulled = np.tensordot(noise[sample] / np.sqrt(height * breadth), jacobian, 3)  # [L, W]
+        expected = np.sqrt(np.mean([np.sum(pulled[layer] ** 2) for layer in range(layers)]))
+        np.testing.assert_allclose(lengths[sample], expected, rtol=1e-5)
+
+
+def test_path_lengths_of_stylegan2_are_those_of_finite_differences(float64):
+    synthesis = Synthesis((4, 3), Widths(64, 8, 1, 0))
+    rng = np.random.default_rng(0)
+    ws, noise = rng.normal(size=(2, synthesis.num_latents, 4)), rng.normal(size=(2, 8, 6, 3))
+    keys = jax.random.split(jax.random.key(0), 2)
+    params = jax.jit(synthesis.init)(jax.random.key(1), ws, keys)['params']
+    params = jax.tree.map(lambda p: jnp.asarray(p, jnp.float64), params)
+    synthesize = lambda ws, keys: synthesis.apply({'params': params}, ws, keys)
+    lengths = jax.jit(lambda ws: path_lengths(lambda ws: synthesize(ws, keys), ws, noise))(ws)
+    assert lengths.dtype == jnp.float64
+
+    step, shifts = 1e-6, np.eye(ws[0].size).reshape(-1, *ws[0].shape)  # one latent number at a time
+    project = jax.jit(lambda ws, key, y: jnp.sum(synthesize(ws, jnp.repeat(key[None], len(ws))) * y, (1, 2, 3)))
+    for i in range(2):
+        up, down = (project(ws[i] + sign * step * shifts, keys[i], noise[i] / np.sqrt(8 * 6)) for sign in (1, -1))
+        squares = np.square((up - down) / (2 * step)).reshape(ws[0].shape)
+        np.testing.assert_allclose(lengths[i], np.sqrt(squares.sum(1).mean()), rtol=1e-6)

@@ -1,0 +1,134 @@
+"""Typed settings from sections, their errors, and the argument strings of config files."""
+
+import dataclasses
+
+import pytest
+from ml_collections import ConfigDict
+
+from configs.common import parse_arg
+from productgen.config import ConfigError, build, choose, difference, to_dict
+
+
+@dataclasses.dataclass(frozen=True)
+class Inner:
+    rate: float
+    name: str = 'x'
+
+
+@dataclasses.dataclass(frozen=True)
+class Outer:
+    count: int
+    inner: Inner
+    ratio: float = 0.5
+    gamma: float | str = 'auto'
+    limit: int | None = None
+    on: bool = False
+
+    def __post_init__(self):
+        if self.count < 0:
+            raise ValueError('count: must not be negative')
+
+
+def section(**changes):
+    return {'count': 3, 'inner': {'rate': 0.1}} | changes
+
+
+@pytest.mark.parametrize('wrap', [dict, ConfigDict])
+def test_a_section_becomes_a_dataclass_with_its_defaults(wrap):
+    assert build(Outer, wrap(section()), 'outer') == Outer(3, Inner(0.1))
+    assert build(Outer, wrap(section(gamma=0.25, limit=4, on=True)), 'outer').gamma == 0.25
+
+
+def test_whole_numbers_become_floats_where_floats_are_due():
+    built = build(Outer, section(ratio=2, gamma=3, inner={'rate': 1}), 'outer')
+    assert [(type(v), v) for v in (built.ratio, built.gamma, built.inner.rate)] == [(float, 2), (float, 3), (float, 1)]
+    assert type(built.count) is int
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        ({'cuont': 1}, r"outer\.cuont: no such field; did you mean 'count'\? \(known: count, gamma, inner,"),
+        ({'inner': {'rate': 0.1, 'nam': 'y'}}, r"outer\.inner\.nam: no such field; did you mean 'name'\?"),
+        ({'inner': {}}, r'outer\.inner\.rate: missing'),
+        ({'inner': 3}, r'outer\.inner: expected a section, got 3'),
+        ({'count': 1.5}, r'outer\.count: expected int, got 1\.5'),
+        ({'count': '3'}, r"outer\.count: expected int, got '3'"),
+        ({'count': True}, r'outer\.count: expected int, got True'),
+        ({'count': None}, r'outer\.count: expected int, got None'),
+        ({'ratio': 'half'}, r"outer\.ratio: expected float, got 'half'"),
+        ({'ratio': False}, r'outer\.ratio: expected float, got False'),
+        ({'on': 1}, r'outer\.on: expected bool, got 1'),
+        ({'gamma': None}, r'outer\.gamma: expected float or str, got None'),
+        ({'limit': 'all'}, r"outer\.limit: expected int or NoneType, got 'all'"),
+        ({'count': -1}, r'outer: count: must not be negative'),
+    ],
+)
+def test_errors_name_the_field_and_the_way_out(changes, message):
+    with pytest.raises(ConfigError, match=f'^{message}'):
+        build(Outer, section(**changes), 'outer')
+
+
+def test_a_missing_field_is_named():
+    with pytest.raises(ConfigError, match=r'^outer\.count: missing$'):
+        build(Outer, {'inner': {'rate': 0.1}}, 'outer')
+
+
+def test_choose_takes_an_entry_or_names_the_nearest():
+    table = {'linear': 1, 'cosine': 2}
+    assert choose(table, 'cosine', 'optim.schedule') == 2
+    with pytest.raises(ConfigError, match=r"optim\.schedule: there is no 'cosin'; did you mean 'cosine'\?.*linear"):
+        choose(table, 'cosin', 'optim.schedule')
+    with pytest.raises(ConfigError) as error:
+        choose(table, 'zzz', 'optim.schedule')
+    assert 'did you mean' not in str(error.value)
+
+
+def test_to_dict_gives_what_json_gives_back():
+    config = ConfigDict({'a': {'b': (1, 2)}, 'c': 0.5})
+    plain = to_dict(config)
+    assert plain == {'a': {'b': [1, 2]}, 'c': 0.5}
+    assert type(plain['a']) is dict and to_dict(plain) == plain
+
+
+def test_difference_lists_every_changed_value_by_its_full_name():
+    old = {'seed': 0, 'train': {'batch_size': 16, 'keep': 2}, 'gone': 'x', 'same': {'a': [1]}}
+    new = {'seed': 1, 'train': {'batch_size': 32, 'keep': 2}, 'fresh': {'y': 1}, 'same': {'a': [1]}}
+    assert difference(old, new) == [
+        "fresh: None -> {'y': 1}",
+        "gone: 'x' -> None",
+        'seed: 0 -> 1',
+        'train.batch_size: 16 -> 32',
+    ]
+    assert difference(new, new) == []
+
+
+# Argument strings of config files.
+
+DEFAULTS = {'quick': False, 'res': 0, 'scale': 0.5, 'source': 'catalog'}
+
+
+def test_an_argument_string_sets_flags_and_typed_values():
+    assert parse_arg(None, **DEFAULTS).to_dict() == parse_arg('', **DEFAULTS).to_dict() == DEFAULTS
+    parsed = parse_arg('quick,res=64,scale=2,source=folder:/tmp/x', **DEFAULTS)
+    assert parsed.to_dict() == {'quick': True, 'res': 64, 'scale': 2.0, 'source': 'folder:/tmp/x'}
+    assert type(parsed.scale) is float
+
+
+@pytest.mark.parametrize(
+    'arg, message',
+    [
+        ('quik', r"'quik'.*did you mean 'quick'\? \(known: quick, res, scale, source\)"),
+        ('quick,zzz=3', r"'zzz=3': there is no 'zzz'; \(known:"),
+        ('quick=1', "'quick=1': quick takes no value"),
+        ('res', "'res': expected res=int"),
+        ('res=', "'res=': expected res=int"),
+        ('res=big', "'res=big': expected res=int"),
+        ('res=6.4', "'res=6.4': expected res=int"),
+        ('scale=x', "'scale=x': expected scale=float"),
+        ('source', "'source': expected source=str"),
+    ],
+)
+def test_a_wrong_argument_string_is_refused_by_name(arg, message):
+    with pytest.raises(ValueError, match=message):
+        parse_arg(arg, **DEFAULTS)
