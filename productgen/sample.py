@@ -63,9 +63,9 @@ class _Request:
 
     def labels_in_turn(self) -> np.ndarray:
         """A label row for each seed, int32 [S, A], the kinds taken in turn."""
-        kinds = self.kinds or [{}]
-        rows = [self.model.table.draw([seed], kinds[i % len(kinds)]) for i, seed in enumerate(self.seeds)]
-        return np.concatenate(rows)
+        rows = np.stack([self.model.table.draw(self.seeds, kind) for kind in self.kinds or [{}]])  # [K, S, A]
+        turn = np.arange(len(self.seeds))
+        return rows[turn % len(rows), turn]
 
 
 def sample(config: Mapping[str, Any], workdir: Path) -> list[Path]:

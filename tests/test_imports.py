@@ -32,9 +32,9 @@ ALLOWED = {
     'preview': {'data', 'pictures', 'setup'},
     'sample': {'checkpoint', 'config', 'methods', 'pictures', 'ranges', 'sampler', 'setup', 'state', 'workdir'},
     'report': {'methods', 'setup', 'sharding', 'state'},
+    'record': {'checkpoint', 'log', 'pictures', 'preview', 'sampler', 'setup', 'sharding', 'state', 'watch'},
     'train': {
-        'checkpoint', 'config', 'data', 'log', 'methods', 'pictures', 'preview', 'sampler', 'setup', 'sharding',
-        'state', 'watch', 'workdir',
+        'checkpoint', 'data', 'log', 'methods', 'preview', 'record', 'setup', 'sharding', 'state', 'workdir',
     },
 }  # fmt: skip
 

@@ -18,10 +18,13 @@ from productgen.nets.stylegan2 import (
     levels,
 )
 
-apply = lambda net, params, *args, **options: jax.jit(lambda p, a: net.apply({'params': p}, *a, **options))(
-    params, args
-)
-init = lambda net, *args: jax.jit(net.init)(jax.random.key(0), *args)['params']
+
+def init(net, *args):
+    return jax.jit(net.init)(jax.random.key(0), *args)['params']
+
+
+def apply(net, params, *args, **options):
+    return jax.jit(lambda params, args: net.apply({'params': params}, *args, **options))(params, args)
 
 
 def draw(*shape, seed=0):
@@ -287,7 +290,7 @@ def mixed():
         widths = Widths(256, 16, 3, low)
         g, d = Synthesis((4, 3), widths), Discriminator(widths, 2, 1)
         g_params, d_params = params = params or (init(g, ws, keys_of(4)), init(d, image, None))
-        g_params['conv3_1']['bias'] = jnp.zeros(16).at[0].set(1e4)
+        g_params['conv3_1']['bias'] = jnp.zeros(8).at[0].set(1e4)
         results.append(apply(g, g_params, ws, keys_of(4), capture_intermediates=True))
         results.append(apply(d, d_params, image, None, capture_intermediates=True))
     return results
