@@ -47,7 +47,7 @@ def small() -> ConfigDict:
     config.method = {
         'name': 'stylegan2',
         'loss': 'non_saturating',
-        'r1_gamma': '0.05',
+        'r1_gamma': '0.7',
         'r1_interval': 16,
         'path_weight': 0.0,
         'path_interval': 4,
@@ -55,7 +55,7 @@ def small() -> ConfigDict:
         'path_decay': 0.99,
         'mixing': 0.0,
         'w_decay': 0.995,
-        'ema_kimg': 2.0,
+        'ema_kimg': 5.0,
         'ema_rampup': 0.05,
         'augment': {'name': 'none', 'transforms': '', 'p': 0.0, 'target': 0.6, 'adjust_kimg': 500.0},
     }
@@ -71,13 +71,13 @@ def small() -> ConfigDict:
         'bf16_levels': 0,
     }
     config.optim = {
-        'generator': common.adam(learning_rate=0.003, b1=0.0, b2=0.99),
-        'discriminator': common.adam(learning_rate=0.003, b1=0.0, b2=0.99),
+        'generator': common.adam(learning_rate=0.0025, b1=0.0, b2=0.99),
+        'discriminator': common.adam(learning_rate=0.0025, b1=0.0, b2=0.99),
     }
     config.train = {
         'batch_size': 16,
         'accumulate': 1,
-        'duration': '80kimg',
+        'duration': '140kimg',
         'log_every': '1kimg',
         'sample_every': '5kimg',
         'checkpoint_every': '10kimg',

@@ -19,7 +19,7 @@ class ConfigError(ValueError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` where one of the known names is close, and the known names."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, 1, 0.5)
+    close = difflib.get_close_matches(str(name), known, 1, 0.5)
     return (f'; did you mean {close[0]!r}?' if close else '') + f' (known: {", ".join(known)})'
 
 
@@ -50,7 +50,7 @@ def build(cls: type[T], section: Mapping[str, Any], field: str) -> T:
 
     Args:
       cls: a dataclass; nested dataclasses are built from nested sections.
-      section: a ConfigDict or dict.
+      section: a dict (of a ConfigDict, what `to_dict` gives).
       field: the section's name, for messages.
 
     Raises:

@@ -37,7 +37,7 @@ class Duration:
         if self.unit in _SECONDS:
             return None
         images = self.value * (epoch if self.unit == 'epochs' else _IMAGES[self.unit])
-        return math.ceil(images / batch_size)
+        return math.ceil(round(images, 6) / batch_size)  # 16.1 x 1000 is a little more than 16100
 
 
 def parse_duration(text: str, field: str) -> Duration:

@@ -43,11 +43,16 @@ def _adam(c: OptimConfig, rate: optax.ScalarOrSchedule) -> optax.GradientTransfo
     return optax.adam(rate, c.b1, c.b2, c.eps)
 
 
+def _decayed(c: OptimConfig, rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    """The step that follows an update's direction: decoupled weight decay, both scaled by the learning rate."""
+    return optax.chain(optax.add_decayed_weights(c.weight_decay), optax.scale_by_learning_rate(rate))
+
+
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     'adam': _adam,
     'adamw': lambda c, rate: optax.adamw(rate, c.b1, c.b2, c.eps, weight_decay=c.weight_decay),
-    'sgd': lambda c, rate: optax.chain(optax.add_decayed_weights(c.weight_decay), optax.sgd(rate, c.b1 or None)),
-    'adafactor': lambda c, rate: optax.adafactor(rate, weight_decay_rate=c.weight_decay or None),
+    'sgd': lambda c, rate: optax.chain(optax.trace(c.b1), _decayed(c, rate)),
+    'adafactor': lambda c, rate: optax.chain(optax.adafactor(None), optax.scale(-1.0), _decayed(c, rate)),
 }
 
 SCHEDULES: dict[str, Callable[[float, int], optax.Schedule]] = {
@@ -101,6 +106,6 @@ def make_optimizer(
     if lazy_interval:
         c = lazy_interval / (lazy_interval + 1)
         config = dataclasses.replace(config, learning_rate=config.learning_rate * c, b1=config.b1**c, b2=config.b2**c)
-        steps = None if steps is None else steps + steps // lazy_interval
+        steps = None if steps is None else steps - (-steps // lazy_interval)  # it is due at 0, k, 2k, ...
     tx = choose(OPTIMIZERS, config.name, 'optim.*.name')(config, learning_rate(config, steps))
     return optax.chain(optax.clip_by_global_norm(config.clip), tx) if config.clip else tx

@@ -123,7 +123,7 @@ def test_all_checkpoints_damaged_is_an_error_not_a_fresh_start(tmp_path):
 
 
 def test_another_config_is_refused_with_the_difference(tiny_run):
-    with pytest.raises(ConfigError, match=r"(?s)method.r1_gamma: '0.05' -> '0.1'.*accept_config_change"):
+    with pytest.raises(ConfigError, match=r"(?s)method.r1_gamma: '0.7' -> '0.1'.*accept_config_change"):
         train(tiny_config(method__r1_gamma='0.1'), tiny_run)
 
 

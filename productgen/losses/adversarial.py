@@ -13,6 +13,11 @@ import jax
 Loss = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
+def _check(real: jax.Array, fake: jax.Array) -> None:
+    if real.ndim != 1 or real.shape != fake.shape:
+        raise ValueError(f'logits must both be [B], got {real.shape} and {fake.shape}')
+
+
 def non_saturating(real: jax.Array, fake: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Goodfellow et al. 2014, section 3, with logits: -log D(fake), and -log D(real) - log(1 - D(fake)).
 
@@ -22,7 +27,11 @@ def non_saturating(real: jax.Array, fake: jax.Array) -> tuple[jax.Array, jax.Arr
 
     Returns:
       the generator's and the discriminator's loss, [B] each.
+
+    Raises:
+      ValueError: logits of different or other shapes, which would broadcast to something else in silence.
     """
+    _check(real, fake)
     return jax.nn.softplus(-fake), jax.nn.softplus(-real) + jax.nn.softplus(fake)
 
 

@@ -77,6 +77,16 @@ class StyleGAN2Config:
     ema_rampup: float
     augment: AugmentConfig
 
+    def __post_init__(self):
+        if self.r1_interval < 0:
+            raise ConfigError(f'method.r1_interval: {self.r1_interval} is negative; 0 switches the penalty off')
+        for field in ('path_interval', 'path_shrink') if self.path_weight else ():
+            if getattr(self, field) < 1:
+                raise ConfigError(f'method.{field}: must be at least 1')
+        for field in ('mixing', 'path_decay', 'w_decay'):
+            if not 0 <= getattr(self, field) <= 1:
+                raise ConfigError(f'method.{field}: {getattr(self, field)} is not a share, 0 to 1')
+
 
 @dataclasses.dataclass(frozen=True)
 class StyleGAN2Model:

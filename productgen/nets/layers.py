@@ -64,7 +64,7 @@ def minibatch_stddev(x: jax.Array, group: int, channels: int = 1) -> jax.Array:
 
     Args:
       x: [B, H, W, C].
-      group: samples a group, dividing B; a smaller batch is one group.
+      group: samples a group; a smaller batch is one group, a larger one a multiple of it.
       channels: number of statistics, dividing C.
 
     Returns:

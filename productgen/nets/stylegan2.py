@@ -36,7 +36,7 @@ def levels(resolution: tuple[int, int]) -> tuple[tuple[int, int], int]:
     """
     n = max(int(np.log2(max(resolution) / 4)), 0)
     if n < 1 or any(r % 2**n for r in resolution):
-        valid = {(h << m, w << m) for m in range(1, 9) for h in range(1, 8) for w in range(1, 8) if max(h, w) >= 4}
+        valid = {(h << m, w << m) for m in range(1, n + 3) for h in range(1, 8) for w in range(1, 8) if max(h, w) >= 4}
         gap = lambda size: sum(abs(np.log(a / b)) for a, b in zip(size, resolution, strict=True))
         near = [f'{w}x{h}' for h, w in sorted(valid, key=gap)[:2]]
         raise ValueError(
