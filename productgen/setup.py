@@ -52,6 +52,11 @@ class TrainConfig:
     grid_columns: int
     grid_rows: int
 
+    def __post_init__(self):
+        for field in ('batch_size', 'accumulate', 'grid_columns', 'grid_rows'):
+            if getattr(self, field) < 1:
+                raise ConfigError(f'train.{field}: must be at least 1')
+
 
 @dataclasses.dataclass(frozen=True)
 class SampleConfig:
@@ -203,9 +208,6 @@ def prepare_model(config: Mapping[str, Any], table: LabelTable) -> Model:
         build(OptimConfig, section, f'optim.{name}')
     if not isinstance(config['seed'], int):
         raise ConfigError(f'seed: expected int, got {config["seed"]!r}')
-    for field in ('batch_size', 'accumulate', 'grid_columns', 'grid_rows'):
-        if getattr(train, field) < 1:
-            raise ConfigError(f'train.{field}: must be at least 1')
     mesh = make_mesh()
     duration = parse_duration(train.duration, 'train.duration')
     problem = Problem(
@@ -220,15 +222,7 @@ def prepare_model(config: Mapping[str, Any], table: LabelTable) -> Model:
     return Model(config['seed'], train, sample, data_config, table, duration, problem, method, mesh)
 
 
-def prepare(config: Mapping[str, Any]) -> Run:
-    """Builds a training run from a config.
-
-    Raises:
-      ConfigError, DataError: something in it cannot be used; the message names the field and the way out.
-    """
-    # First with a stand-in for what only the data can tell, so that a wrong setting is found before a folder is read.
-    model = prepare_model(config, LabelTable({'label': ('a', 'b')}, np.zeros((1, 1), np.int32), np.asarray([10_000])))
-    train, devices = model.train, model.mesh.size
+def _check_batch(train: TrainConfig, devices: int) -> None:
     unit = devices * train.accumulate
     if train.batch_size % unit:
         near = max(round(train.batch_size / unit), 1) * unit
@@ -236,6 +230,18 @@ def prepare(config: Mapping[str, Any]) -> Run:
             f'train.batch_size: {train.batch_size} images cannot be divided over {devices} device(s) x '
             f'train.accumulate={train.accumulate}; the nearest that can is {near}'
         )
+
+
+def prepare(config: Mapping[str, Any]) -> Run:
+    """Builds a training run from a config.
+
+    Raises:
+      ConfigError, DataError: something in it cannot be used; the message names the field and the way out.
+    """
+    check_sections(config)
+    _check_batch(build(TrainConfig, config['train'], 'train'), make_mesh().size)
+    # First with a stand-in for what only the data can tell, so that a wrong setting is found before a folder is read.
+    model = prepare_model(config, LabelTable({'label': ('a', 'b')}, np.zeros((1, 1), np.int32), np.asarray([10_000])))
     source = data.open_source(model.data)
     names = data.conditions(source, model.data.labels)
     items, held_out = data.split(source, model.data.validation)
