@@ -18,6 +18,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
+ROOT = Path(__file__).resolve().parent
 MODES = ('train', 'sample')
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file and its arguments, FILE.py:ARGS; see configs/.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; by default runs/ and the name of the config.')
@@ -43,6 +44,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 
     Without --config, the config is the workdir's own.
     """
+    argv = join_values(argv)
     words = [re.sub('^--?', '', word) for word in argv[1:] if word.startswith('-')]
     if {'help', 'helpfull', 'helpshort'} & set(words):
         return flags.FLAGS(argv)
@@ -51,7 +53,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         workdir = next((w.partition('=')[2] for w in words if w.startswith('workdir=')), '')
         if not workdir:
             sys.exit('--config=configs/NAME.py is missing (or give the --workdir=DIR of a run, as for --mode=sample)')
-        chosen = f'config=configs/from_workdir.py:{workdir}'
+        chosen = f'config={ROOT}/configs/from_workdir.py:{workdir}'
         argv = [argv[0], f'--{chosen}', *argv[1:]]
     try:
         config = load_config(chosen.removeprefix('config='))
@@ -61,6 +63,17 @@ def parse_flags(argv: list[str]) -> list[str]:
         return flags.FLAGS(argv)
     except (flags.Error, ValueError, TypeError, ArithmeticError, LookupError, OSError, SyntaxError) as error:
         sys.exit(f'{str(error).strip()}\n(python launch.py --help tells what there is)')
+
+
+def join_values(argv: list[str]) -> list[str]:
+    """`--config X` and `--workdir X` as `--config=X` and `--workdir=X`."""
+    joined = []
+    for word in argv:
+        if joined and re.fullmatch('--?(config|workdir)', joined[-1]):
+            joined[-1] += f'={word}'
+        else:
+            joined.append(word)
+    return joined
 
 
 def load_config(name: str) -> ConfigDict:
@@ -102,6 +115,8 @@ def main(argv: list[str]) -> None:
     absl_logging.set_verbosity(absl_logging.WARNING)
     jax.config.update('jax_compilation_cache_dir', str(cache_dir() / 'compiled'))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 1.0)
+    if bool(_COORDINATOR.value and _COORDINATOR.value != 'auto') != (None not in (_PROCESSES.value, _PROCESS.value)):
+        sys.exit('--coordinator=HOST:PORT, --num_processes and --process_id go together')
     if _COORDINATOR.value == 'auto':
         jax.distributed.initialize()
     elif _COORDINATOR.value:
@@ -125,9 +140,14 @@ def main(argv: list[str]) -> None:
     except (ConfigError, DataError, CheckpointError, NotFiniteError) as error:
         logging.getLogger('productgen').debug('', exc_info=True)
         sys.exit(f'Error: {error}')
+    except OSError as error:
+        logging.getLogger('productgen').debug('', exc_info=True)
+        sys.exit(f'Error: {error.filename or "a file"} cannot be used: {error.strerror or error}')
+    except KeyboardInterrupt:
+        sys.exit('Interrupted before training began')
 
 
 if __name__ == '__main__':
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    sys.path.insert(0, str(ROOT))
     app.run(main, flags_parser=parse_flags)

@@ -2,12 +2,14 @@
 
   configs/stylegan.py            32 x 32, small nets: for two CPU cores, about ten minutes
   configs/stylegan.py:quick      the same, two minutes
-  configs/stylegan.py:res=128    StyleGAN2-ADA's settings for one GPU at any resolution (its `auto` configuration)
+  configs/stylegan.py:res=128    StyleGAN2-ADA's settings for one GPU (its `auto`) at any resolution; also res=96x128
   configs/stylegan.py:paper256   as published for FFHQ 256 x 256; also paper512, paper1024
 
 Published settings are those of Karras et al., "Training Generative Adversarial Networks with Limited Data", NeurIPS
 2020, appendix C and table 5 there, and of "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020.
 """
+
+import re
 
 from ml_collections import ConfigDict
 
@@ -23,11 +25,13 @@ PAPER = {
 
 def get_config(arg=None) -> ConfigDict:
     """See the module; arguments: quick, res=N, paper256, paper512, paper1024."""
-    chosen = common.parse_arg(arg, quick=False, res=0, paper256=False, paper512=False, paper1024=False)
+    chosen = common.parse_arg(arg, quick=False, res='', paper256=False, paper512=False, paper1024=False)
     config = small()
     papers = [res for res in PAPER if chosen[f'paper{res}']]
     if len(papers) + bool(chosen.res) > 1 or (chosen.quick and (papers or chosen.res)):
         raise ValueError(f'config argument {arg!r}: choose one of quick, res=N, paper256, paper512, paper1024')
+    if chosen.res and not re.fullmatch(r'\d+(x\d+)?', chosen.res):
+        raise ValueError(f'config argument {arg!r}: res is a size such as 128, or WIDTHxHEIGHT such as 96x128')
     if papers:
         published(config, papers[0], *PAPER[papers[0]], mapping_layers=8, ema_rampup=0.0)
     elif chosen.res:
@@ -89,13 +93,13 @@ def small() -> ConfigDict:
     return config
 
 
-def auto(config: ConfigDict, res: int) -> None:
+def auto(config: ConfigDict, res: str) -> None:
     """StyleGAN2-ADA's settings for one GPU: batch and gamma by resolution, a short mapping network, EMA ramp-up."""
-    batch = min(max(4096 // res, 4), 32)
-    base = 32768 if res >= 512 else 16384
-    rate = 0.002 if res >= 1024 else 0.0025
-    gamma = 0.0002 * res**2 / batch
-    published(config, res, batch, 4, base, rate, gamma, batch * 10 / 32, mapping_layers=2, ema_rampup=0.05)
+    longer = max(int(side) for side in res.split('x'))
+    batch = min(max(4096 // longer, 4), 32)
+    base = 32768 if longer >= 512 else 16384
+    rate = 0.002 if longer >= 1024 else 0.0025
+    published(config, res, batch, 4, base, rate, 'auto', batch * 10 / 32, mapping_layers=2, ema_rampup=0.05)
 
 
 def published(config, res, batch, group, base, rate, gamma, ema_kimg, *, mapping_layers, ema_rampup) -> None:

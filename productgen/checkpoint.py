@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from productgen.sharding import any_process
 from productgen.state import Net, State
 
 _log = logging.getLogger(__name__)
@@ -34,10 +35,20 @@ def _checksums(tree: Any) -> dict[str, int]:
     return {jax.tree_util.keystr(path): crc(leaf) for path, leaf in leaves}
 
 
+def _shapes(tree: Any) -> dict[str, str]:
+    """Type and shape of every array by its place in the tree."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path): f'{leaf.dtype}{list(leaf.shape)}' for path, leaf in leaves}
+
+
+class _OtherNetsError(CheckpointError):
+    """The checkpoint is sound but of other networks or optimisers than asked for."""
+
+
 class Checkpoints:
     """The checkpoints of a workdir.
 
-    Frozen networks are not written: whoever made the state makes them again.
+    Frozen networks are not written; a restored state has the template's, see `productgen.setup.with_frozen`.
 
     Args:
       workdir: they lie in its folder `checkpoints`.
@@ -74,7 +85,7 @@ class Checkpoints:
         free = shutil.disk_usage(self._folder).free
         if free < 1.1 * size + 2**20:
             raise self._full(step, f'it needs about {size / 1e6:.0f} MB, {free / 1e6:.0f} MB are free')
-        notes = notes | {'checksums': _checksums(state)}
+        notes = notes | {'checksums': _checksums(state), 'shapes': _shapes(state)}
         try:
             args = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
             self._manager.save(step, args=args)
@@ -103,24 +114,42 @@ class Checkpoints:
           to_sample: only what pictures are made from; `params` and `opt` of the networks are then None.
 
         Raises:
-          CheckpointError: there are checkpoints but none is usable, or there is none of `step`.
+          CheckpointError: there are checkpoints but none is usable, there is none of `step`, or they are of a state
+            of another structure.
         """
         steps = self.steps() if step is None else [step]
         if step is not None and step not in self.steps():
             raise CheckpointError(f'There is no checkpoint of step {step} in {self._folder}; there are {self.steps()}')
         failures = []
         for candidate in reversed(steps):
+            found, reason = None, 'another process cannot read it'
             try:
-                return self._read(candidate, template, to_sample)
+                found = self._read(candidate, template, to_sample)
+            except _OtherNetsError:
+                raise
             except Exception as error:  # noqa: BLE001 - whatever a damaged file provokes in the reader
-                reason = str(error).strip().splitlines()[0][:300]
-                failures.append(f'step {candidate}: {reason}')
-                _log.warning('The checkpoint of step %d is damaged and is passed over (%s)', candidate, reason)
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+            if not any_process(found is None):
+                return found
+            failures.append(f'step {candidate}: {reason}')
+            _log.warning('The checkpoint of step %d is damaged and is passed over (%s)', candidate, reason)
         if failures:
             raise CheckpointError(f'No checkpoint in {self._folder} can be read: ' + '; '.join(failures))
         return None
 
     def _read(self, step: int, template: State, to_sample: bool) -> tuple[State, dict[str, Any]]:
+        notes = dict(self._manager.restore(step, args=ocp.args.Composite(notes=ocp.args.JsonRestore()))['notes'])
+        written, shapes = notes.pop('checksums'), notes.pop('shapes')
+        nets = template.nets
+        if to_sample:
+            nets = {name: net.replace(params=None, opt=None) for name, net in nets.items()}
+        for place, shape in _shapes(template.replace(frozen={}, nets=nets)).items():
+            if shapes.get(place) != shape:
+                raise _OtherNetsError(
+                    f'The checkpoint of step {step} in {self._folder} is of other networks: {place} is '
+                    f'{shapes.get(place, "not there")}, not {shape}. Set method, model, optim and data as they were, '
+                    'or choose another --workdir.'
+                )
         if to_sample:
             nets = {name: {'stats': net.stats, 'ema': net.ema} for name, net in template.nets.items()}
             wanted = {'step': template.step, 'nets': nets, 'extra': template.extra}
@@ -128,24 +157,26 @@ class Checkpoints:
             how = ocp.args.PyTreeRestore(wanted, restore_args=places, partial_restore=True)
         else:
             how = ocp.args.StandardRestore(template.replace(frozen={}))
-        restored = self._manager.restore(step, args=ocp.args.Composite(state=how, notes=ocp.args.JsonRestore()))
-        state, notes = restored['state'], dict(restored['notes'])
+        state = self._manager.restore(step, args=ocp.args.Composite(state=how))['state']
         if to_sample:
             nets = {name: Net(params=None, opt=None, **parts) for name, parts in state['nets'].items()}
             state = State(step=state['step'], nets=nets, extra=state['extra'], frozen={})
-        written = notes.pop('checksums')
         if any(written.get(place) != value for place, value in _checksums(state).items()):
             raise CheckpointError('its checksums do not match')
         return state.replace(frozen=template.frozen), notes
 
     def set_aside_after(self, step: int) -> None:
-        """Moves checkpoints newer than `step`, the damaged ones that `restore` passed over, to the folder `damaged`."""
-        for other in [s for s in self.steps() if s > step]:
+        """Moves checkpoints newer than `step`, the damaged ones that `restore` passed over, to the folder `damaged`.
+
+        Every process calls it; the first one moves.
+        """
+        for other in [s for s in self.steps() if s > step and jax.process_index() == 0]:
             target = self._folder.parent / 'damaged' / str(other)
             target.parent.mkdir(exist_ok=True)
             shutil.rmtree(target, ignore_errors=True)
             (self._folder / str(other)).rename(target)
             _log.warning('The damaged checkpoint of step %d is now in %s', other, target)
+        any_process(False)  # all wait until they are moved
         self._manager.reload()
 
     def close(self) -> None:

@@ -37,7 +37,10 @@ class _BarHandler(logging.Handler):
     """Prints log lines above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        try:
+            tqdm.write(self.format(record), file=sys.stderr)
+        except (OSError, RuntimeError):
+            self.handleError(record)  # a closed terminal is no reason to end a run
 
 
 def start_logging(workdir: Path | None, primary: bool = True) -> None:
@@ -194,15 +197,19 @@ class RunLog:
         if self._bar.disable:
             _log.info(line)
         else:
-            self._bar.set_postfix_str(losses + (f'  {1000 / rate:.1f} s/kimg' if steps else ''))
+            left = f'  {span(max(seconds_left, 0))} left' if seconds_left is not None else ''
+            self._bar.set_postfix_str(losses + (f'  {1000 / rate:.1f} s/kimg' if steps else '') + left)
 
     def picture(self, step: int, name: str, image: np.ndarray) -> Path:
         """Writes uint8 [H, W, 3] as samples/NAME.png and to TensorBoard."""
         path = self._workdir / 'samples' / f'{name}.png'
         if self._primary:
-            save_png(path, image)
-            self._board.add_image('samples', image, step, dataformats='HWC')
-            self._board.flush()
+            try:
+                save_png(path, image)
+                self._board.add_image('samples', image, step, dataformats='HWC')
+                self._board.flush()
+            except OSError as error:  # a full disk: the next checkpoint says more, and may still fit
+                _log.warning('%s cannot be written: %s', path, error)
         return path
 
     def close(self) -> None:

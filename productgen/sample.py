@@ -29,9 +29,9 @@ from productgen.methods.base import Batch
 from productgen.pictures import grid, save_animation, save_png
 from productgen.ranges import parse_ranges
 from productgen.sampler import Sampler
-from productgen.setup import Model, abstract_state, prepare_model
+from productgen.setup import Model, abstract_state, prepare_model, with_frozen
 from productgen.state import State, sample_keys
-from productgen.workdir import read_labels
+from productgen.workdir import read_config, read_labels
 
 _log = logging.getLogger('productgen')
 
@@ -72,7 +72,7 @@ def sample(config: Mapping[str, Any], workdir: Path) -> list[Path]:
     """Makes what the `sample` section asks for (see `SampleConfig`).
 
     Args:
-      config: all sections, normally the workdir's own with another `sample`.
+      config: its `sample` section counts; the others are the workdir's own.
       workdir: of a run, which may be training.
 
     Returns:
@@ -82,6 +82,7 @@ def sample(config: Mapping[str, Any], workdir: Path) -> list[Path]:
       ConfigError: something cannot be used; the message names the field and the way out.
       CheckpointError: there is no checkpoint, or none that can be read.
     """
+    config = {**read_config(workdir), 'sample': config['sample']}
     model = prepare_model(config, read_labels(workdir))
     settings = model.sample
     seeds, kinds = settings.seed_list(), model.table.kinds(settings.labels, 'sample.labels')
@@ -118,7 +119,7 @@ def _restore(model: Model, workdir: Path) -> State:
         restored = checkpoints.restore(template, model.sample.step or None, to_sample=True)
     if not restored:
         raise CheckpointError(f'There is no checkpoint in {workdir} yet')
-    return restored[0]
+    return with_frozen(model, restored[0])
 
 
 def _grid(request: _Request) -> list[Path]:

@@ -18,7 +18,7 @@ from productgen.methods import METHODS, Method, Problem
 from productgen.optim import OptimConfig
 from productgen.ranges import parse_ranges
 from productgen.sharding import make_mesh, replicated
-from productgen.state import State
+from productgen.state import State, stream
 
 SECTIONS = ('seed', 'data', 'method', 'model', 'optim', 'train', 'sample')
 OUTPUTS = ('grid', 'png', 'mix', 'walk')
@@ -206,8 +206,8 @@ def prepare_model(config: Mapping[str, Any], table: LabelTable) -> Model:
     make_method = choose(METHODS, config['method'].get('name', ''), 'method.name')
     for name, section in config['optim'].items():
         build(OptimConfig, section, f'optim.{name}')
-    if not isinstance(config['seed'], int):
-        raise ConfigError(f'seed: expected int, got {config["seed"]!r}')
+    if not isinstance(config['seed'], int) or not 0 <= config['seed'] < 2**31:
+        raise ConfigError(f'seed: expected a whole number from 0 to 2^31 - 1, got {config["seed"]!r}')
     mesh = make_mesh()
     duration = parse_duration(train.duration, 'train.duration')
     problem = Problem(
@@ -262,3 +262,17 @@ def abstract_state(model: Model) -> tuple[State, dict[str, jax.ShapeDtypeStruct]
     shapes = jax.eval_shape(model.method.init, jax.random.key(0), batch)
     place = replicated(model.mesh)
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes), batch
+
+
+def initial_state(model: Model) -> State:
+    """The state at step 0, on every device."""
+    _, batch = abstract_state(model)
+    zeros = {name: np.zeros(s.shape, s.dtype) for name, s in batch.items()}
+    init = jax.jit(model.method.init, out_shardings=replicated(model.mesh))
+    return init(stream(jax.random.key(model.seed), 'init'), zeros)
+
+
+def with_frozen(model: Model, state: State) -> State:
+    """A restored state with the frozen networks, which are in no checkpoint, made again."""
+    template, _ = abstract_state(model)
+    return state.replace(frozen=initial_state(model).frozen) if jax.tree.leaves(template.frozen) else state

@@ -81,13 +81,21 @@ def streams(keys: jax.Array, name: str) -> jax.Array:
     return jax.vmap(lambda key: stream(key, name))(keys)
 
 
-def _microbatches(batch: PyTree, count: int) -> PyTree:
-    """[B, ...] -> [count, B / count, ...] in consecutive runs, so that groups of neighbouring samples stay together."""
-    return jax.tree.map(lambda x: x.reshape(count, x.shape[0] // count, *x.shape[1:]), batch)
+def _parts(batch: PyTree, count: int, devices: int) -> PyTree:
+    """[B, ...] -> [count, B / count, ...], each device keeping its rows and giving some to every part.
+
+    The rows of a part come in runs of neighbours, so that groups of samples stay together.
+    """
+
+    def divide(x):
+        x = x.reshape(devices, count, x.shape[0] // (devices * count), *x.shape[1:])
+        return x.swapaxes(0, 1).reshape(count, -1, *x.shape[3:])
+
+    return jax.tree.map(divide, batch)
 
 
 def gradients(
-    loss_fn: Callable, params: PyTree, stats: PyTree, batch: PyTree, accumulate: int = 1
+    loss_fn: Callable, params: PyTree, stats: PyTree, batch: PyTree, accumulate: int = 1, devices: int = 1
 ) -> tuple[PyTree, PyTree, dict[str, jax.Array]]:
     """Mean gradient of `loss_fn` over a batch, taken `accumulate` equal parts at a time to save memory.
 
@@ -95,8 +103,9 @@ def gradients(
       loss_fn: `(params, stats, batch) -> (loss, (stats, metrics))`, the loss a mean over the batch.
       params: weights to differentiate with respect to.
       stats: passed through the parts in order.
-      batch: pytree of [B, ...] arrays, B divisible by `accumulate`.
+      batch: pytree of [B, ...] arrays, B divisible by `accumulate` x `devices`.
       accumulate: number of parts.
+      devices: what the rows of the batch are divided over.
 
     Returns:
       gradients, new stats, metrics averaged over the parts.
@@ -105,7 +114,7 @@ def gradients(
     if accumulate == 1:
         grads, (stats, metrics) = grad_fn(params, stats, batch)
         return grads, stats, metrics
-    parts = _microbatches(batch, accumulate)
+    parts = _parts(batch, accumulate, devices)
     first = jax.tree.map(lambda x: x[0], parts)
     shapes = jax.eval_shape(grad_fn, params, stats, first)
     zeros = lambda tree: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), tree)
@@ -121,14 +130,20 @@ def gradients(
 
 
 def step_net(
-    net: Net, tx: optax.GradientTransformation, loss_fn: Callable, batch: PyTree, *, accumulate: int = 1
+    net: Net,
+    tx: optax.GradientTransformation,
+    loss_fn: Callable,
+    batch: PyTree,
+    *,
+    accumulate: int = 1,
+    devices: int = 1,
 ) -> tuple[Net, dict[str, jax.Array]]:
     """One optimiser step of one network: gradient, update, and the gradient's norm among the metrics.
 
     Args are those of `gradients`; the average of the weights is moved by `average`, once an iteration, since a network
     may take several steps in one.
     """
-    grads, stats, metrics = gradients(loss_fn, net.params, net.stats, batch, accumulate)
+    grads, stats, metrics = gradients(loss_fn, net.params, net.stats, batch, accumulate, devices)
     updates, opt = tx.update(grads, net.opt, net.params)
     params = optax.apply_updates(net.params, updates)
     return net.replace(params=params, stats=stats, opt=opt), metrics | {'grad_norm': optax.tree.norm(grads)}

@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from productgen.checkpoint import Checkpoints
+from productgen.config import ConfigError
+from productgen.data import DataError
 from productgen.data.pipeline import Batches
 from productgen.log import RunLog, span, start_logging
 from productgen.methods.base import parameter_counts
 from productgen.preview import Preview
 from productgen.record import Recorder
-from productgen.setup import Run, abstract_state, prepare
-from productgen.sharding import any_process, jit_update, put_batch, replicated
+from productgen.setup import Run, abstract_state, initial_state, prepare, with_frozen
+from productgen.sharding import any_process, jit_update, put_batch
 from productgen.state import State, stream
-from productgen.workdir import keep_labels, locked, open_workdir
+from productgen.watch import check_state
+from productgen.workdir import check_workdir, locked, write_environment, write_workdir
 
 _log = logging.getLogger('productgen')
 
@@ -47,23 +49,19 @@ class _StopSignal:
     def _remember(self, number: int, frame: Any) -> None:
         self.number = number
         signal.signal(number, self._before[number])
-        _log.info('%s: saving a checkpoint first', signal.Signals(number).name)
 
     def __exit__(self, *exception: Any) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
 
-def training_state(run: Run, checkpoints: Checkpoints | None) -> tuple[State, float]:
+def training_state(run: Run, checkpoints: Checkpoints) -> tuple[State, float]:
     """The state to go on from, newest checkpoint or step 0, and the seconds trained so far."""
-    template, batch = abstract_state(run)
-    restored = checkpoints and checkpoints.restore(template)
-    if restored:
-        state, notes = restored
-        return state, notes['seconds']
-    zeros = {name: np.zeros(s.shape, s.dtype) for name, s in batch.items()}
-    init = jax.jit(run.method.init, out_shardings=replicated(run.mesh))
-    return init(stream(jax.random.key(run.seed), 'init'), zeros), 0.0
+    restored = checkpoints.restore(abstract_state(run)[0])
+    if not restored:
+        return initial_state(run), 0.0
+    state, notes = restored
+    return with_frozen(run, state), notes['seconds']
 
 
 def train(config: Mapping[str, Any], workdir: Path, accept_change: bool = False) -> Path:
@@ -78,24 +76,38 @@ def train(config: Mapping[str, Any], workdir: Path, accept_change: bool = False)
       the last sample grid.
 
     Raises:
-      ConfigError, DataError: something cannot be used; nothing has been done.
-      NotFiniteError: a metric became NaN or infinite.
+      ConfigError, DataError: something cannot be used; a picture that vanishes while training raises after saving.
+      CheckpointError: no checkpoint can be read, or one cannot be written.
+      NotFiniteError: a metric or weight became NaN or infinite.
       Interrupted: SIGTERM or SIGINT; the state has been saved.
     """
     primary = jax.process_index() == 0
     run = prepare(config)
-    with locked(workdir) if primary else contextlib.nullcontext():
+    about = config, run.source.digest, run.table
+    with contextlib.ExitStack() as stack:
+        refusal = None
         if primary:
-            open_workdir(workdir, config, run.source.digest, accept_change)
-            keep_labels(workdir, run.table, accept_change)
+            try:
+                stack.enter_context(locked(workdir))
+                check_workdir(workdir, *about, accept_change)
+            except ConfigError as error:
+                refusal = error
+        if any_process(refusal is not None):
+            raise refusal or ConfigError('the first process refused to train; its message says why')
+        if primary and not (workdir / 'config.json').exists():
+            write_workdir(workdir, *about)
         start_logging(workdir, primary)
         _report_data(run, workdir, primary)
         checkpoints = Checkpoints(workdir, run.train.keep)
-        try:
-            with _StopSignal() as stop:
-                return _loop(run, workdir, checkpoints, stop, primary)
-        finally:
-            checkpoints.close()
+        stack.callback(checkpoints.close)
+        state, seconds = training_state(run, checkpoints)
+        checkpoints.set_aside_after(int(state.step))
+        if primary:
+            # Only now: a config that this run cannot go on with must not replace its own.
+            write_workdir(workdir, *about)
+            write_environment(workdir)
+        stop = stack.enter_context(_StopSignal())
+        return _loop(run, workdir, checkpoints, stop, state, seconds)
 
 
 def _report_data(run: Run, workdir: Path, primary: bool) -> None:
@@ -122,11 +134,8 @@ def _report_data(run: Run, workdir: Path, primary: bool) -> None:
                 (workdir / name).write_text('\n'.join(lines) + '\n')
 
 
-def _loop(run: Run, workdir: Path, checkpoints: Checkpoints, stop: _StopSignal, primary: bool) -> Path:
-    state, seconds = training_state(run, checkpoints)
+def _loop(run: Run, workdir: Path, checkpoints: Checkpoints, stop: _StopSignal, state: State, seconds: float) -> Path:
     step = int(state.step)
-    if primary:
-        checkpoints.set_aside_after(step)
     processes = jax.process_index(), jax.process_count()
     batches = Batches(run.source, run.items, run.labels, run.train.batch_size, run.seed, processes, run.data.workers)
     update = jit_update(lambda s, b, key: run.method.update(s, b, jax.random.fold_in(key, s.step)), run.mesh)
@@ -136,12 +145,19 @@ def _loop(run: Run, workdir: Path, checkpoints: Checkpoints, stop: _StopSignal, 
     began = time.monotonic() - seconds
     left = lambda: None if limit is None else limit - (time.monotonic() - began)
     finished = lambda: step >= total if limit is None else left() <= 0
-    log = RunLog(workdir, step, run.train.batch_size, total, primary)
+    log = RunLog(workdir, step, run.train.batch_size, total, primary=jax.process_index() == 0)
     record = Recorder(run, Preview.of(run, batches), log, checkpoints)
     counts = parameter_counts(state)
     _log.info('%s', ', '.join(f'{name}: {n:,} parameters' for name, n in counts.items()))
+
+    def save() -> dict[str, float]:
+        check_state(state, max(checkpoints.steps(), default=None))
+        notes = {'seconds': time.monotonic() - began, 'images': step * run.train.batch_size}
+        checkpoints.save(state, notes)
+        return notes
+
     try:
-        if finished():
+        if finished() if limit is None else any_process(finished()):
             path = record.show_beside_reals(state, step)
             _log.info(
                 'This run is complete (%s). Sample it with --mode=sample --workdir=%s, or train on with a longer '
@@ -168,8 +184,7 @@ def _loop(run: Run, workdir: Path, checkpoints: Checkpoints, stop: _StopSignal, 
             if any(due.values()) or ended or halted:
                 record.flush(left())
             if due['checkpoint'] or ended or halted:
-                notes = {'seconds': time.monotonic() - began, 'images': step * run.train.batch_size}
-                checkpoints.save(state, notes)
+                notes = save()
             if ended:
                 path = record.show_beside_reals(state, step)
                 _log.info('Done: %d images in %s; %s', notes['images'], span(notes['seconds']), path)
@@ -177,6 +192,11 @@ def _loop(run: Run, workdir: Path, checkpoints: Checkpoints, stop: _StopSignal, 
             if halted:
                 _log.info('Saved at step %d; the same command goes on from here.', step)
                 raise Interrupted(128 + (stop.number or signal.SIGTERM))
+    except DataError:
+        # A photo that vanished while training: what has been learnt is not lost with it.
+        record.flush(left())
+        save()
+        raise
     finally:
         log.close()
     raise AssertionError('batches never end')

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+
+from productgen.state import State
 
 
 class NotFiniteError(RuntimeError):
@@ -32,6 +36,24 @@ def check_finite(step: int, metrics: dict[str, float], last_good: int | None) ->
             f'Training stopped at step {step}: {terms}. {saved}. Lower optim.*.learning_rate, set optim.*.clip, or '
             'raise the gradient penalty, and go on with --accept_config_change.'
         )
+
+
+_finite = jax.jit(lambda tree: jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), tree))
+
+
+def check_state(state: State, last_good: int | None) -> None:
+    """Keeps a state with NaN or infinite weights from being saved; a metric may not have shown it yet.
+
+    Args:
+      state: about to be saved.
+      last_good: step of the newest checkpoint, None where there is none.
+
+    Raises:
+      NotFiniteError: naming the arrays and the checkpoint.
+    """
+    arrays = {f'{name}.{part}': getattr(net, part) for name, net in state.nets.items() for part in ('params', 'ema')}
+    finite = {name: all(jax.tree.leaves(jax.device_get(tree))) for name, tree in _finite(arrays).items()}
+    check_finite(int(state.step), {name: 0.0 if ok else np.nan for name, ok in finite.items()}, last_good)
 
 
 class CollapseWatch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,8 @@ from typing import Any
 from productgen.config import ConfigError, difference
 from productgen.labels import LabelTable
 from productgen.log import environment
+
+_log = logging.getLogger('productgen')
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
@@ -37,48 +40,58 @@ def _write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     os.replace(temporary, path)
 
 
-def open_workdir(workdir: Path, config: Mapping[str, Any], data_digest: str, accept_change: bool) -> None:
-    """Makes the workdir, or checks that it is this config's, and writes down where and with what it runs.
+def check_workdir(workdir: Path, config: Mapping[str, Any], digest: str, table: LabelTable, accept: bool) -> None:
+    """Checks that a workdir is new, or holds a run of this config and data.
 
     The `sample` section may differ: it does not take part in training.
 
     Args:
       workdir: the folder.
       config: of the run.
-      data_digest: of the data source; photos that came, went or changed are another run.
-      accept_change: go on from a run with another config; the old one is kept as config.N.json.
+      digest: of the data source; photos that came, went or changed are another run.
+      table: the labels of the training set.
+      accept: let config and data differ.
 
     Raises:
-      ConfigError: the folder holds a run with another config, or other files.
+      ConfigError: it holds a run with another config or other data, or other files.
     """
-    path = workdir / 'config.json'
-    if path.exists():
-        trained = lambda c: {name: section for name, section in c.items() if name != 'sample'}
-        lines = difference(trained(read_config(workdir)), trained(config))
-        digest = workdir / 'data.json'
-        if digest.exists() and json.loads(digest.read_text())['digest'] != data_digest:
-            lines.append(f'data.source: the pictures of {config["data"]["source"]} are not what they were')
-        if lines and not accept_change:
-            raise ConfigError(
-                f'--workdir={workdir} holds a run with another config or other data:\n  '
-                + '\n  '.join(lines)
-                + '\nChoose another --workdir, or add --accept_config_change to go on from it with the new config.'
-            )
-        if lines:
-            shutil.copy(path, workdir / f'config.{len(list(workdir.glob("config.*.json")))}.json')
-            _write_json(path, config)
-    elif workdir.exists() and any(c.name != '.lock' and c.suffix != '.tmp' for c in workdir.iterdir()):
-        raise ConfigError(f'--workdir={workdir} has files in it but no run; choose an empty or a new folder')
+    if not (workdir / 'config.json').exists():
+        if workdir.exists() and any(c.name != '.lock' and c.suffix != '.tmp' for c in workdir.iterdir()):
+            raise ConfigError(f'--workdir={workdir} has files in it but no run; choose an empty or a new folder')
+        return
+    trained = lambda c: {name: section for name, section in c.items() if name != 'sample'}
+    lines = difference(trained(read_config(workdir)), trained(config))
+    if (workdir / 'data.json').exists() and json.loads((workdir / 'data.json').read_text())['digest'] != digest:
+        lines.append(f'data.source: the pictures of {config["data"]["source"]} are not what they were')
+    if (workdir / 'labels.json').exists():
+        lines += difference(read_labels(workdir).to_json()['attributes'], table.to_json()['attributes'], 'labels: ')
+    if lines and not accept:
+        raise ConfigError(
+            f'--workdir={workdir} holds a run with another config or other data:\n  '
+            + '\n  '.join(lines)
+            + '\nChoose another --workdir, or add --accept_config_change to go on from it with the new config.'
+        )
+
+
+def write_workdir(workdir: Path, config: Mapping[str, Any], digest: str, table: LabelTable) -> None:
+    """Writes down what a run is: config, data digest, labels. An earlier, other config is kept as config.N.json."""
     workdir.mkdir(parents=True, exist_ok=True)
-    if not path.exists():
-        _write_json(path, config)
-    _write_json(workdir / 'data.json', {'source': config['data']['source'], 'digest': data_digest})
+    path = workdir / 'config.json'
+    if path.exists() and read_config(workdir) != config:
+        shutil.copy(path, workdir / f'config.{len(list(workdir.glob("config.*.json")))}.json')
+    _write_json(path, config)
+    _write_json(workdir / 'data.json', {'source': config['data']['source'], 'digest': digest})
+    _write_json(workdir / 'labels.json', table.to_json(), indent=None)
+
+
+def write_environment(workdir: Path) -> None:
+    """Adds a line with versions, git revision and devices to environment.jsonl."""
     with open(workdir / 'environment.jsonl', 'a') as file:
         file.write(json.dumps(environment()) + '\n')
 
 
 def read_labels(workdir: Path) -> LabelTable:
-    """The labels of the training set of a run, as `keep_labels` left them.
+    """The labels of the training set of a run, as `write_workdir` left them.
 
     Raises:
       ConfigError: there are none.
@@ -94,29 +107,6 @@ def read_labels(workdir: Path) -> LabelTable:
         raise ConfigError(f'{path}: not readable ({error}); the training command writes it again') from None
 
 
-def keep_labels(workdir: Path, table: LabelTable, accept_change: bool) -> None:
-    """Writes the labels of the training set into the workdir, so that sampling needs no data set.
-
-    Args:
-      workdir: of the run.
-      table: the labels.
-      accept_change: let them differ from those the run began with.
-
-    Raises:
-      ConfigError: the values are not those the run began with; their codes would now mean other things.
-    """
-    path = workdir / 'labels.json'
-    if path.exists() and not accept_change:
-        lines = difference(read_labels(workdir).to_json()['attributes'], table.to_json()['attributes'])
-        if lines:
-            raise ConfigError(
-                f'--workdir={workdir}: the labels of the data set are no longer those the run began with:\n  '
-                + '\n  '.join(lines)
-                + '\nBring the data set back, or choose another --workdir.'
-            )
-    _write_json(path, table.to_json(), indent=None)
-
-
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
     """Holds the workdir for this process; the lock goes with the process, however it ends.
@@ -128,6 +118,8 @@ def locked(workdir: Path) -> Iterator[None]:
     with open(workdir / '.lock', 'w') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise ConfigError(f'--workdir={workdir}: another process is training there') from None
+        except OSError as error:
+            _log.warning('%s cannot be locked (%s): take care that no other process trains there', workdir, error)
         yield

@@ -7,7 +7,7 @@ from tiny import run_launch
 
 WRONG = {
     '--config=configs/stylegan.py:qick': "did you mean 'quick'",
-    '--config=configs/stylegan.py:res=big': 'expected res=int',
+    '--config=configs/stylegan.py:res=big': 'res is a size such as 128',
     '--config=configs/stylegan.py:quick,paper256': 'choose one of quick',
     '--config=configs/none.py': 'there is no file configs/none.py',
     '--config.train.batchsize=3': "--config.train.batchsize: no such field; did you mean 'batch_size'",
@@ -31,6 +31,10 @@ WRONG = {
     '--config.method.augment.name=adda': "method.augment.name: unknown name 'adda', did you mean 'ada'",
     '--config.optim.generator.name=adm': "there is no 'adm'; did you mean 'adam'",
     '--config.optim.generator.schedule=step': "there is no 'step'",
+    '--config.seed=-1': 'seed: expected a whole number from 0',
+    '--config.model.channel_base=16': 'model.channel_base: 16 leaves the finest of 4 levels without channels',
+    '--config.model.z_dim=0': 'model.z_dim: must be at least 1',
+    '--coordinator=127.0.0.1:1': '--coordinator=HOST:PORT, --num_processes and --process_id go together',
     '--mode=sampel': 'train|sample',
     '--wrokdir=x': 'workdir',
     'quick': "Unknown argument 'quick'",

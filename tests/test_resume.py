@@ -95,16 +95,16 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, dama
     config = tiny_config()
     train(config, workdir)
     expected = checksums(workdir, 6)
-    files = [p for p in (workdir / 'checkpoints' / '6' / 'state').rglob('d/*') if p.is_file()]  # the arrays
-    largest = max(files, key=lambda p: p.stat().st_size)
-    content = bytearray(largest.read_bytes())
-    if damage == 'truncate':
-        largest.write_bytes(content[: len(content) // 2])
-    elif damage == 'flip':
-        content[len(content) // 2] ^= 0x10
-        largest.write_bytes(content)
-    else:
-        largest.unlink()
+    for path in [p for p in (workdir / 'checkpoints' / '6' / 'state').rglob('d/*') if p.is_file()]:  # the arrays
+        content = bytearray(path.read_bytes())
+        if damage == 'truncate':
+            path.write_bytes(content[: len(content) // 2])
+        elif damage == 'flip':
+            for place in range(0, len(content), 500):
+                content[place] ^= 0x10
+            path.write_bytes(content)
+        else:
+            path.unlink()
     train(config, workdir)
     log = (workdir / 'log.txt').read_text()
     assert 'The checkpoint of step 6 is damaged' in log

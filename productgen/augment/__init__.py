@@ -35,7 +35,9 @@ class AugmentConfig:
     adjust_kimg: float = 500.0
 
     def __post_init__(self):
-        split_names(self.name, ('none', 'ada', 'diffaugment'), 'method.augment.name')
+        names = split_names(self.name, ('none', 'ada', 'diffaugment'), 'method.augment.name')
+        if len(names) > 1:
+            raise ValueError(f'method.augment.name: one name, got {self.name!r}')
         if self.transforms and self.name == 'ada':
             split_names(self.transforms, ADA_NAMES, 'method.augment.transforms')
         if self.transforms and self.name == 'diffaugment':

@@ -29,10 +29,10 @@ def parse_resolution(value: int | str) -> tuple[int, int]:
 
 
 class _Remembered:
-    """A source whose pictures are kept in memory once made, if all of them fit."""
+    """A source of pictures and masks that are kept in memory once made, if all of them fit."""
 
     def __init__(self, source: Source, size: tuple[int, int], cache_bytes: int):
-        self._source, self._pictures = source, Pictures(len(source), size, cache_bytes)
+        self._source, self._pictures = source, Pictures(len(source), size, cache_bytes, channels=4)
 
     def __len__(self) -> int:
         return len(self._source)
@@ -41,7 +41,8 @@ class _Remembered:
         return getattr(self._source, name)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        return {'image': self._pictures.get(index, lambda: self._source[index]['image'])}
+        both = self._pictures.get(index, lambda: np.concatenate([*self._source[index].values()], -1))
+        return {'image': both[..., :3], 'mask': both[..., 3:]}
 
 
 def open_source(config: DataConfig) -> Source:

@@ -1,6 +1,6 @@
 """Two caches: decoded pictures in memory, and on disk what was learnt about a data set, kept between runs.
 
-The second is the only thing written outside a workdir. Its entries are small JSON files under `$PRODUCTGEN_CACHE`,
+Its entries are small JSON files under `$PRODUCTGEN_CACHE`,
 else `$XDG_CACHE_HOME/productgen`, else `~/.cache/productgen`. They may be deleted at any time; nothing is ever lost
 but the time to compute them again.
 """
@@ -25,14 +25,14 @@ _log = logging.getLogger(__name__)
 class Pictures:
     """Pictures in memory, if all of them fit; safe to use from many threads."""
 
-    def __init__(self, count: int, size: tuple[int, int], cache_bytes: int):
+    def __init__(self, count: int, size: tuple[int, int], cache_bytes: int, channels: int = 3):
         """Makes room for `count` pictures of `size` (height, width), or for none if that exceeds `cache_bytes`."""
-        fits = count * size[0] * size[1] * 3 <= cache_bytes
-        self._pixels = np.empty((count, *size, 3), np.uint8) if fits else None  # takes memory only where it is filled
+        fits = count * size[0] * size[1] * channels <= cache_bytes
+        self._pixels = np.empty((count, *size, channels), np.uint8) if fits else None
         self._filled = np.zeros(count, bool)
 
     def get(self, slot: int, load: Callable[[], np.ndarray]) -> np.ndarray:
-        """The picture in `slot`, uint8 [H, W, 3], read-only; `load` is called where it is not in memory yet."""
+        """The picture in `slot`, uint8 [H, W, C], read-only; `load` is called where it is not in memory yet."""
         if self._pixels is None:
             return load()
         if not self._filled[slot]:

@@ -27,6 +27,9 @@ class Source(Protocol):
       keys: N strings that identify the *product* of each item (its SKU or group where there is one, else the file):
         the train/validation split hashes them, so that views of one product stay together.
       digest: a hex string that changes when any picture or column does.
+
+    A source may also have `usual_conditions` (what `data.labels=auto` means), `skipped` (pairs of path and reason) and
+    `duplicates` (groups of paths), which a run reports.
     """
 
     attributes: Mapping[str, tuple[str, ...]]

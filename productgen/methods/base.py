@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax
 
@@ -75,6 +75,3 @@ class StyleMethod(Protocol):
 def parameter_counts(state: PyTree) -> dict[str, int]:
     """Trainable parameters of each network of a (possibly abstract) state."""
     return {name: sum(x.size for x in jax.tree.leaves(net.params)) for name, net in state.nets.items()}
-
-
-Section = Any

@@ -78,6 +78,8 @@ class StyleGAN2Config:
     augment: AugmentConfig
 
     def __post_init__(self):
+        if self.ema_kimg < 0 or self.ema_rampup < 0:
+            raise ConfigError('method.ema_kimg and method.ema_rampup: must not be negative')
         if self.r1_interval < 0:
             raise ConfigError(f'method.r1_interval: {self.r1_interval} is negative; 0 switches the penalty off')
         for field in ('path_interval', 'path_shrink') if self.path_weight else ():
@@ -115,6 +117,14 @@ class StyleGAN2Model:
     stddev_group: int
     bf16_levels: int
 
+    def __post_init__(self):
+        for field in ('z_dim', 'w_dim', 'mapping_layers', 'label_layers', 'channel_base', 'channel_max'):
+            if getattr(self, field) < 1:
+                raise ConfigError(f'model.{field}: must be at least 1')
+        for field in ('mapping_lr', 'stddev_group', 'bf16_levels'):
+            if getattr(self, field) < 0:
+                raise ConfigError(f'model.{field}: must not be negative')
+
 
 @dataclasses.dataclass(frozen=True)
 class StyleGAN2:
@@ -149,12 +159,12 @@ class StyleGAN2:
     def _synthesize(self, params: Any, ws: jax.Array, keys: jax.Array) -> jax.Array:
         return self.generator.apply({'params': params}, ws, keys, method='synthesize')
 
-    def _fake(self, params: Any, batch: Batch, mix: bool = True) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def _fake(self, params: Any, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Images [B, H, W, 3], their latents [B, L, W], and the unmixed w [B, W]; `batch` has `key` and `label`."""
         keys, label = batch['key'], batch['label']
         w = self._map(params, self.draw(keys), label)
         ws = jnp.repeat(w[:, None], self.num_latents, 1)
-        if mix and self.config.mixing:
+        if self.config.mixing:
             other = self._map(params, self.draw(streams(keys, 'other')), label)
             ws = jnp.where(self._crossover(keys)[:, :, None], other[:, None], ws)
         return self._synthesize(params, ws, keys), ws, w
@@ -238,7 +248,8 @@ class StyleGAN2:
         return State(state.step + 1, {'generator': g, 'discriminator': d}, extra, state.frozen), metrics
 
     def _step(self, net: Net, tx: optax.GradientTransformation, loss: Callable, batch: Batch):
-        return step_net(net, tx, loss, batch, accumulate=self.problem.accumulate)
+        problem = self.problem
+        return step_net(net, tx, loss, batch, accumulate=problem.accumulate, devices=problem.devices)
 
     def _generator_step(self, g: Net, d: Net, batch: Batch, p: jax.Array) -> tuple[Net, dict]:
         def loss(params, stats, batch):
@@ -350,6 +361,11 @@ def make(config: Mapping[str, Any], problem: Problem) -> StyleGAN2:
         )
     if c.path_weight and problem.batch_size % (c.path_shrink * problem.accumulate):
         raise ConfigError(f'method.path_shrink: {c.path_shrink} does not divide the {part} images of a forward pass')
+    if m.channel_base < 4 << levels:
+        raise ConfigError(
+            f'model.channel_base: {m.channel_base} leaves the finest of {levels + 1} levels without channels; '
+            f'at this resolution it must be at least {4 << levels}, and some {16 * (4 << levels)} to be of use'
+        )
     widths = nets.Widths(m.channel_base, m.channel_max, levels, m.bf16_levels)
     return StyleGAN2(
         config=c,

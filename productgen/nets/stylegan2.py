@@ -51,7 +51,7 @@ class Widths:
     """Channels and precision by level: level l has the size base x 2^l.
 
     Attributes:
-      channel_base: channels at a longer side r are channel_base / r ...
+      channel_base: level l has channel_base / (4 x 2^l) channels ...
       channel_max: ... but at most this.
       levels: number of doublings.
       bf16_levels: so many of the finest levels compute in bfloat16, their activations clamped.
