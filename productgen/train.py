@@ -181,7 +181,7 @@ def _loop(run: Run, workdir: Path, checkpoints: Checkpoints, stop: _StopSignal, 
             halted = bool(stop.number) if alone else due['log'] and any_process(bool(stop.number))
             if due['sample'] or ended:
                 record.show(state, step)
-            if any(due.values()) or ended or halted:
+            if due['log'] or due['checkpoint'] or ended or halted:
                 record.flush(left())
             if due['checkpoint'] or ended or halted:
                 notes = save()

@@ -71,7 +71,7 @@ class Widths:
 
 
 def _clamp(x: jax.Array) -> jax.Array:
-    """Keeps low-precision activations within +-256 (StyleGAN2-ADA, appendix D)."""
+    """Keeps low-precision activations within +-256 (as in StyleGAN2-ADA)."""
     return jnp.clip(x, -256, 256) if x.dtype == jnp.bfloat16 else x
 
 
