@@ -88,8 +88,9 @@ def _parts(batch: PyTree, count: int, devices: int) -> PyTree:
     """
 
     def divide(x):
-        x = x.reshape(devices, count, x.shape[0] // (devices * count), *x.shape[1:])
-        return x.swapaxes(0, 1).reshape(count, -1, *x.shape[3:])
+        size, *rest = x.shape
+        x = x.reshape(devices, count, size // (devices * count), *rest)
+        return x.swapaxes(0, 1).reshape(count, size // count, *rest)
 
     return jax.tree.map(divide, batch)
 
