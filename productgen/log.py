@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import logging
@@ -99,20 +100,17 @@ def memory() -> dict[str, float]:
     return used
 
 
-def _keep_until(path: Path, step: int) -> None:
-    """Drops the lines of metrics.jsonl after `step`: they are about to be written again, the same."""
-    if not path.exists():
-        return
-    lines = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)['step'] <= step:
-                lines.append(line)
-        except (ValueError, KeyError):
-            continue  # the half-written last line of an interrupted run
+def _keep_until(path: Path, step: int) -> list[dict]:
+    """Drops the points of metrics.jsonl after `step`, which are about to be written again; returns those that stay."""
+    points = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError):  # the half-written last line of an interrupted run
+            points.append(json.loads(line))
+    points = [point for point in points if point['step'] <= step]
     temporary = path.with_name(path.name + '.tmp')
-    temporary.write_text(''.join(line + '\n' for line in lines))
+    temporary.write_text(''.join(json.dumps(point) + '\n' for point in points))
     os.replace(temporary, path)
+    return points
 
 
 def span(seconds: float) -> str:
@@ -139,9 +137,10 @@ class RunLog:
     def __init__(self, workdir: Path, step: int, batch_size: int, total: int | None, primary: bool = True):
         self._workdir, self._batch_size, self._total, self._primary = workdir, batch_size, total, primary
         self._mark = (step, time.monotonic())
+        self._points: list[dict] = []
         if not primary:
             return
-        _keep_until(workdir / 'metrics.jsonl', step)
+        self._points = _keep_until(workdir / 'metrics.jsonl', step)
         self._metrics = open(workdir / 'metrics.jsonl', 'a')  # noqa: SIM115 - open as long as the run
         self._board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1)
         images = None if total is None else total * batch_size
@@ -154,6 +153,10 @@ class RunLog:
             dynamic_ncols=True,
             smoothing=0.05,
         )
+
+    def best(self, name: str) -> float:
+        """The highest value of a metric before this start; 0 where there is none."""
+        return max((point.get(name, 0.0) for point in self._points), default=0.0)
 
     def advance(self, step: int) -> None:
         """Moves the progress bar."""

@@ -36,7 +36,7 @@ class Recorder:
     def __init__(self, run: Run, preview: Preview, log: RunLog, checkpoints: Checkpoints):
         self._run, self._preview, self._log, self._checkpoints = run, preview, log, checkpoints
         self._sampler = Sampler(run, min(len(preview.real), run.train.batch_size))
-        self._watch = CollapseWatch(preview.real, preview.label)
+        self._watch = CollapseWatch(preview.real, preview.label, log.best('diversity'))
         self._waiting: deque[tuple[int, dict]] = deque()
         self._diversity: dict[str, float] = {}
         self._started = False

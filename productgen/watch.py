@@ -62,16 +62,17 @@ class CollapseWatch:
     Args:
       real: uint8 [N, H, W, 3], real pictures of the same labels as the samples.
       label: int [N, A], the labels; spread is measured among pictures of one label where there are several of each.
+      best: the highest diversity so far, of a run that is gone on with.
     """
 
     LOW_DIVERSITY = 0.25  # of the real pictures' spread
     SATURATED = 0.98  # mean sign of the logits, real against fake
     PATIENCE = 5  # log lines in a row
 
-    def __init__(self, real: np.ndarray, label: np.ndarray):
+    def __init__(self, real: np.ndarray, label: np.ndarray, best: float = 0.0):
         self._label = label
         self._real = self._spread(real)
-        self._best = 0.0
+        self._best = best
         self._saturated = 0
 
     def _spread(self, images: np.ndarray) -> float:

@@ -52,6 +52,11 @@ def test_samples_that_become_alike_are_told_once_they_were_not(real):
     assert value == 0 and 'look alike' in warning
 
 
+def test_a_run_gone_on_with_remembers_its_diversity(real):
+    alike = np.repeat(real[[0, 4]], 4, axis=0)
+    assert 'look alike' in CollapseWatch(real, LABEL, best=0.9).samples(alike)[1]
+
+
 def test_spread_between_labels_is_no_diversity(real):
     watch = CollapseWatch(real, LABEL)
     black_and_white = np.repeat(np.array([0, 255], np.uint8), 4)[:, None, None, None] * np.ones_like(real)
