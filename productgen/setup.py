@@ -252,13 +252,18 @@ def prepare(config: Mapping[str, Any]) -> Run:
     return run
 
 
+def _abstract_batch(model: Model) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of a training batch."""
+    size, (height, width) = model.problem.batch_size, model.problem.resolution
+    return {
+        'image': jax.ShapeDtypeStruct((size, height, width, 3), np.uint8),
+        'label': jax.ShapeDtypeStruct((size, len(model.problem.labels)), np.int32),
+    }
+
+
 def abstract_state(model: Model) -> tuple[State, dict[str, jax.ShapeDtypeStruct]]:
     """Shapes of the state at step 0, replicated over the mesh, and of a batch."""
-    height, width = model.problem.resolution
-    batch = {
-        'image': jax.ShapeDtypeStruct((model.problem.batch_size, height, width, 3), np.uint8),
-        'label': jax.ShapeDtypeStruct((model.problem.batch_size, len(model.problem.labels)), np.int32),
-    }
+    batch = _abstract_batch(model)
     shapes = jax.eval_shape(model.method.init, jax.random.key(0), batch)
     place = replicated(model.mesh)
     return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes), batch
@@ -266,13 +271,11 @@ def abstract_state(model: Model) -> tuple[State, dict[str, jax.ShapeDtypeStruct]
 
 def initial_state(model: Model) -> State:
     """The state at step 0, on every device."""
-    _, batch = abstract_state(model)
-    zeros = {name: np.zeros(s.shape, s.dtype) for name, s in batch.items()}
+    zeros = {name: np.zeros(s.shape, s.dtype) for name, s in _abstract_batch(model).items()}
     init = jax.jit(model.method.init, out_shardings=replicated(model.mesh))
     return init(stream(jax.random.key(model.seed), 'init'), zeros)
 
 
 def with_frozen(model: Model, state: State) -> State:
-    """A restored state with the frozen networks, which are in no checkpoint, made again."""
-    template, _ = abstract_state(model)
-    return state.replace(frozen=initial_state(model).frozen) if jax.tree.leaves(template.frozen) else state
+    """A restored state, which has only the shapes of the frozen networks, with these made again."""
+    return state.replace(frozen=initial_state(model).frozen) if jax.tree.leaves(state.frozen) else state
