@@ -55,28 +55,57 @@ def data_section(resolution: str) -> ConfigDict:
     return ConfigDict(section)
 
 
-def adam(learning_rate: float, b1: float = 0.9, b2: float = 0.999) -> ConfigDict:
-    """An optimiser's section; see `productgen.optim.OptimConfig`."""
+def optimizer(learning_rate: float, **changes) -> ConfigDict:
+    """An optimiser's section, Adam unless changed; see `productgen.optim.OptimConfig`."""
     section = {
         'name': 'adam',
         'learning_rate': learning_rate,
-        'b1': b1,
-        'b2': b2,
+        'b1': 0.9,
+        'b2': 0.999,
         'eps': 1e-8,
         'weight_decay': 0.0,
         'clip': 0.0,
         'schedule': 'constant',
         'warmup': 0.0,
+        'anneal': 1.0,
+        'end': 0.0,
+        'end_b2': -1.0,
     }
-    return ConfigDict(section)
+    return ConfigDict(section | _known(changes, section))
 
 
-def sample_section() -> ConfigDict:
+def train_section(**changes) -> ConfigDict:
+    """The `train` section; see `productgen.setup.TrainConfig`."""
+    section = {
+        'batch_size': 32,
+        'accumulate': 1,
+        'duration': '100kimg',
+        'log_every': '1kimg',
+        'sample_every': '5kimg',
+        'checkpoint_every': '10kimg',
+        'keep': 2,
+        'grid_columns': 8,
+        'grid_rows': 16,
+    }
+    return ConfigDict(section | _known(changes, section))
+
+
+def _known(changes: dict, section: dict) -> dict:
+    """The changes, which must be of fields that the section has."""
+    unknown = set(changes) - set(section)
+    if unknown:
+        raise TypeError(f'there is no {", ".join(sorted(unknown))} among {", ".join(section)}')
+    return changes
+
+
+def sample_section(truncation: float = 1.0) -> ConfigDict:
     """The `sample` section; see `productgen.setup.SampleConfig`."""
     section = {
         'seeds': '0-63',
         'labels': '',
-        'truncation': 0.7,
+        'truncation': truncation,
+        'guidance': 1.0,
+        'denoising_steps': 50,
         'output': 'grid',
         'columns': 8,
         'batch_size': 32,

@@ -77,21 +77,11 @@ def small() -> ConfigDict:
         'bf16_levels': 0,
     }
     config.optim = {
-        'generator': common.adam(learning_rate=0.0025, b1=0.0, b2=0.99),
-        'discriminator': common.adam(learning_rate=0.0025, b1=0.0, b2=0.99),
+        'generator': common.optimizer(learning_rate=0.0025, b1=0.0, b2=0.99),
+        'discriminator': common.optimizer(learning_rate=0.0025, b1=0.0, b2=0.99),
     }
-    config.train = {
-        'batch_size': 16,
-        'accumulate': 1,
-        'duration': '140kimg',
-        'log_every': '1kimg',
-        'sample_every': '5kimg',
-        'checkpoint_every': '10kimg',
-        'keep': 2,
-        'grid_columns': 8,
-        'grid_rows': 16,
-    }
-    config.sample = common.sample_section()
+    config.train = common.train_section(batch_size=16, duration='140kimg')
+    config.sample = common.sample_section(truncation=0.7)
     return config
 
 

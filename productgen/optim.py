@@ -8,6 +8,7 @@ from collections.abc import Callable
 import optax
 
 from productgen.config import ConfigError, choose
+from productgen.schedule import parse_annealed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +23,11 @@ class OptimConfig:
       eps: denominator offset of `adam` and `adamw`.
       weight_decay: decoupled weight decay; with `adam` use `adamw` instead.
       clip: largest global gradient norm; 0 leaves gradients as they are.
-      schedule: `constant`, `linear` or `cosine` (both to zero at the end of the training duration).
+      schedule: `constant`, `linear` or `cosine`.
       warmup: share of the training duration over which the rate rises from zero, 0 to below 1.
+      anneal: share of what then remains over which the schedule falls, above 0 to 1; afterwards the rate stays.
+      end: the rate at the end of the schedule, as a share of `learning_rate`.
+      end_b2: `b2` at the end of the schedule, along half a cosine from `b2`, for `adam`; negative: it stays.
     """
 
     name: str
@@ -35,12 +39,19 @@ class OptimConfig:
     clip: float = 0.0
     schedule: str = 'constant'
     warmup: float = 0.0
+    anneal: float = 1.0
+    end: float = 0.0
+    end_b2: float = -1.0
 
 
-def _adam(c: OptimConfig, rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+def _adam(c: OptimConfig, rate: optax.ScalarOrSchedule, steps: int | None) -> optax.GradientTransformation:
     if c.weight_decay:
         raise ConfigError('optim: weight_decay with adam would be L2 in disguise; choose name=adamw')
-    return optax.adam(rate, c.b1, c.b2, c.eps)
+    if c.end_b2 < 0 or c.end_b2 == c.b2:
+        return optax.adam(rate, c.b1, c.b2, c.eps)
+    b2 = parse_annealed(f'{c.b2}->{c.end_b2}', 'optim.*.end_b2', steps, c.anneal)
+    scale = optax.inject_hyperparams(optax.scale_by_adam, static_args=('b1', 'eps'))(b1=c.b1, b2=b2, eps=c.eps)
+    return optax.chain(scale, optax.scale_by_learning_rate(rate))
 
 
 def _decayed(c: OptimConfig, rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
@@ -50,15 +61,16 @@ def _decayed(c: OptimConfig, rate: optax.ScalarOrSchedule) -> optax.GradientTran
 
 OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     'adam': _adam,
-    'adamw': lambda c, rate: optax.adamw(rate, c.b1, c.b2, c.eps, weight_decay=c.weight_decay),
-    'sgd': lambda c, rate: optax.chain(optax.trace(c.b1), _decayed(c, rate)),
-    'adafactor': lambda c, rate: optax.chain(optax.adafactor(None), optax.scale(-1.0), _decayed(c, rate)),
+    'adamw': lambda c, rate, _: optax.adamw(rate, c.b1, c.b2, c.eps, weight_decay=c.weight_decay),
+    'sgd': lambda c, rate, _: optax.chain(optax.trace(c.b1), _decayed(c, rate)),
+    'adafactor': lambda c, rate, _: optax.chain(optax.adafactor(None), optax.scale(-1.0), _decayed(c, rate)),
 }
 
-SCHEDULES: dict[str, Callable[[float, int], optax.Schedule]] = {
-    'constant': lambda rate, steps: optax.constant_schedule(rate),
-    'linear': lambda rate, steps: optax.linear_schedule(rate, 0.0, steps),
-    'cosine': lambda rate, steps: optax.cosine_decay_schedule(rate, steps),
+# Of the first rate, the last one as a share of it, and the updates in between.
+SCHEDULES: dict[str, Callable[[float, float, int], optax.Schedule]] = {
+    'constant': lambda rate, end, steps: optax.constant_schedule(rate),
+    'linear': lambda rate, end, steps: optax.linear_schedule(rate, rate * end, steps),
+    'cosine': lambda rate, end, steps: optax.cosine_decay_schedule(rate, steps, end),
 }
 
 
@@ -75,14 +87,16 @@ def learning_rate(config: OptimConfig, steps: int | None) -> optax.Schedule:
     make = choose(SCHEDULES, config.schedule, 'optim.*.schedule')
     if not 0 <= config.warmup < 1:
         raise ConfigError(f'optim.*.warmup: {config.warmup} is not a share of the training, 0 to below 1')
+    if not 0 < config.anneal <= 1 or config.end < 0:
+        raise ConfigError('optim.*.anneal: must be above 0 and at most 1, and optim.*.end not negative')
     if steps is None:
         if config.schedule != 'constant' or config.warmup:
             raise ConfigError(
                 'optim.*.schedule: a schedule needs a train.duration in images, steps or epochs, not in wall-clock time'
             )
-        return make(config.learning_rate, 1)
+        return make(config.learning_rate, 1.0, 1)
     warmup = round(config.warmup * steps)
-    schedule = make(config.learning_rate, max(steps - warmup, 1))
+    schedule = make(config.learning_rate, config.end, max(round((steps - warmup) * config.anneal), 1))
     if not warmup:
         return schedule
     return optax.join_schedules([optax.linear_schedule(0.0, config.learning_rate, warmup), schedule], [warmup])
@@ -106,6 +120,7 @@ def make_optimizer(
     if lazy_interval:
         c = lazy_interval / (lazy_interval + 1)
         config = dataclasses.replace(config, learning_rate=config.learning_rate * c, b1=config.b1**c, b2=config.b2**c)
+        config = dataclasses.replace(config, end_b2=config.end_b2**c if config.end_b2 > 0 else config.end_b2)
         steps = None if steps is None else steps - (-steps // lazy_interval)  # it is due at 0, k, 2k, ...
-    tx = choose(OPTIMIZERS, config.name, 'optim.*.name')(config, learning_rate(config, steps))
+    tx = choose(OPTIMIZERS, config.name, 'optim.*.name')(config, learning_rate(config, steps), steps)
     return optax.chain(optax.clip_by_global_norm(config.clip), tx) if config.clip else tx

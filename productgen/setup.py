@@ -67,7 +67,10 @@ class SampleConfig:
       labels: what to make, `mug` or `label=mug,colour=red`; several kinds are separated by `;`. `grid` and `png` make
         every kind of every seed, `mix` and `walk` take them in turn. Attributes that are not mentioned, and all where
         this is empty, are those of training pictures, drawn by the seed.
-      truncation: psi, 0 (the average picture) to 1 (everything the generator knows); up to 2 it exaggerates.
+      truncation: psi, 0 (the average picture) to 1 (everything the model knows); up to 2 it exaggerates. It scales the
+        latent's distance from its mean, and is the temperature of autoregressive priors; diffusion has none.
+      guidance: scale of classifier-free guidance, for diffusion trained with labels; 1 is none.
+      denoising_steps: network evaluations a picture, for diffusion.
       output: `grid`, `png` (single files), `mix` (style mixing: the first half of the seeds in rows, the second in
         columns) or `walk` (an animation from seed to seed and back to the first).
       columns: pictures a row of a grid.
@@ -83,6 +86,8 @@ class SampleConfig:
     seeds: str
     labels: str
     truncation: float
+    guidance: float
+    denoising_steps: int
     output: str
     columns: int
     batch_size: int
@@ -97,11 +102,13 @@ class SampleConfig:
         parse_ranges(self.seeds, 'sample.seeds', MAX_SEED)
         for field, names in (('output', OUTPUTS), ('format', FORMATS)):
             choose(dict.fromkeys(names), getattr(self, field), f'sample.{field}')
-        for field in ('columns', 'batch_size', 'frames', 'fps'):
+        for field in ('columns', 'batch_size', 'frames', 'fps', 'denoising_steps'):
             if getattr(self, field) < 1:
                 raise ConfigError(f'sample.{field}: must be at least 1')
         if not 0 <= self.truncation <= 2:
             raise ConfigError(f'sample.truncation: {self.truncation} is not from 0 to 2')
+        if self.guidance < 0:
+            raise ConfigError(f'sample.guidance: {self.guidance} is negative; 1 is no guidance')
         if self.step < 0:
             raise ConfigError(f'sample.step: {self.step} is no step; 0 is the newest checkpoint')
         if self.output == 'walk' and self.format == 'gif' and self.fps > 50:

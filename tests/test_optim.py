@@ -115,3 +115,31 @@ def test_unknown_names_bring_the_nearest_known_one():
     with pytest.raises(ConfigError, match="optim.*schedule.*'cosin'.*did you mean 'cosine'"):
         make_optimizer(OptimConfig('adam', 0.1, schedule='cosin'), 100)
     assert set(SCHEDULES) == {'constant', 'linear', 'cosine'}
+
+
+def test_a_schedule_can_end_early_and_above_zero():
+    rate = learning_rate(OptimConfig('adam', 0.2, schedule='cosine', anneal=0.5, end=0.25), 100)
+    for count, share in {0: 1, 25: 0.625, 50: 0.25, 100: 0.25}.items():
+        np.testing.assert_allclose(rate(jnp.int32(count)), 0.2 * share, rtol=1e-5)
+
+
+def test_b2_moves_along_its_schedule():
+    """Against Adam written out, with the bias correction that the decay of the moment gives."""
+    config = OptimConfig('adam', 0.1, b1=0.0, b2=0.9, end_b2=0.99)
+    tx = make_optimizer(config, 10)
+    params, second, expected = jnp.zeros(3), np.zeros(3), np.zeros(3)
+    state = tx.init(params)
+    for step in range(10):
+        grad = np.array([1.0, -0.5, 0.1]) * (1 + step)
+        updates, state = tx.update(jnp.float32(grad), state, params)
+        params = optax.apply_updates(params, updates)
+        b2 = 0.99 + (0.9 - 0.99) * 0.5 * (1 + np.cos(np.pi * step / 10))
+        second = b2 * second + (1 - b2) * grad**2
+        expected -= 0.1 * grad / (np.sqrt(second / (1 - b2 ** (step + 1))) + 1e-8)
+    np.testing.assert_allclose(params, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize('options', [{'anneal': 0.0}, {'anneal': 1.5}, {'end': -1.0}])
+def test_annealing_out_of_range_is_refused(options):
+    with pytest.raises(ConfigError, match=r'optim.*anneal'):
+        make_optimizer(OptimConfig('adam', 0.1, schedule='cosine', **options), 100)

@@ -72,6 +72,25 @@ class StyleMethod(Protocol):
         ...
 
 
+@runtime_checkable
+class Evaluable(Protocol):
+    """A method that can be measured on pictures it was not trained on."""
+
+    def evaluate(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
+        """Figures of each picture of a batch such as `update` takes, [B] each, from the averaged weights: `loss` and
+        others, smaller is better. Picture i depends on its own row of the batch and `batch['seed'][i]` alone."""
+        ...
+
+
+@runtime_checkable
+class Reconstructing(Protocol):
+    """A method that can bring a picture to codes and back."""
+
+    def reconstruct(self, state: State, batch: Batch, rng: jax.Array) -> jax.Array:
+        """A batch such as `update` takes, with `seed` int32 [B] -> images [B, H, W, 3] in [-1, 1], averaged weights."""
+        ...
+
+
 def parameter_counts(state: PyTree) -> dict[str, int]:
     """Trainable parameters of each network of a (possibly abstract) state."""
     return {name: sum(x.size for x in jax.tree.leaves(net.params)) for name, net in state.nets.items()}
