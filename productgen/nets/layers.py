@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from productgen.nets.conv import conv_same
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
@@ -54,6 +56,39 @@ def equal_kernel(module: nn.Module, shape: Sequence[int]) -> jax.Array:
     """Convolution kernel [h, w, C, D] of `module` with equalised learning rate."""
     kernel = module.param('kernel', nn.initializers.normal(1.0), tuple(shape))
     return kernel * (1 / np.sqrt(np.prod(shape[:-1])))
+
+
+class Conv(nn.Module):
+    """Convolution of stride 1 that keeps the image's size, [B, H, W, C] -> [B, H, W, features].
+
+    Attributes:
+      features: output channels.
+      kernel: side of the kernel, odd.
+      bias: whether there is one.
+      init: initialiser of the kernel.
+    """
+
+    features: int
+    kernel: int = 3
+    bias: bool = True
+    init: Callable = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (self.kernel, self.kernel, x.shape[-1], self.features)
+        x = conv_same(x, self.param('kernel', self.init, shape).astype(x.dtype))
+        return x + self.param('bias', nn.initializers.zeros, (self.features,)).astype(x.dtype) if self.bias else x
+
+
+def dropout(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
+    """Zeroes a share `rate` of each sample's values and scales the others up; `keys` [B] are the samples' own.
+
+    Without keys, as in sampling and validation, nothing is dropped.
+    """
+    if not rate or keys is None:
+        return x
+    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
+    return jnp.where(keep, x / (1 - rate), jnp.zeros((), x.dtype))
 
 
 def minibatch_stddev(x: jax.Array, group: int, channels: int = 1) -> jax.Array:

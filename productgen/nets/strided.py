@@ -1,0 +1,46 @@
+"""4x4 convolutions of stride 2 and their transposes: the down- and upsampling of DCGAN and its relatives.
+
+Both are 2x2 convolutions of stride 1 over blocks of 2x2 pixels, exactly: no zero is multiplied (no `lhs_dilation`,
+neither forwards nor backwards, which is slow on CPUs and GPUs alike).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from productgen.nets.conv import conv
+
+
+def to_depth(x: jax.Array) -> jax.Array:
+    """Blocks of 2x2 pixels as channels, [B, 2H, 2W, C] -> [B, H, W, 4C], rows of a block first."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)  # [B, H, W, 2, 2, C]
+    return x.reshape(b, h // 2, w // 2, 4 * c)
+
+
+def to_space(x: jax.Array) -> jax.Array:
+    """The inverse of `to_depth`, [B, H, W, 4C] -> [B, 2H, 2W, C]."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5)  # [B, H, 2, W, 2, C]
+    return x.reshape(b, 2 * h, 2 * w, c // 4)
+
+
+def conv_halve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Stride-2 convolution with one zero around the image, [B, 2H, 2W, C] and [4, 4, C, D] -> [B, H, W, D]."""
+    *_, c, d = kernel.shape
+    blocks = kernel.reshape(2, 2, 2, 2, c, d).transpose(0, 2, 1, 3, 4, 5)  # [2, 2, 2, 2, C, D]: block, then within
+    x = jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    return conv(to_depth(x), blocks.reshape(2, 2, 4 * c, d))
+
+
+def conv_double(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Transposed convolution of stride 2 and padding 1, [B, H, W, C] and [4, 4, C, D] -> [B, 2H, 2W, D].
+
+    Output (i, j) sums x[p, q] kernel[i + 1 - 2p, j + 1 - 2q]: the adjoint of `conv_halve`, channels exchanged.
+    """
+    *_, c, d = kernel.shape
+    blocks = jnp.flip(kernel.reshape(2, 2, 2, 2, c, d), (0, 2))  # a transposed convolution flips the kernel's blocks
+    blocks = blocks.transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, c, 4 * d)
+    x = jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    return to_space(conv(x, blocks))[:, 1:-1, 1:-1]
