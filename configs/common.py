@@ -48,11 +48,32 @@ def data_section(resolution: str) -> ConfigDict:
         'labels': 'auto',
         'group': '',
         'validation': 0.1,
+        'balance': 0.0,
         'catalog_items': 20_000,
         'cache_gb': 4.0,
         'workers': 2,
     }
     return ConfigDict(section)
+
+
+def gan_section(**changes) -> ConfigDict:
+    """The `method` section of adversarial methods; see `productgen.methods.gan.GanConfig`."""
+    section = {
+        'name': 'gan',
+        'loss': 'non_saturating',
+        'penalty': 'none',
+        'penalty_weight': '0',
+        'penalty_interval': 1,
+        'critic_steps': 1,
+        'clip_weights': 0.0,
+        'classification': 1.0,
+        'transition_kimg': '',
+        'anneal': 1.0,
+        'ema_kimg': '5',
+        'ema_rampup': 0.05,
+        'augment': {'name': 'none', 'transforms': '', 'p': '0', 'target': 0.6, 'adjust_kimg': 500.0},
+    }
+    return ConfigDict(section | _known(changes, section))
 
 
 def optimizer(learning_rate: float, **changes) -> ConfigDict:
@@ -70,6 +91,7 @@ def optimizer(learning_rate: float, **changes) -> ConfigDict:
         'anneal': 1.0,
         'end': 0.0,
         'end_b2': -1.0,
+        'freeze': '',
     }
     return ConfigDict(section | _known(changes, section))
 
@@ -86,8 +108,19 @@ def train_section(**changes) -> ConfigDict:
         'keep': 2,
         'grid_columns': 8,
         'grid_rows': 16,
+        'init_from': '',
+        'init_nets': 'all',
+        'validate_every': '',
+        'validate_items': 1000,
+        'stop_on': '',
+        'patience': 5,
     }
     return ConfigDict(section | _known(changes, section))
+
+
+def shorten(config: ConfigDict, duration: str, every: str) -> None:
+    """Makes a `quick` variant: `duration` in all, a sample grid and a checkpoint `every` so much."""
+    config.train.update(duration=duration, sample_every=every, checkpoint_every=every)
 
 
 def _known(changes: dict, section: dict) -> dict:
@@ -115,5 +148,7 @@ def sample_section(truncation: float = 1.0) -> ConfigDict:
         'format': 'gif',
         'out': '',
         'step': 0,
+        'also': '',
+        'combine': 'mixture',
     }
     return ConfigDict(section)

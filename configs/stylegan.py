@@ -50,22 +50,10 @@ def small() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.data = common.data_section(resolution='32')
-    config.method = {
-        'name': 'stylegan2',
-        'loss': 'non_saturating',
-        'r1_gamma': '0.7',
-        'r1_interval': 16,
-        'path_weight': 0.0,
-        'path_interval': 4,
-        'path_shrink': 2,
-        'path_decay': 0.99,
-        'mixing': 0.0,
-        'w_decay': 0.995,
-        'ema_kimg': 5.0,
-        'ema_rampup': 0.05,
-        'augment': {'name': 'none', 'transforms': '', 'p': 0.0, 'target': 0.6, 'adjust_kimg': 500.0},
-    }
+    config.method = common.gan_section(name='stylegan2', penalty='r1', penalty_weight='0.7', penalty_interval=16)
+    config.method.update(path_weight=0.0, path_interval=4, path_shrink=2, path_decay=0.99, mixing=0.0, w_decay=0.995)
     config.model = {
+        'name': 'stylegan2',
         'z_dim': 64,
         'w_dim': 128,
         'mapping_layers': 2,
@@ -99,7 +87,7 @@ def published(config, res, batch, group, base, rate, gamma, ema_kimg, *, mapping
     config.data.resolution = str(res)
     config.data.workers = 8
     config.method.update(
-        r1_gamma=str(gamma), path_weight=2.0, mixing=0.9, ema_kimg=float(ema_kimg), ema_rampup=float(ema_rampup)
+        penalty_weight=str(gamma), path_weight=2.0, mixing=0.9, ema_kimg=str(ema_kimg), ema_rampup=float(ema_rampup)
     )
     config.method.augment.update(name='ada', transforms='bgc')
     config.model.update(

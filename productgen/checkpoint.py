@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
+import re
 import shutil
 import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -19,8 +23,17 @@ from productgen.state import Net, State
 _log = logging.getLogger(__name__)
 
 
+T = TypeVar('T')
+Weights = dict[str, dict[str, dict[str, np.ndarray]]]
+
+
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be written or read; the message says which and what to do."""
+
+
+def has_checkpoint(workdir: Path) -> bool:
+    """Whether a run has got as far as its first checkpoint."""
+    return any(path.name.isdigit() for path in (workdir / 'checkpoints').glob('*'))
 
 
 def _checksums(tree: Any) -> dict[str, int]:
@@ -51,15 +64,16 @@ class Checkpoints:
     Frozen networks are not written; a restored state has the template's, see `productgen.setup.with_frozen`.
 
     Args:
-      workdir: they lie in its folder `checkpoints`.
-      keep: so many of the newest are kept; at least two, so that a damaged one is no loss.
+      workdir: they lie in one of its folders.
+      keep: so many of the newest are kept, at least two, so that a damaged one is no loss; None keeps all.
       writing: whether this process trains there; others leave the folder as it is, half-written checkpoints too.
+      folder: its name.
     """
 
-    def __init__(self, workdir: Path, keep: int = 2, writing: bool = True):
-        self._folder = (workdir / 'checkpoints').absolute()
+    def __init__(self, workdir: Path, keep: int | None = 2, writing: bool = True, folder: str = 'checkpoints'):
+        self._folder = (workdir / folder).absolute()
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=max(keep, 2) if writing else None,
+            max_to_keep=max(keep, 2) if writing and keep is not None else None,
             create=writing,
             cleanup_tmp_directories=writing,
             enable_async_checkpointing=False,
@@ -117,6 +131,28 @@ class Checkpoints:
           CheckpointError: there are checkpoints but none is usable, there is none of `step`, or they are of a state
             of another structure.
         """
+        return self._newest(step, lambda candidate: self._read(candidate, template, to_sample))
+
+    def read_weights(self, step: int | None = None) -> tuple[int, Weights]:
+        """Weights, averages and statistics of all networks as NumPy arrays, whatever the networks are.
+
+        Args:
+          step: only this one; otherwise the newest that can be read.
+
+        Returns:
+          the step, and arrays by network, part (`params`, `ema`, `stats`) and path in the part's tree, such as
+          `mapping/dense0/kernel`.
+
+        Raises:
+          CheckpointError: there is no checkpoint, or none that can be read.
+        """
+        found = self._newest(step, self._read_weights)
+        if not found:
+            raise CheckpointError(f'There is no checkpoint in {self._folder} yet')
+        return found
+
+    def _newest(self, step: int | None, read: Callable[[int], T]) -> T | None:
+        """What `read` makes of the newest checkpoint that it can read, or of that of `step`."""
         steps = self.steps() if step is None else [step]
         if step is not None and step not in self.steps():
             raise CheckpointError(f'There is no checkpoint of step {step} in {self._folder}; there are {self.steps()}')
@@ -124,7 +160,7 @@ class Checkpoints:
         for candidate in reversed(steps):
             found, reason = None, 'another process cannot read it'
             try:
-                found = self._read(candidate, template, to_sample)
+                found = read(candidate)
             except _OtherNetsError:
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a damaged file provokes in the reader
@@ -137,8 +173,36 @@ class Checkpoints:
             raise CheckpointError(f'No checkpoint in {self._folder} can be read: ' + '; '.join(failures))
         return None
 
+    def _notes(self, step: int) -> dict[str, Any]:
+        return dict(self._manager.restore(step, args=ocp.args.Composite(notes=ocp.args.JsonRestore()))['notes'])
+
+    def _read_weights(self, step: int) -> tuple[int, Weights]:
+        notes, wanted = self._notes(step), {}
+        for place, kind in notes['shapes'].items():
+            net = re.match(r"\.nets\['(\w+)'\]\.(params|ema|stats)\[", place)
+            if net:
+                dtype, shape = kind.split('[', 1)
+                *parents, name = [*net.groups(), *re.findall(r"\['(.*?)'\]", place[net.end() - 1 :])]
+                tree = wanted.setdefault('nets', {})
+                for parent in parents:
+                    tree = tree.setdefault(parent, {})
+                tree[name] = np.zeros(json.loads(f'[{shape}'), jnp.dtype(dtype))
+        places = jax.tree.map(lambda x: ocp.RestoreArgs(restore_type=np.ndarray, dtype=x.dtype), wanted)
+        how = ocp.args.PyTreeRestore(wanted, restore_args=places, partial_restore=True)
+        nets = self._manager.restore(step, args=ocp.args.Composite(state=how))['state']['nets']
+        found = {}
+        for net, parts in nets.items():
+            for part, tree in parts.items():
+                sums = {f".nets['{net}'].{part}{place}": value for place, value in _checksums(tree).items()}
+                if any(notes['checksums'].get(place) != value for place, value in sums.items()):
+                    raise CheckpointError('its checksums do not match')
+                leaves = jax.tree_util.tree_leaves_with_path(tree)
+                arrays = {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in leaves}
+                found.setdefault(net, {})[part] = arrays
+        return step, found
+
     def _read(self, step: int, template: State, to_sample: bool) -> tuple[State, dict[str, Any]]:
-        notes = dict(self._manager.restore(step, args=ocp.args.Composite(notes=ocp.args.JsonRestore()))['notes'])
+        notes = self._notes(step)
         written, shapes = notes.pop('checksums'), notes.pop('shapes')
         nets = template.nets
         if to_sample:
@@ -178,6 +242,11 @@ class Checkpoints:
             _log.warning('The damaged checkpoint of step %d is now in %s', other, target)
         any_process(False)  # all wait until they are moved
         self._manager.reload()
+
+    def keep_only(self, wanted: Callable[[int], bool]) -> None:
+        """Deletes the checkpoints of all other steps."""
+        for step in [s for s in self.steps() if not wanted(s)]:
+            self._manager.delete(step)
 
     def close(self) -> None:
         self._manager.close()

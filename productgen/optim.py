@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import difflib
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
 
+import jax
 import optax
 
 from productgen.config import ConfigError, choose
@@ -16,11 +20,11 @@ class OptimConfig:
     """How one network is optimised: a sub-section of `optim`, named after the network.
 
     Attributes:
-      name: `adam`, `adamw`, `sgd` or `adafactor`.
+      name: `adam`, `adamw`, `rmsprop`, `sgd` or `adafactor`.
       learning_rate: peak learning rate.
       b1: first-moment decay; the momentum of `sgd`.
-      b2: second-moment decay of `adam` and `adamw`.
-      eps: denominator offset of `adam` and `adamw`.
+      b2: second-moment decay of `adam`, `adamw` and `rmsprop`.
+      eps: denominator offset of the same.
       weight_decay: decoupled weight decay; with `adam` use `adamw` instead.
       clip: largest global gradient norm; 0 leaves gradients as they are.
       schedule: `constant`, `linear` or `cosine`.
@@ -28,6 +32,9 @@ class OptimConfig:
       anneal: share of what then remains over which the schedule falls, above 0 to 1; afterwards the rate stays.
       end: the rate at the end of the schedule, as a share of `learning_rate`.
       end_b2: `b2` at the end of the schedule, along half a cosine from `b2`, for `adam`; negative: it stays.
+      freeze: parameters that stay as they are: regular expressions, separated by commas, of their paths or of leading
+        parts of these; `from_rgb,conv5_.*` keeps the layers next to the image (FreezeD, Mo et al. 2020), `.*` the whole
+        network.
     """
 
     name: str
@@ -42,6 +49,14 @@ class OptimConfig:
     anneal: float = 1.0
     end: float = 0.0
     end_b2: float = -1.0
+    freeze: str = ''
+
+    def __post_init__(self):
+        for pattern in _patterns(self.freeze):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ConfigError(f'optim.*.freeze: {pattern!r} is no regular expression ({error})') from None
 
 
 def _adam(c: OptimConfig, rate: optax.ScalarOrSchedule, steps: int | None) -> optax.GradientTransformation:
@@ -63,6 +78,7 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     'adam': _adam,
     'adamw': lambda c, rate, _: optax.adamw(rate, c.b1, c.b2, c.eps, weight_decay=c.weight_decay),
     'sgd': lambda c, rate, _: optax.chain(optax.trace(c.b1), _decayed(c, rate)),
+    'rmsprop': lambda c, rate, _: optax.chain(optax.scale_by_rms(c.b2, c.eps, eps_in_sqrt=False), _decayed(c, rate)),
     'adafactor': lambda c, rate, _: optax.chain(optax.adafactor(None), optax.scale(-1.0), _decayed(c, rate)),
 }
 
@@ -123,4 +139,42 @@ def make_optimizer(
         config = dataclasses.replace(config, end_b2=config.end_b2**c if config.end_b2 > 0 else config.end_b2)
         steps = None if steps is None else steps - (-steps // lazy_interval)  # it is due at 0, k, 2k, ...
     tx = choose(OPTIMIZERS, config.name, 'optim.*.name')(config, learning_rate(config, steps), steps)
-    return optax.chain(optax.clip_by_global_norm(config.clip), tx) if config.clip else tx
+    tx = optax.chain(optax.clip_by_global_norm(config.clip), tx) if config.clip else tx
+    if not config.freeze:
+        return tx
+    # Frozen parameters have no moments, do not decay, and their gradients do not count for clipping.
+    return optax.multi_transform(
+        {'frozen': optax.set_to_zero(), 'free': tx}, lambda params: frozen_or_free(params, config.freeze)
+    )
+
+
+def _patterns(freeze: str) -> list[str]:
+    return [part.strip() for part in freeze.split(',') if part.strip()]
+
+
+def parameter_name(path: Any) -> str:
+    """The place of a leaf in a tree as `conv5_0/kernel`."""
+    return jax.tree_util.keystr(path, simple=True, separator='/')
+
+
+def _matches(pattern: str, name: str) -> bool:
+    return re.fullmatch(f'(?:{pattern})(?:/.*)?', name) is not None
+
+
+def frozen_or_free(params: Any, freeze: str) -> Any:
+    """`frozen` for each parameter that a pattern (see `OptimConfig.freeze`) matches, `free` for the others."""
+    matches = lambda path: any(_matches(pattern, parameter_name(path)) for pattern in _patterns(freeze))
+    return jax.tree_util.tree_map_with_path(lambda path, _: 'frozen' if matches(path) else 'free', params)
+
+
+def check_freeze(nets: Iterable[Any], freeze: str, field: str) -> None:
+    """Checks that every pattern of `freeze` is of some parameter of some of the networks.
+
+    Raises:
+      ConfigError: naming the nearest paths.
+    """
+    names = [parameter_name(path) for params in nets for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    for pattern in _patterns(freeze):
+        if not any(_matches(pattern, name) for name in names):
+            near = difflib.get_close_matches(pattern, names, 5, 0.0)
+            raise ConfigError(f'{field}: {pattern!r} matches no parameter; the nearest are {", ".join(near)}')

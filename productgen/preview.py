@@ -28,16 +28,16 @@ class Preview:
     columns: int
 
     @classmethod
-    def of(cls, run: Run, batches: Batches) -> Preview:
-        """Takes the first training pictures of each value of the first label; of any, where there are no labels."""
+    def of(cls, run: Run, batches: Batches, items: np.ndarray) -> Preview:
+        """Takes the first of the items of each value of the first label; of any, where there are no labels."""
         columns, rows = run.train.grid_columns, run.train.grid_rows
-        if not run.labels:
-            chosen, names = np.resize(run.items, columns * rows), ()
+        codes = np.asarray(run.source.codes[run.labels[0]])[items] if run.labels else np.zeros(0, int)
+        values = [int(v) for v in np.unique(codes) if v >= 0][:rows]
+        if not values:
+            chosen, names = np.resize(items, columns * rows), ()
         else:
-            codes = np.asarray(run.source.codes[run.labels[0]])[run.items]
-            values = [v for v in range(len(run.source.attributes[run.labels[0]])) if (codes == v).any()][:rows]
             # One picture of a product, then of the next: views of one would look like little variety.
-            chosen = np.concatenate([np.resize(_spread(run, run.items[codes == v]), columns) for v in values])
+            chosen = np.concatenate([np.resize(_spread(run, items[codes == v]), columns) for v in values])
             names = tuple(run.source.attributes[run.labels[0]][v] for v in values)
         loaded = batches.load(chosen)
         return cls(loaded['image'], loaded['label'], names, columns)

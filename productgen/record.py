@@ -10,13 +10,16 @@ import jax
 import numpy as np
 
 from productgen.checkpoint import Checkpoints
+from productgen.data.pipeline import Batches
 from productgen.log import RunLog
+from productgen.methods import Reconstructing
 from productgen.pictures import beside
 from productgen.preview import Preview
 from productgen.sampler import Sampler
 from productgen.setup import Run
 from productgen.sharding import to_host
 from productgen.state import State
+from productgen.validate import Best
 from productgen.watch import CollapseWatch, check_finite
 
 _log = logging.getLogger('productgen')
@@ -28,17 +31,23 @@ class Recorder:
 
     Args:
       run: what is trained.
-      preview: the labels and real pictures of the sample grid.
+      batches: what loads the pictures it shows.
       log: where it is written.
       checkpoints: for the message that names the last good one.
     """
 
-    def __init__(self, run: Run, preview: Preview, log: RunLog, checkpoints: Checkpoints):
-        self._run, self._preview, self._log, self._checkpoints = run, preview, log, checkpoints
-        self._sampler = Sampler(run, min(len(preview.real), run.train.batch_size))
+    def __init__(self, run: Run, batches: Batches, log: RunLog, checkpoints: Checkpoints):
+        self._run, self._log, self._checkpoints = run, log, checkpoints
+        self._preview = preview = Preview.of(run, batches, run.items)
+        size = min(len(preview.real), run.train.batch_size)
+        self._sampler = Sampler(run, size)
+        self._reconstructor = None
+        if isinstance(run.method, Reconstructing):
+            self._reconstructor = Sampler(run, size, run.method.reconstruct)
+            self._originals = Preview.of(run, batches, run.held_out) if len(run.held_out) else preview
         self._watch = CollapseWatch(preview.real, preview.label, log.best('diversity'))
         self._waiting: deque[tuple[int, dict]] = deque()
-        self._diversity: dict[str, float] = {}
+        self._due: dict[str, float] = {}  # what goes into the next point besides the metrics
         self._started = False
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
@@ -70,12 +79,21 @@ class Recorder:
             check_finite(step, metrics, max(self._checkpoints.steps(), default=None))
         mean = {name: float(np.mean([metrics[name] for _, metrics in rows])) for name in rows[0][1]}
         self._warn(self._watch.metrics(mean))
-        self._log.scalars(rows[-1][0], mean | self._diversity, seconds_left)
-        self._diversity = {}
+        self._log.scalars(rows[-1][0], mean | self._due, seconds_left)
+        self._due = {}
 
     def show(self, state: State, step: int) -> Path:
-        """Writes the sample grid of this step."""
+        """Writes the sample grid of this step and, where the method can bring pictures back, some it has brought back.
+
+        These are held-out ones where there are any.
+        """
         kimg = step * self._run.train.batch_size / 1000
+        if self._reconstructor:
+            real, label = self._originals.real, self._originals.label
+            back = self._reconstructor(state, np.arange(len(real)), label, image=real)
+            sheets = self._originals.sheet(real), self._originals.sheet(back)
+            names = 'real', 'reconstructed'
+            self._log.picture(step, f'reconstructions_{kimg:09.1f}kimg', beside(*sheets, names))
         return self._log.picture(step, f'fakes_{kimg:09.1f}kimg', self._preview.sheet(self._samples(state)))
 
     def show_reals(self) -> Path:
@@ -87,10 +105,23 @@ class Recorder:
         sheets = self._preview.sheet(self._preview.real), self._preview.sheet(self._samples(state))
         return self._log.picture(step, 'comparison', beside(*sheets, ('real', 'generated')))
 
+    def validated(self, step: int, figures: dict[str, float], best: Best) -> None:
+        """Checks the figures of a validation and logs them with the metrics of its step.
+
+        Raises:
+          NotFiniteError: one of them is NaN or infinite.
+        """
+        named = {f'validation/{name}': value for name, value in figures.items()}
+        check_finite(step, named, max(self._checkpoints.steps(), default=None))
+        self._due |= named
+        self._log.restart_clock(step)  # the time it took does not count as training
+        text = ', '.join(f'{name} {value:.4g}' for name, value in figures.items())
+        _log.info('Validation at step %d: %s%s', step, text, f'; {best}' if best.figure else '')
+
     def _samples(self, state: State) -> np.ndarray:
         images = self._sampler(state, np.arange(len(self._preview.real)), self._preview.label)
         value, warning = self._watch.samples(images)
-        self._diversity = {'diversity': value}
+        self._due |= {'diversity': value}
         self._warn(warning)
         return images
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import jax
 
+from productgen.finetune import inherit
 from productgen.methods.base import Problem, parameter_counts
 from productgen.setup import Run, abstract_state, prepare, prepare_model
 from productgen.sharding import jit_update
 from productgen.state import PyTree, State
+from productgen.validate import Validator
 
 
 def describe(config: Mapping[str, Any]) -> str:
@@ -28,6 +30,9 @@ def describe(config: Mapping[str, Any]) -> str:
     """
     run = prepare(config)
     run.table.kinds(run.sample.labels, 'sample.labels')
+    if run.train.validate_every:
+        Validator(run, run.batches())
+    inherit(config, run)
     state, batch = abstract_state(run)
     flops, traffic = _step_cost(config, run)
     sections = {
@@ -45,9 +50,11 @@ def _step_cost(config: Mapping[str, Any], run: Run) -> tuple[float, float]:
     """FLOPs and bytes of an update over the whole batch, from the program before compilation.
 
     XLA counts the dearer branch of a condition, hence every lazy regulariser as if it were due in each step: an upper
-    bound. It counts the body of a loop once, so the batch is taken as one part here.
+    bound. It counts the body of a loop once, so the batch is taken as one part here, and in one critic step.
     """
-    whole = prepare_model({**config, 'train': {**config['train'], 'accumulate': 1}}, run.table)
+    method = config['method'] | ({'critic_steps': 1} if 'critic_steps' in config['method'] else {})
+    whole = {**config, 'method': method, 'train': {**config['train'], 'accumulate': 1}}
+    whole = prepare_model(whole, run.table)
     state, batch = abstract_state(whole)
     cost = jit_update(whole.method.update, whole.mesh).lower(state, batch, jax.random.key(0)).cost_analysis() or {}
     return cost.get('flops', math.nan), cost.get('bytes accessed', math.nan)
@@ -117,6 +124,7 @@ def _files(run: Run, state: State) -> list[str]:
     return [
         f'checkpoints/: the newest {max(run.train.keep, 2)} of {saved} each, {every("checkpoint_every")}',
         f'samples/: a grid {every("sample_every")}; comparison.png at the end',
+        *([f'best/: the best {saved} by {run.train.stop_on}'] if run.train.stop_on else []),
         f'metrics.jsonl, tensorboard/: a point {every("log_every")}',
         'config.json, labels.json, environment.jsonl, log.txt',
     ]

@@ -9,7 +9,6 @@ named after the checkpoint and the settings that made them: the same request wri
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import re
@@ -22,14 +21,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from productgen.checkpoint import CheckpointError, Checkpoints
 from productgen.config import ConfigError
+from productgen.ensemble import Ensemble, load
 from productgen.methods import StyleMethod
 from productgen.methods.base import Batch
 from productgen.pictures import grid, save_animation, save_png
 from productgen.ranges import parse_ranges
-from productgen.sampler import Sampler
-from productgen.setup import Model, abstract_state, prepare_model, with_frozen
+from productgen.setup import Model, prepare_model
 from productgen.state import State, sample_keys
 from productgen.workdir import read_config, read_labels
 
@@ -38,18 +36,22 @@ _log = logging.getLogger('productgen')
 
 @dataclasses.dataclass(frozen=True)
 class _Request:
-    """What is asked for, checked, and the weights to make it from."""
+    """What is asked for, checked, and the generators to make it with."""
 
-    model: Model
-    state: State
+    ensemble: Ensemble
     seeds: list[int]
     kinds: list[dict[str, str]]
     layers: np.ndarray
     folder: Path
 
+    @property
+    def model(self) -> Model:
+        """Whose labels and settings count."""
+        return self.ensemble.model
+
     def name(self, *words: str, ending: str) -> Path:
-        """File name of words that tell the settings; truncation and step follow."""
-        words = (*filter(None, words), f'psi{self.model.sample.truncation}', f'step{int(self.state.step):06d}')
+        """File name of words that tell the settings; truncation and steps follow."""
+        words = (*filter(None, words), f'psi{self.model.sample.truncation}', self.ensemble.name)
         return self.folder / f'{"_".join(map(_word, words))}.{ending}'
 
     def group_name(self, output: str, *settings: str, ending: str) -> Path:
@@ -95,11 +97,12 @@ def sample(config: Mapping[str, Any], workdir: Path) -> list[Path]:
             raise ConfigError(f'sample.seeds: {settings.output!r} needs at least two seeds')
     layers = _mixed_layers(model) if settings.output == 'mix' else np.zeros(0, bool)
     folder = Path(settings.out) if settings.out else workdir / 'generated'
-    state = _restore(model, workdir)
-    paths = _MAKERS[settings.output](_Request(model, state, seeds, kinds, layers, folder))
+    ensemble = load(model, workdir)
+    paths = _MAKERS[settings.output](_Request(ensemble, seeds, kinds, layers, folder))
     if jax.process_index() == 0:
         what = f'{len(paths)} pictures in {folder}' if len(paths) > 1 else paths[0]
-        _log.info('Step %d, truncation %g: %s', int(state.step), settings.truncation, what)
+        steps = ensemble.name if settings.also else f'Step {int(ensemble.members[0][1].step)}'
+        _log.info('%s, truncation %g: %s', steps, settings.truncation, what)
     return paths
 
 
@@ -110,25 +113,14 @@ def _mixed_layers(model: Model) -> np.ndarray:
     return np.isin(np.arange(count), chosen)
 
 
-def _restore(model: Model, workdir: Path) -> State:
-    """The averaged weights of the step asked for, or the newest."""
-    if not (workdir / 'checkpoints').is_dir():
-        raise CheckpointError(f'There is no checkpoint in {workdir} yet')
-    template, _ = abstract_state(model)
-    with contextlib.closing(Checkpoints(workdir, writing=False)) as checkpoints:
-        restored = checkpoints.restore(template, model.sample.step or None, to_sample=True)
-    if not restored:
-        raise CheckpointError(f'There is no checkpoint in {workdir} yet')
-    return with_frozen(model, restored[0])
-
-
 def _grid(request: _Request) -> list[Path]:
     """One sheet; with kinds, each has its own rows under its name, and a column is one seed."""
     model, seeds, kinds = request.model, request.seeds, request.kinds
     columns = min(model.sample.columns, len(seeds))
-    sampler, lines, rows = Sampler(model, model.sample.batch_size), [], []
+    lines, rows = [], []
     for kind in kinds or [{}]:
-        images = sampler(request.state, seeds, model.table.draw(seeds, kind), truncation=request.psi(len(seeds)))
+        label = model.table.draw(seeds, kind)
+        images = np.stack(list(request.ensemble.iterate(seed=seeds, label=label, truncation=request.psi(len(seeds)))))
         white = np.full((-len(seeds) % columns, *images.shape[1:]), 255, np.uint8)
         lines += [images, white]
         rows += [', '.join(model.table.words(kind))] + [''] * (-(-len(seeds) // columns) - 1)
@@ -141,8 +133,7 @@ def _png(request: _Request) -> list[Path]:
     table = request.model.table
     label = np.concatenate([table.draw(request.seeds, kind) for kind in request.kinds or [{}]])
     seeds = np.tile(request.seeds, len(label) // len(request.seeds))
-    sampler = Sampler(request.model, request.model.sample.batch_size)
-    images = sampler.iterate(request.state, seed=seeds, label=label, truncation=request.psi(len(seeds)))
+    images = request.ensemble.iterate(seed=seeds, label=label, truncation=request.psi(len(seeds)))
     paths = []
     for seed, row, image in zip(seeds, label, images, strict=True):
         path = request.name(f'seed{seed:04d}', '+'.join(table.values(row).values()), ending='png')
@@ -204,8 +195,8 @@ def _blended(
         ws = (1 - t) * latents('first') + t * latents('second')  # exact at both ends; [B, L, W]
         return method.synthesize(state, ws, sample_keys(key, batch['noise']))
 
-    return Sampler(request.model, request.model.sample.batch_size, make).iterate(
-        request.state,
+    return request.ensemble.iterate(
+        make,
         first=seeds[first],
         first_label=label[first],
         second=seeds[second],

@@ -33,6 +33,23 @@ class Annealed:
         return self.end + (self.start - self.end) * 0.5 * (1 + jnp.cos(math.pi * share))
 
 
+@dataclasses.dataclass(frozen=True)
+class Ramp:
+    """A share that rises from 0 to 1 along a straight line.
+
+    Attributes:
+      begin: thousands of images at which it leaves 0.
+      end: thousands of images at which it reaches 1.
+    """
+
+    begin: float
+    end: float
+
+    def __call__(self, kimg: jax.Array) -> jax.Array:
+        """The share after an amount of images."""
+        return jnp.clip((kimg - self.begin) / max(self.end - self.begin, 1e-6), 0, 1)
+
+
 def parse_annealed(value: float | str, field: str, steps: int | None = None, share: float = 1.0) -> Annealed:
     """A config value as an annealed one.
 
@@ -47,13 +64,31 @@ def parse_annealed(value: float | str, field: str, steps: int | None = None, sha
     """
     if not 0 < share <= 1:
         raise ConfigError(f'{field}: the share of the training to anneal over is {share}, not above 0 and at most 1')
-    start, arrow, end = str(value).partition('->')
-    try:
-        numbers = [float(start), float(end if arrow else start)]
-    except ValueError:
-        numbers = [math.nan]
-    if not all(map(math.isfinite, numbers)):
-        raise ConfigError(f"{field}: expected a number, or 'A->B' for a value that moves, got {value!r}")
+    numbers = _ends(value, field)
     if numbers[0] != numbers[1] and steps is None:
         raise ConfigError(f'{field}: {value!r} needs a train.duration in images, steps or epochs, not in time')
     return Annealed(*numbers, max(round((steps or 1) * share), 1))
+
+
+def parse_ramp(value: str, field: str) -> Ramp:
+    """`A->B`, in thousands of images, as a ramp.
+
+    Raises:
+      ConfigError: anything else, or an end before the beginning.
+    """
+    begin, end = _ends(value, field)
+    if '->' not in value or not 0 <= begin <= end:
+        raise ConfigError(f"{field}: expected 'A->B' with 0 <= A <= B, thousands of images, got {value!r}")
+    return Ramp(begin, end)
+
+
+def _ends(value: float | str, field: str) -> tuple[float, float]:
+    """`A->B` as two numbers, one number as itself twice."""
+    start, arrow, end = str(value).partition('->')
+    try:
+        numbers = float(start), float(end if arrow else start)
+    except ValueError:
+        numbers = (math.nan, math.nan)
+    if not all(map(math.isfinite, numbers)):
+        raise ConfigError(f"{field}: expected a number, or 'A->B' for a value that moves, got {value!r}")
+    return numbers

@@ -12,10 +12,11 @@ from jax.sharding import Mesh
 
 from productgen import data
 from productgen.config import ConfigError, build, choose, nearest
+from productgen.data.pipeline import Batches
 from productgen.duration import Duration, parse_duration
 from productgen.labels import LabelTable
 from productgen.methods import METHODS, Method, Problem
-from productgen.optim import OptimConfig
+from productgen.optim import OptimConfig, check_freeze
 from productgen.ranges import parse_ranges
 from productgen.sharding import make_mesh, replicated
 from productgen.state import State, stream
@@ -23,6 +24,7 @@ from productgen.state import State, stream
 SECTIONS = ('seed', 'data', 'method', 'model', 'optim', 'train', 'sample')
 OUTPUTS = ('grid', 'png', 'mix', 'walk')
 FORMATS = ('gif', 'mp4')
+COMBINATIONS = ('mixture', 'average')
 MAX_SEED = 2**31 - 1  # seeds are int32 on the device
 
 
@@ -40,6 +42,14 @@ class TrainConfig:
       keep: newest checkpoints kept, at least 2.
       grid_columns: pictures a row of the sample grid.
       grid_rows: rows; with labels each row is one value of the first attribute.
+      init_from: workdir of a run whose weights training starts from, or WORKDIR:STEP; see `productgen.finetune`. Empty
+        starts afresh.
+      init_nets: the networks that start from it, comma separated, or `all`.
+      validate_every: between comparisons with held-out pictures, see `productgen.validate`; empty for never.
+      validate_items: held-out pictures, and samples, that are compared at most.
+      stop_on: the figure (`swd`, or one of the method's such as `loss`) whose best checkpoint is kept and which ends
+        the training when it no longer falls; empty for neither.
+      patience: validations in a row without a new best `stop_on` that end the training.
     """
 
     batch_size: int
@@ -51,11 +61,21 @@ class TrainConfig:
     keep: int
     grid_columns: int
     grid_rows: int
+    init_from: str = ''
+    init_nets: str = 'all'
+    validate_every: str = ''
+    validate_items: int = 1000
+    stop_on: str = ''
+    patience: int = 5
 
     def __post_init__(self):
-        for field in ('batch_size', 'accumulate', 'grid_columns', 'grid_rows'):
+        for field in ('batch_size', 'accumulate', 'grid_columns', 'grid_rows', 'validate_items', 'patience'):
             if getattr(self, field) < 1:
                 raise ConfigError(f'train.{field}: must be at least 1')
+        if self.stop_on and not self.validate_every:
+            raise ConfigError(
+                f'train.stop_on: {self.stop_on!r} is measured by validation; set train.validate_every too'
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +100,11 @@ class SampleConfig:
       fps: frames a second; a GIF rounds them to a whole number of hundredths of a second and has at most 50.
       format: `gif` or `mp4`, for `walk`.
       out: where to write; empty is `generated` in the workdir.
-      step: checkpoint to use; 0 is the newest that can be read.
+      step: checkpoint to use; 0 is the newest that can be read, -1 the best one by `train.stop_on`.
+      also: further generators, comma separated: `runs/b`, `runs/b:40000` (that step of it) or `:30000` (another step of
+        this run); see `combine`.
+      combine: `mixture`, where picture i is made by generator (seed i modulo their number), or `average`, one generator
+        with the mean of the weights of all.
     """
 
     seeds: str
@@ -97,10 +121,12 @@ class SampleConfig:
     format: str
     out: str
     step: int
+    also: str = ''
+    combine: str = 'mixture'
 
     def __post_init__(self):
         parse_ranges(self.seeds, 'sample.seeds', MAX_SEED)
-        for field, names in (('output', OUTPUTS), ('format', FORMATS)):
+        for field, names in (('output', OUTPUTS), ('format', FORMATS), ('combine', COMBINATIONS)):
             choose(dict.fromkeys(names), getattr(self, field), f'sample.{field}')
         for field in ('columns', 'batch_size', 'frames', 'fps', 'denoising_steps'):
             if getattr(self, field) < 1:
@@ -109,8 +135,8 @@ class SampleConfig:
             raise ConfigError(f'sample.truncation: {self.truncation} is not from 0 to 2')
         if self.guidance < 0:
             raise ConfigError(f'sample.guidance: {self.guidance} is negative; 1 is no guidance')
-        if self.step < 0:
-            raise ConfigError(f'sample.step: {self.step} is no step; 0 is the newest checkpoint')
+        if self.step < -1:
+            raise ConfigError(f'sample.step: {self.step} is no step; 0 is the newest checkpoint, -1 the best')
         if self.output == 'walk' and self.format == 'gif' and self.fps > 50:
             raise ConfigError(
                 f'sample.fps: a GIF has at most 50 frames a second, not {self.fps}; use sample.format=mp4'
@@ -180,6 +206,17 @@ class Run(Model):
                 f'train.{field}: give it in images, steps or epochs, so that a run can be repeated exactly'
             )
         return max(steps, 1)
+
+    def intervals(self) -> dict[str, int]:
+        """Steps between logs, samples, checkpoints and, where there are any, validations."""
+        names = ['log', 'sample', 'checkpoint'] + ['validate'] * bool(self.train.validate_every)
+        return {name: self.steps(f'{name}_every') for name in names}
+
+    def batches(self) -> Batches:
+        """This process's rows of the training batches."""
+        processes = jax.process_index(), jax.process_count()
+        size, config = self.train.batch_size, self.data
+        return Batches(self.source, self.items, self.labels, size, self.seed, processes, config.workers, config.balance)
 
 
 def check_sections(config: Mapping[str, Any]) -> None:
@@ -254,9 +291,26 @@ def prepare(config: Mapping[str, Any]) -> Run:
     items, held_out = data.split(source, model.data.validation)
     model = prepare_model(config, LabelTable.of(source, names, items))
     run = Run(**vars(model), source=source, items=items, held_out=held_out)
-    for field in ('log_every', 'sample_every', 'checkpoint_every'):
-        run.steps(field)
+    run.intervals()
+    if run.train.validate_every and not len(held_out):
+        raise ConfigError(
+            f'train.validate_every: data.validation={run.data.validation} leaves no picture to validate on; raise it'
+        )
+    if run.data.balance and not names:
+        raise ConfigError('data.balance: there are no labels to balance by; set data.labels, or data.balance=0')
+    _check_frozen(config['optim'], run)
     return run
+
+
+def _check_frozen(optim: Mapping[str, Any], run: Run) -> None:
+    """Checks `freeze` of every network's optimiser; a section that is not named after a network serves all of them."""
+    freeze = {name: section['freeze'] for name, section in optim.items() if section.get('freeze')}
+    if not freeze:
+        return
+    nets = {name: net.params for name, net in abstract_state(run)[0].nets.items()}
+    for name, patterns in freeze.items():
+        owners = [nets[name]] if name in nets else nets.values()
+        check_freeze(owners, patterns, f'optim.{name}.freeze')
 
 
 def _abstract_batch(model: Model) -> dict[str, jax.ShapeDtypeStruct]:

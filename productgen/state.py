@@ -81,7 +81,12 @@ def streams(keys: jax.Array, name: str) -> jax.Array:
     return jax.vmap(lambda key: stream(key, name))(keys)
 
 
-def _parts(batch: PyTree, count: int, devices: int) -> PyTree:
+def normal(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Standard normal values, [B, *shape], those of each sample from its own key."""
+    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+
+
+def parts(batch: PyTree, count: int, devices: int) -> PyTree:
     """[B, ...] -> [count, B / count, ...], each device keeping its rows and giving some to every part.
 
     The rows of a part come in runs of neighbours, so that groups of samples stay together.
@@ -115,8 +120,8 @@ def gradients(
     if accumulate == 1:
         grads, (stats, metrics) = grad_fn(params, stats, batch)
         return grads, stats, metrics
-    parts = _parts(batch, accumulate, devices)
-    first = jax.tree.map(lambda x: x[0], parts)
+    divided = parts(batch, accumulate, devices)
+    first = jax.tree.map(lambda x: x[0], divided)
     shapes = jax.eval_shape(grad_fn, params, stats, first)
     zeros = lambda tree: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), tree)
 
@@ -126,7 +131,7 @@ def gradients(
         add = lambda a, b: a + b / accumulate
         return (jax.tree.map(add, total, grads), stats, jax.tree.map(add, metrics, new)), None
 
-    (grads, stats, metrics), _ = jax.lax.scan(part, (zeros(shapes[0]), stats, zeros(shapes[1][1])), parts)
+    (grads, stats, metrics), _ = jax.lax.scan(part, (zeros(shapes[0]), stats, zeros(shapes[1][1])), divided)
     return grads, stats, metrics
 
 
@@ -145,9 +150,13 @@ def step_net(
     may take several steps in one.
     """
     grads, stats, metrics = gradients(loss_fn, net.params, net.stats, batch, accumulate, devices)
+    return apply_gradients(net.replace(stats=stats), tx, grads), metrics | {'grad_norm': optax.tree.norm(grads)}
+
+
+def apply_gradients(net: Net, tx: optax.GradientTransformation, grads: PyTree) -> Net:
+    """One optimiser step along gradients that are there already, as where two networks share a loss."""
     updates, opt = tx.update(grads, net.opt, net.params)
-    params = optax.apply_updates(net.params, updates)
-    return net.replace(params=params, stats=stats, opt=opt), metrics | {'grad_norm': optax.tree.norm(grads)}
+    return net.replace(params=optax.apply_updates(net.params, updates), opt=opt)
 
 
 def average(net: Net, decay: jax.Array | float) -> Net:

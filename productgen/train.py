@@ -12,17 +12,18 @@ from typing import Any
 
 import jax
 
-from productgen.checkpoint import Checkpoints
+from productgen.checkpoint import Checkpoints, has_checkpoint
 from productgen.config import ConfigError
 from productgen.data import DataError
 from productgen.data.pipeline import Batches
+from productgen.finetune import Inherited, inherit
 from productgen.log import RunLog, span, start_logging
 from productgen.methods.base import parameter_counts
-from productgen.preview import Preview
 from productgen.record import Recorder
 from productgen.setup import Run, abstract_state, initial_state, prepare, with_frozen
 from productgen.sharding import any_process, jit_update, put_batch
 from productgen.state import State, stream
+from productgen.validate import BestKeeper, Validator
 from productgen.watch import check_state
 from productgen.workdir import check_workdir, locked, write_environment, write_workdir
 
@@ -55,13 +56,14 @@ class _StopSignal:
             signal.signal(number, handler)
 
 
-def training_state(run: Run, checkpoints: Checkpoints) -> tuple[State, float]:
-    """The state to go on from, newest checkpoint or step 0, and the seconds trained so far."""
+def training_state(run: Run, checkpoints: Checkpoints, inherited: Inherited | None) -> tuple[State, dict[str, Any]]:
+    """The state to go on from, newest checkpoint or step 0, and the checkpoint's notes."""
     restored = checkpoints.restore(abstract_state(run)[0])
     if not restored:
-        return initial_state(run), 0.0
+        state = initial_state(run)
+        return (inherited.give(state) if inherited else state), {}
     state, notes = restored
-    return with_frozen(run, state), notes['seconds']
+    return with_frozen(run, state), notes
 
 
 def train(config: Mapping[str, Any], workdir: Path, accept_change: bool = False) -> Path:
@@ -83,6 +85,8 @@ def train(config: Mapping[str, Any], workdir: Path, accept_change: bool = False)
     """
     primary = jax.process_index() == 0
     run = prepare(config)
+    batches = run.batches()
+    validator = Validator(run, batches) if run.train.validate_every else None
     about = config, run.source.digest, run.table
     with contextlib.ExitStack() as stack:
         refusal = None
@@ -94,20 +98,23 @@ def train(config: Mapping[str, Any], workdir: Path, accept_change: bool = False)
                 refusal = error
         if any_process(refusal is not None):
             raise refusal or ConfigError('the first process refused to train; its message says why')
+        # A run that has a checkpoint of its own needs no other run any more.
+        inherited = None if has_checkpoint(workdir) else inherit(config, run)
         if primary and not (workdir / 'config.json').exists():
             write_workdir(workdir, *about)
         start_logging(workdir, primary)
         _report_data(run, workdir, primary)
         checkpoints = Checkpoints(workdir, run.train.keep)
         stack.callback(checkpoints.close)
-        state, seconds = training_state(run, checkpoints)
+        state, notes = training_state(run, checkpoints, inherited)
+        del inherited  # as large as the networks
         checkpoints.set_aside_after(int(state.step))
         if primary:
             # Only now: a config that this run cannot go on with must not replace its own.
             write_workdir(workdir, *about)
             write_environment(workdir)
         stop = stack.enter_context(_StopSignal())
-        return _loop(run, workdir, checkpoints, stop, state, seconds)
+        return _loop(run, workdir, batches, validator, checkpoints, stop, state, notes)
 
 
 def _report_data(run: Run, workdir: Path, primary: bool) -> None:
@@ -134,36 +141,46 @@ def _report_data(run: Run, workdir: Path, primary: bool) -> None:
                 (workdir / name).write_text('\n'.join(lines) + '\n')
 
 
-def _loop(run: Run, workdir: Path, checkpoints: Checkpoints, stop: _StopSignal, state: State, seconds: float) -> Path:
+def _loop(
+    run: Run,
+    workdir: Path,
+    batches: Batches,
+    validator: Validator | None,
+    checkpoints: Checkpoints,
+    stop: _StopSignal,
+    state: State,
+    notes: dict[str, Any],
+) -> Path:
     step = int(state.step)
-    processes = jax.process_index(), jax.process_count()
-    batches = Batches(run.source, run.items, run.labels, run.train.batch_size, run.seed, processes, run.data.workers)
     update = jit_update(lambda s, b, key: run.method.update(s, b, jax.random.fold_in(key, s.step)), run.mesh)
     key = stream(jax.random.key(run.seed), 'update')
-    every = {name: run.steps(f'{name}_every') for name in ('log', 'sample', 'checkpoint')}
+    every = run.intervals()
     total, limit = run.problem.steps, run.duration.seconds
-    began = time.monotonic() - seconds
+    began = time.monotonic() - notes.get('seconds', 0.0)
     left = lambda: None if limit is None else limit - (time.monotonic() - began)
     finished = lambda: step >= total if limit is None else left() <= 0
     log = RunLog(workdir, step, run.train.batch_size, total, primary=jax.process_index() == 0)
-    record = Recorder(run, Preview.of(run, batches), log, checkpoints)
+    record = Recorder(run, batches, log, checkpoints)
+    keeper = BestKeeper(run, workdir, step, notes)
     counts = parameter_counts(state)
     _log.info('%s', ', '.join(f'{name}: {n:,} parameters' for name, n in counts.items()))
 
     def save() -> dict[str, float]:
         check_state(state, max(checkpoints.steps(), default=None))
-        notes = {'seconds': time.monotonic() - began, 'images': step * run.train.batch_size}
+        notes = {'seconds': time.monotonic() - began, 'images': step * run.train.batch_size, **keeper.notes()}
         checkpoints.save(state, notes)
+        keeper.saved()
         return notes
 
     try:
-        if finished() if limit is None else any_process(finished()):
+        if keeper.exhausted or (finished() if limit is None else any_process(finished())):
             path = record.show_beside_reals(state, step)
             _log.info(
                 'This run is complete (%s). Sample it with --mode=sample --workdir=%s, or train on with a longer '
-                '--config.train.duration and --accept_config_change.',
-                run.train.duration,
+                '--config.train.%s and --accept_config_change.',
+                keeper.best if keeper.exhausted else run.train.duration,
                 workdir,
+                'patience' if keeper.exhausted else 'duration',
             )
             return path
         _log.info('%s at step %d in %s', 'Going on' if step else 'Starting', step, workdir)
@@ -177,16 +194,23 @@ def _loop(run: Run, workdir: Path, checkpoints: Checkpoints, stop: _StopSignal, 
             due = {name: step % n == 0 for name, n in every.items()}
             # Processes must stop at the same step; where clocks and signals may differ they agree at log points only.
             alone = jax.process_count() == 1
+            if due.get('validate'):
+                figures = validator(state)
+                keeper.take(state, figures)
+                record.validated(step, figures, keeper.best)
             ended = finished() if alone or limit is None else due['log'] and any_process(finished())
             halted = bool(stop.number) if alone else due['log'] and any_process(bool(stop.number))
+            ended |= keeper.exhausted
             if due['sample'] or ended:
                 record.show(state, step)
-            if due['log'] or due['checkpoint'] or ended or halted:
+            if due['log'] or due['checkpoint'] or due.get('validate') or ended or halted:
                 record.flush(left())
             if due['checkpoint'] or ended or halted:
                 notes = save()
             if ended:
                 path = record.show_beside_reals(state, step)
+                if keeper.exhausted:
+                    _log.info('Stopped early: %s', keeper.best)
                 _log.info('Done: %d images in %s; %s', notes['images'], span(notes['seconds']), path)
                 return path
             if halted:
@@ -199,4 +223,5 @@ def _loop(run: Run, workdir: Path, checkpoints: Checkpoints, stop: _StopSignal, 
         raise
     finally:
         log.close()
+        keeper.close()
     raise AssertionError('batches never end')

@@ -97,7 +97,7 @@ class CollapseWatch:
         return value, (
             f"The samples look alike: their diversity fell to {value:.2f} of the real pictures' (it was "
             f'{self._best:.2f}). The generator is probably collapsing: go back to an earlier checkpoint, raise '
-            'method.r1_gamma, lower the learning rates or, with few photos, set method.augment.name=ada.'
+            'method.penalty_weight, lower the learning rates or, with few photos, set method.augment.name=ada.'
         )
 
     def metrics(self, metrics: dict[str, float]) -> str | None:
@@ -110,6 +110,6 @@ class CollapseWatch:
             return None
         return (
             'The discriminator tells every real picture from every fake one; the generator gets little to learn from. '
-            'Raise method.r1_gamma or lower optim.discriminator.learning_rate; with few photos, set '
+            'Raise method.penalty_weight or lower optim.discriminator.learning_rate; with few photos, set '
             'method.augment.name=ada.'
         )

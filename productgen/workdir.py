@@ -7,11 +7,13 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from productgen.checkpoint import CheckpointError, Checkpoints
 from productgen.config import ConfigError, difference
 from productgen.labels import LabelTable
 from productgen.log import environment
@@ -105,6 +107,25 @@ def read_labels(workdir: Path) -> LabelTable:
         ) from None
     except (ValueError, KeyError) as error:
         raise ConfigError(f'{path}: not readable ({error}); the training command writes it again') from None
+
+
+def parse_run(text: str) -> tuple[Path | None, int]:
+    """`WORKDIR`, `WORKDIR:STEP` or `:STEP` as a folder, None for this very run, and a step: 0 newest, -1 best."""
+    folder, _, step = re.fullmatch(r'(.*?)(:(-?\d+))?', text.strip()).groups()
+    return (Path(folder).expanduser() if folder else None), int(step or 0)
+
+
+def checkpoints_of(workdir: Path, step: int) -> tuple[Checkpoints, int | None]:
+    """The checkpoints of a run, to be read only, that have a step of `parse_run`, and the step for its methods.
+
+    Raises:
+      CheckpointError: there is none.
+    """
+    name = 'best' if step == -1 else 'checkpoints'
+    if not (workdir / name).is_dir():
+        hint = '; train.stop_on is what keeps a best one' if step == -1 else ''
+        raise CheckpointError(f'There is no {"best " if step == -1 else ""}checkpoint in {workdir} yet{hint}')
+    return Checkpoints(workdir, writing=False, folder=name), step if step > 0 else None
 
 
 @contextlib.contextmanager

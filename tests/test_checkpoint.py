@@ -1,5 +1,6 @@
 """Checkpoints round-trip every kind of array and say plainly when they cannot be written."""
 
+import json
 import shutil
 from collections import namedtuple
 
@@ -10,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from productgen.checkpoint import CheckpointError, Checkpoints
+from productgen.checkpoint import CheckpointError, Checkpoints, has_checkpoint
 from productgen.state import State, create_net
 
 Usage = namedtuple('Usage', 'total used free')
@@ -94,3 +95,44 @@ def test_a_disk_that_fills_up_while_writing_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints._manager, 'save', full)
     with pytest.raises(CheckpointError, match='filled up while it was written; there is no earlier one'):
         checkpoints.save(make_state(1), {})
+
+
+def test_weights_are_read_without_knowing_the_networks(tmp_path):
+    state = make_state(4)
+    Checkpoints(tmp_path).save(state, {})
+    step, weights = Checkpoints(tmp_path, writing=False).read_weights()
+    net = state.nets['net']
+    assert step == 4 and set(weights['bare']) == {'params'}
+    for part, tree in {'params': net.params, 'ema': net.ema, 'stats': net.stats}.items():
+        assert weights['net'][part].keys() == tree.keys()
+        for name, array in weights['net'][part].items():
+            assert isinstance(array, np.ndarray) and array.dtype == tree[name].dtype
+            assert np.array_equal(array, tree[name])
+
+
+def test_damaged_weights_are_passed_over(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    for step in (1, 2):
+        checkpoints.save(make_state(step), {})
+    notes = tmp_path / 'checkpoints' / '2' / 'notes' / 'metadata'
+    place = ".nets['net'].params['a']"
+    content = json.loads(notes.read_text())
+    content['checksums'][place] += 1
+    notes.write_text(json.dumps(content))
+    assert Checkpoints(tmp_path, writing=False).read_weights()[0] == 1
+    with pytest.raises(CheckpointError, match='checksums do not match'):
+        Checkpoints(tmp_path, writing=False).read_weights(2)
+    with pytest.raises(CheckpointError, match='no checkpoint in'):
+        Checkpoints(tmp_path / 'empty').read_weights()
+
+
+def test_steps_can_be_dropped_and_the_folder_named(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=None, folder='best')
+    for step in (1, 2, 3, 5):
+        checkpoints.save(make_state(step), {})
+    checkpoints.keep_only(lambda step: step in (1, 3))
+    assert checkpoints.steps() == [1, 3] and not has_checkpoint(tmp_path)
+    checkpoints.save(make_state(4), {})  # smaller than one that is gone
+    assert Checkpoints(tmp_path, folder='best', writing=False).steps() == [1, 3, 4]
+    Checkpoints(tmp_path).save(make_state(1), {})
+    assert has_checkpoint(tmp_path)

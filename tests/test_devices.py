@@ -15,7 +15,8 @@ from productgen.setup import abstract_state, prepare
 from productgen.train import train
 
 FIELDS = {'train__batch_size': 16, 'train__duration': '4steps', 'method__augment__name': 'ada',
-          'method__augment__p': 0.5, 'method__path_weight': 2.0}  # fmt: skip
+          'method__augment__p': 0.5, 'method__path_weight': 2.0, 'data__balance': 0.5, 'train__stop_on': 'swd',
+          'train__validate_every': '2steps'}  # fmt: skip
 
 EIGHT = {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': os.environ['XLA_FLAGS'] + ' --xla_force_host_platform_device_count=8'}
 
@@ -80,6 +81,8 @@ def test_two_processes_give_what_one_gives(one, tmp_path):
     texts = [process.communicate(timeout=300)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], texts
     assert_close(final_state(tmp_path / 'run'), one)
+    assert len(list((tmp_path / 'run' / 'best').iterdir())) == 1
+    assert (tmp_path / 'run' / 'metrics.jsonl').read_text().count('validation/swd"') == 2
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(tmp_path):

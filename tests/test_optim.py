@@ -1,12 +1,21 @@
 """Optimisers and schedules by name, against their formulas."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from productgen.config import ConfigError
-from productgen.optim import OPTIMIZERS, SCHEDULES, OptimConfig, learning_rate, make_optimizer
+from productgen.optim import (
+    OPTIMIZERS,
+    SCHEDULES,
+    OptimConfig,
+    check_freeze,
+    frozen_or_free,
+    learning_rate,
+    make_optimizer,
+)
 
 
 def trace(tx, grads, start=1.0):
@@ -49,6 +58,16 @@ def test_weight_decay_is_decoupled_from_the_gradient(name):
     """Without a gradient each step takes the share rate x decay off, whatever the optimiser's momentum."""
     tx = make_optimizer(OptimConfig(name, 0.1, weight_decay=0.2), None)
     np.testing.assert_allclose(trace(tx, [0.0] * 3), (1 - 0.1 * 0.2) ** np.arange(1, 4), rtol=1e-5)
+
+
+def test_rmsprop_divides_by_the_root_of_the_running_square():
+    w, v, expected = 1.0, 0.0, []
+    for grad in (0.5, -2.0, 3.0):
+        v = 0.8 * v + 0.2 * grad**2
+        w -= 0.1 * grad / (np.sqrt(v) + 1e-3)
+        expected.append(w)
+    tx = make_optimizer(OptimConfig('rmsprop', 0.1, b2=0.8, eps=1e-3), None)
+    np.testing.assert_allclose(trace(tx, [0.5, -2.0, 3.0]), expected, rtol=1e-5)
 
 
 def test_adam_refuses_weight_decay_and_names_adamw():
@@ -110,7 +129,9 @@ def test_warmup_is_a_share(warmup):
 
 
 def test_unknown_names_bring_the_nearest_known_one():
-    with pytest.raises(ConfigError, match=r"optim.*name.*'adamm'.*did you mean 'adam'.*adafactor, adam, adamw, sgd"):
+    with pytest.raises(
+        ConfigError, match=r"optim.*name.*'adamm'.*did you mean 'adam'.*adafactor, adam, adamw, rmsprop, sgd"
+    ):
         make_optimizer(OptimConfig('adamm', 0.1), 100)
     with pytest.raises(ConfigError, match="optim.*schedule.*'cosin'.*did you mean 'cosine'"):
         make_optimizer(OptimConfig('adam', 0.1, schedule='cosin'), 100)
@@ -143,3 +164,60 @@ def test_b2_moves_along_its_schedule():
 def test_annealing_out_of_range_is_refused(options):
     with pytest.raises(ConfigError, match=r'optim.*anneal'):
         make_optimizer(OptimConfig('adam', 0.1, schedule='cosine', **options), 100)
+
+
+PARAMS = {
+    'conv5_0': {'kernel': jnp.full((2, 2), 0.3)},
+    'conv5_1': {'bias': jnp.ones(3)},
+    'from_rgb': {'w': jnp.ones(2)},
+}
+
+
+def moved(config, params):
+    """Names of the layers that three steps move, gradients of one everywhere."""
+    tx = make_optimizer(config, 100)
+    state, now = tx.init(params), params
+    for _ in range(3):
+        updates, state = tx.update(jax.tree.map(jnp.ones_like, params), state, now)
+        now = optax.apply_updates(now, updates)
+    same = jax.tree.map(np.array_equal, now, params)
+    return {name for name, layer in same.items() if not any(jax.tree.leaves(layer))}
+
+
+@pytest.mark.parametrize('name', sorted(OPTIMIZERS))
+@pytest.mark.parametrize(
+    'freeze, free',
+    [
+        ('', {'conv5_0', 'conv5_1', 'from_rgb'}),
+        ('from_rgb', {'conv5_0', 'conv5_1'}),
+        ('conv5_.*, from_rgb', set()),
+        ('conv5_1/bias,conv5_0', {'from_rgb'}),
+        ('conv5', {'conv5_0', 'conv5_1', 'from_rgb'}),  # a part of a name is none
+        ('.*', set()),
+    ],
+)
+def test_frozen_parameters_keep_their_bits(name, freeze, free):
+    decay = 0.0 if name == 'adam' else 0.1
+    config = OptimConfig(name, 0.1, weight_decay=decay, warmup=0.0, clip=1.0, freeze=freeze)
+    assert moved(config, PARAMS) == free
+
+
+def test_the_gradients_of_frozen_parameters_do_not_count_for_clipping():
+    tx = make_optimizer(OptimConfig('sgd', 1.0, b1=0.0, clip=1.0, freeze='large'), None)
+    params = {'large': jnp.ones(1), 'small': jnp.ones(1)}
+    updates, _ = tx.update({'large': jnp.full(1, 1e6), 'small': jnp.full(1, 0.5)}, tx.init(params), params)
+    assert updates['small'] == -0.5 and updates['large'] == 0
+
+
+def test_frozen_parameters_have_no_moments():
+    tx = make_optimizer(OptimConfig('adam', 0.1, freeze='conv5_.*'), None)
+    assert sum(x.size for x in jax.tree.leaves(tx.init(PARAMS)) if x.ndim) == 2 * 2
+
+
+def test_a_pattern_of_no_parameter_is_refused_with_the_nearest():
+    check_freeze([PARAMS], 'conv5_.*,from_rgb', 'optim.d.freeze')
+    with pytest.raises(ConfigError, match=r"optim\.d\.freeze: 'conv6_0' matches no parameter; .* conv5_0/kernel"):
+        check_freeze([PARAMS, {'other': jnp.ones(1)}], 'from_rgb,conv6_0', 'optim.d.freeze')
+    with pytest.raises(ConfigError, match=r"optim.*freeze: '\(' is no regular expression"):
+        OptimConfig('adam', 0.1, freeze='(')
+    assert frozen_or_free(PARAMS, 'from_rgb/.')['from_rgb']['w'] == 'frozen'

@@ -34,7 +34,7 @@ def test_it_tells_data_sizes_and_length(text, tiny_run):
 
 def test_nothing_is_compiled(monkeypatch):
     monkeypatch.setattr(jax.stages.Lowered, 'compile', None)
-    describe(tiny_config(method__r1_interval=0))
+    describe(tiny_config(method__penalty='none'))
 
 
 def test_cost_does_not_depend_on_how_the_batch_is_taken(text):
@@ -44,7 +44,7 @@ def test_cost_does_not_depend_on_how_the_batch_is_taken(text):
 
 
 def test_lazy_terms_count(text):
-    assert cost(describe(tiny_config(method__r1_interval=0))) < 0.9 * cost(text)
+    assert cost(describe(tiny_config(method__penalty='none'))) < 0.9 * cost(text)
 
 
 def test_a_run_bounded_by_time(text):

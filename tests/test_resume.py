@@ -123,8 +123,8 @@ def test_all_checkpoints_damaged_is_an_error_not_a_fresh_start(tmp_path):
 
 
 def test_another_config_is_refused_with_the_difference(tiny_run):
-    with pytest.raises(ConfigError, match=r"(?s)method.r1_gamma: '0.7' -> '0.1'.*accept_config_change"):
-        train(tiny_config(method__r1_gamma='0.1'), tiny_run)
+    with pytest.raises(ConfigError, match=r"(?s)method.penalty_weight: '0.7' -> '0.1'.*accept_config_change"):
+        train(tiny_config(method__penalty_weight='0.1'), tiny_run)
 
 
 def test_another_config_is_gone_on_with_when_told(tmp_path):

@@ -199,7 +199,7 @@ def test_output_goes_into_the_workdir_by_default(copy):
         ({'output': 'gird'}, r"sample\.output: there is no 'gird'; did you mean 'grid'"),
         ({'format': 'avi'}, r"sample\.format: there is no 'avi'"),
         ({'batch_size': 0}, r'sample\.batch_size: must be at least 1'),
-        ({'step': -1}, r'sample\.step: -1'),
+        ({'step': -2}, r'sample\.step: -2'),
         ({'output': 'walk', 'fps': 60}, r'sample\.fps: a GIF has at most 50'),
         ({'output': 'walk', 'seeds': '4'}, r"sample\.seeds: 'walk' needs at least two"),
         ({'output': 'mix', 'mix_layers': '4-9'}, r"sample\.mix_layers: '4-9' is beyond 5"),

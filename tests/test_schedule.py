@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from productgen.config import ConfigError
-from productgen.schedule import parse_annealed
+from productgen.schedule import parse_annealed, parse_ramp
 
 
 def test_a_number_stays():
@@ -38,3 +38,15 @@ def test_a_value_that_moves_needs_a_known_end():
 def test_shares_out_of_range_are_refused(share):
     with pytest.raises(ConfigError, match='share'):
         parse_annealed('1->2', 'x', 10, share)
+
+
+def test_a_ramp_rises_along_a_line():
+    ramp = parse_ramp('20->60', 'x')
+    np.testing.assert_allclose([ramp(kimg) for kimg in (0, 20, 30, 40, 60, 99)], [0, 0, 0.25, 0.5, 1, 1], rtol=1e-6)
+    assert parse_ramp('5->5', 'x')(4.9) == 0 and parse_ramp('5->5', 'x')(5.1) == 1
+
+
+@pytest.mark.parametrize('value', ['20', '60->20', '-5->10', 'a->b', ''])
+def test_what_is_no_ramp_is_refused(value):
+    with pytest.raises(ConfigError, match='method.transition_kimg: expected'):
+        parse_ramp(value, 'method.transition_kimg')

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import grain
 import numpy as np
 
+from productgen.data.balance import BalancedOrder
 from productgen.data.source import Source
 
 
@@ -25,6 +26,7 @@ class Batches:
       seed: of the order.
       process: this process and how many there are; each loads its own run of rows of every batch.
       threads: batches that are made at a time.
+      balance: how evenly the values of the first of `labels` are drawn, 0 to 1; see `BalancedOrder`.
     """
 
     def __init__(
@@ -36,13 +38,17 @@ class Batches:
         seed: int,
         process: tuple[int, int] = (0, 1),
         threads: int = 2,
+        balance: float = 0.0,
     ):
         self._source, self._threads = source, threads
         self._codes = np.stack([source.codes[n] for n in labels], 1) if labels else np.zeros((len(source), 0), np.int32)
         share = batch_size // process[1]
         rows = slice(process[0] * share, (process[0] + 1) * share)
-        order = grain.MapDataset.source(indices).seed(seed).shuffle().repeat().batch(batch_size)
-        self._batches = order.map(lambda batch: self.load(batch[rows]))
+        if balance:
+            order = grain.MapDataset.source(BalancedOrder(indices, self._codes[indices, 0], balance, seed))
+        else:
+            order = grain.MapDataset.source(indices).seed(seed).shuffle().repeat()
+        self._batches = order.batch(batch_size).map(lambda batch: self.load(batch[rows]))
 
     def load(self, items: np.ndarray) -> dict[str, np.ndarray]:
         """`image` uint8 [B, H, W, 3] and `label` int32 [B, A] of the given items of the source."""

@@ -62,6 +62,9 @@ class DataConfig:
         catalog, colour and background) where there are at least two values.
       group: metadata column that says which pictures show one product (an SKU); empty uses `sku` where it exists.
       validation: share of the products kept out of training, 0 to below 1.
+      balance: how evenly the values of the first attribute conditioned on are drawn: 0 as the data has them, 1 every
+        value equally often; a value of n pictures is drawn in proportion to n^(1 - balance). Pictures without a value
+        keep their share.
       catalog_items: number of pictures of the `catalog` source; other sources always use all they have.
       cache_gb: decoded pictures are kept in memory up to this size; beyond it they are read again each epoch.
       workers: threads that read and decode.
@@ -77,3 +80,8 @@ class DataConfig:
     catalog_items: int
     cache_gb: float
     workers: int
+    balance: float = 0.0
+
+    def __post_init__(self):
+        if not 0 <= self.balance <= 1:
+            raise DataError(f'data.balance: {self.balance} is not from 0 (as the data is) to 1 (every value equally)')

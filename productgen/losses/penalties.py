@@ -1,4 +1,4 @@
-"""Gradient penalties."""
+"""Penalties on gradients: of the discriminator's logits with respect to images, of images with respect to latents."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+Logits = Callable[[jax.Array], jax.Array]  # images [B, H, W, C] -> logits [B]
+Penalty = Callable[[Logits, jax.Array, jax.Array, jax.Array], jax.Array]
 
-def gradient_norms(logits_fn: Callable[[jax.Array], jax.Array], image: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Squared norm of the logits' gradient with respect to the images: R1 (Mescheder et al. 2018, equation 9).
+
+def gradient_norms(logits_fn: Logits, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Squared norm of the logits' gradient with respect to the images.
 
     Args:
       logits_fn: images [B, H, W, C] -> logits [B].
@@ -21,6 +24,50 @@ def gradient_norms(logits_fn: Callable[[jax.Array], jax.Array], image: jax.Array
     logits, pull = jax.vjp(logits_fn, image)
     (grad,) = pull(jnp.ones_like(logits))
     return jnp.sum(jnp.square(grad.astype(jnp.float32)), (1, 2, 3)), logits
+
+
+def r1(logits_fn: Logits, real: jax.Array, fake: jax.Array, keys: jax.Array) -> jax.Array:
+    """Half the squared gradient norm at real images (Mescheder et al. 2018, equation 9)."""
+    return 0.5 * gradient_norms(logits_fn, real)[0]
+
+
+def r2(logits_fn: Logits, real: jax.Array, fake: jax.Array, keys: jax.Array) -> jax.Array:
+    """The same at fake images (Mescheder et al. 2018, equation 10)."""
+    return 0.5 * gradient_norms(logits_fn, fake)[0]
+
+
+def r1_r2(logits_fn: Logits, real: jax.Array, fake: jax.Array, keys: jax.Array) -> jax.Array:
+    """Both (R3GAN, Huang et al. 2024, section 2.2)."""
+    return r1(logits_fn, real, fake, keys) + r2(logits_fn, real, fake, keys)
+
+
+def _distance_from_one(logits_fn: Logits, image: jax.Array) -> jax.Array:
+    """(|gradient| - 1)^2; the offset keeps the slope of the root finite where the gradient vanishes."""
+    return jnp.square(jnp.sqrt(gradient_norms(logits_fn, image)[0] + 1e-12) - 1)
+
+
+def wgan_gp(logits_fn: Logits, real: jax.Array, fake: jax.Array, keys: jax.Array) -> jax.Array:
+    """Distance of the gradient norm from 1 between real and fake images (Gulrajani et al. 2017, equation 3)."""
+    share = jax.vmap(jax.random.uniform)(keys)[:, None, None, None]
+    return _distance_from_one(logits_fn, share * real + (1 - share) * fake)
+
+
+def dragan(logits_fn: Logits, real: jax.Array, fake: jax.Array, keys: jax.Array) -> jax.Array:
+    """The same around real images (Kodali et al. 2017, section 2.4).
+
+    The perturbation is that of the authors' code: uniform noise of up to half the batch's standard deviation in every
+    pixel, of which a random share is taken for each image.
+    """
+
+    def perturbation(key):
+        share, noise = jax.random.split(key)
+        return jax.random.uniform(share) * jax.random.uniform(noise, real.shape[1:])
+
+    return _distance_from_one(logits_fn, real + 0.5 * jnp.std(real) * jax.vmap(perturbation)(keys))
+
+
+# Of logits function, real and fake images [B, H, W, C] and keys [B] to [B].
+PENALTIES: dict[str, Penalty] = {'r1': r1, 'r2': r2, 'r1_r2': r1_r2, 'wgan_gp': wgan_gp, 'dragan': dragan}
 
 
 def path_lengths(synthesize: Callable[[jax.Array], jax.Array], ws: jax.Array, noise: jax.Array) -> jax.Array:

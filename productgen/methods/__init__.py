@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from productgen.methods import stylegan2
+from productgen.methods import diffusion, gan, latent_diffusion, stylegan2, vae, vaegan, vqvae
 from productgen.methods.base import Evaluable, Method, Problem, Reconstructing, StyleMethod
 
 METHODS: dict[str, Callable[..., Method]] = {
+    'diffusion': diffusion.make,
+    'gan': gan.make,
+    'latent_diffusion': latent_diffusion.make,
     'stylegan2': stylegan2.make,
+    'vqvae': vqvae.make,
+    'vae': vae.make,
+    'vaegan': vaegan.make,
 }
 
 __all__ = ['METHODS', 'Evaluable', 'Method', 'Problem', 'Reconstructing', 'StyleMethod']

@@ -5,12 +5,14 @@ Labels come as one-hot rows of all attributes side by side, [B, N]; an attribute
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
+
+from productgen.nets.norms import Linear
 
 
 @struct.dataclass
@@ -50,3 +52,44 @@ class Embed(nn.Module):
         """`weight` is the share of the label that is let through, 0 (unconditional) to 1."""
         kernel = self.param('kernel', nn.initializers.normal(self.scale), (label.shape[-1], self.features))
         return (label @ kernel) * jnp.asarray(weight, jnp.float32)
+
+
+def join(x: jax.Array, vector: jax.Array) -> jax.Array:
+    """[B, ..., C] and [B, E] -> [B, ..., C + E]: the vector as further channels, the same at every place."""
+    vector = jnp.expand_dims(vector, tuple(range(1, x.ndim - 1)))
+    return jnp.concatenate([x, jnp.broadcast_to(vector, (*x.shape[:-1], vector.shape[-1]))], -1)
+
+
+class Head(nn.Module):
+    """A discriminator's last layer, features [B, C] and one-hot label [B, N] -> `Judgement`.
+
+    Attributes:
+      condition: `projection`, where the label adds its embedding's inner product with the features to the logit (Miyato
+        and Koyama, "cGANs with Projection Discriminator", ICLR 2018, equation 3); `classes`, where the logit ignores
+        the label and further ones guess it (AC-GAN, Odena et al. 2017); under any other name the label is not used.
+      sizes: number of values of each attribute, for `classes`.
+      plain_head: a further logit that ignores the label.
+      spectral: spectral normalisation of every matrix, the embedding among them.
+      kernel_init: initialiser of every matrix.
+    """
+
+    condition: str = 'projection'
+    sizes: tuple[int, ...] = ()
+    plain_head: bool = False
+    spectral: bool = False
+    kernel_init: Callable = nn.initializers.he_normal()
+
+    @nn.compact
+    def __call__(self, x: jax.Array, label: jax.Array | None, train: bool = False) -> Judgement:
+        def dense(name, features, x, bias=True):
+            layer = Linear(features, bias=bias, spectral=self.spectral, kernel_init=self.kernel_init, name=name)
+            return layer(x, train)
+
+        logit, classes = dense('logit', 1, x)[:, 0], ()
+        plain = dense('plain', 1, x)[:, 0] if self.plain_head else None
+        if label is not None and self.condition == 'projection':
+            embedding = dense('label', x.shape[-1], label, bias=False)
+            logit += jnp.sum(embedding * x, -1)
+        elif label is not None and self.condition == 'classes':
+            classes = split_classes(dense('classes', sum(self.sizes), x), self.sizes)
+        return Judgement(logit, plain, classes)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from productgen.nets import resample
+from productgen.nets.conditioning import Judgement
 from productgen.nets.conv import conv_same
 from productgen.nets.layers import (
     EqualDense,
@@ -91,10 +92,13 @@ class Mapping(nn.Module):
     lr_multiplier: float = 0.01
 
     @nn.compact
-    def __call__(self, z: jax.Array | None, label: jax.Array | None) -> jax.Array:
+    def __call__(
+        self, z: jax.Array | None, label: jax.Array | None, label_weight: jax.Array | float = 1.0
+    ) -> jax.Array:
         parts = [] if z is None else [normalize_second_moment(z)]
         if label is not None:
-            parts.append(normalize_second_moment(EqualDense(self.embed, name='embed')(label)))
+            embedding = normalize_second_moment(EqualDense(self.embed, name='embed')(label))
+            parts.append(embedding * jnp.asarray(label_weight, embedding.dtype))
         x = jnp.concatenate(parts, -1)
         for i in range(self.layers):
             x = leaky_relu(EqualDense(self.features, lr_multiplier=self.lr_multiplier, name=f'dense{i}')(x))
@@ -213,16 +217,24 @@ class Generator(nn.Module):
     def num_latents(self) -> int:
         return 2 * self.widths.levels + 2
 
-    def map(self, z: jax.Array, label: jax.Array | None) -> jax.Array:
+    def map(self, z: jax.Array, label: jax.Array | None, label_weight: jax.Array | float = 1.0) -> jax.Array:
         """z [B, Z] and one-hot labels [B, N] (None where unconditional) -> w [B, W]."""
-        return self.mapping(z, label)
+        return self.mapping(z, label, label_weight)
 
     def synthesize(self, ws: jax.Array, keys: jax.Array) -> jax.Array:
         """ws [B, L, W] and one noise key a sample -> images [B, H, W, 3]."""
         return self.synthesis(ws, keys)
 
-    def __call__(self, z, label, keys):
-        w = self.map(z, label)
+    def __call__(
+        self,
+        z: jax.Array,
+        label: jax.Array | None,
+        keys: jax.Array,
+        train: bool = False,
+        label_weight: jax.Array | float = 1.0,
+    ) -> jax.Array:
+        """z, labels and one noise key a sample -> images [B, H, W, 3]; training and sampling do not differ."""
+        w = self.map(z, label, label_weight)
         return self.synthesize(jnp.repeat(w[:, None], self.num_latents, 1), keys)
 
 
@@ -248,7 +260,7 @@ class DownLayer(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Image and label to logit, [B, H, W, 3] and one-hot [B, N] -> [B].
+    """Image [B, H, W, 3] and one-hot label [B, N] to a judgement.
 
     Labels act by projection (Miyato and Koyama 2018) on their own mapping network's output, as in StyleGAN2-ADA.
 
@@ -256,14 +268,18 @@ class Discriminator(nn.Module):
       widths: channels and precision by level.
       stddev_group: samples a group of the minibatch standard deviation; 0 leaves the layer out.
       label_layers: depth of the label's mapping network.
+      plain_head: a further logit that ignores the label.
     """
 
     widths: Widths
     stddev_group: int
     label_layers: int
+    plain_head: bool = False
 
     @nn.compact
-    def __call__(self, image: jax.Array, label: jax.Array | None) -> jax.Array:
+    def __call__(
+        self, image: jax.Array, label: jax.Array | None, keys: jax.Array | None = None, train: bool = False
+    ) -> Judgement:
         top = self.widths.levels
         x = image.astype(self.widths.dtype(top))
         x = DownLayer(self.widths.channels(top), kernel=1, name='from_rgb')(x)
@@ -279,8 +295,9 @@ class Discriminator(nn.Module):
             x = minibatch_stddev(x, self.stddev_group)
         x = DownLayer(width, name='conv0')(x)
         x = leaky_relu(EqualDense(width, name='dense')(x.reshape(x.shape[0], -1)))  # [B, C]
+        plain = EqualDense(1, name='plain')(x)[:, 0] if self.plain_head else None
         if label is None:
-            return EqualDense(1, name='logit')(x)[:, 0]
+            return Judgement(EqualDense(1, name='logit')(x)[:, 0], plain)
         x = EqualDense(width, name='logit')(x)
         embedding = Mapping(width, self.label_layers, width, name='label')(None, label)
-        return jnp.sum(x * embedding, -1) / np.sqrt(width)
+        return Judgement(jnp.sum(x * embedding, -1) / np.sqrt(width), plain)

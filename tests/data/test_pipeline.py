@@ -27,8 +27,8 @@ def numbers(batch):
     return batch['image'][:, 0, 0, 0].tolist()
 
 
-def make(seed=0, process=(0, 1), threads=2, size=4, items=10):
-    return Batches(Numbers(), np.arange(items), ('label', 'third'), size, seed, process, threads)
+def make(seed=0, process=(0, 1), threads=2, size=4, items=10, labels=('label', 'third'), balance=0.0):
+    return Batches(Numbers(), np.arange(items), labels, size, seed, process, threads, balance)
 
 
 def test_an_epoch_has_every_picture_once_in_another_order_each_time():
@@ -59,6 +59,16 @@ def test_processes_hold_the_rows_of_one_batch_in_order():
 
 def test_another_seed_is_another_order():
     assert [numbers(make(0)[i]) for i in range(4)] != [numbers(make(1)[i]) for i in range(4)]
+
+
+def test_balanced_batches_are_those_of_their_step_too():
+    make_third = lambda **options: make(labels=('third',), balance=1.0, **options)
+    whole, ahead = make_third(), make_third(threads=4).iterate(3)
+    for step in range(3, 20):
+        rows = numbers(whole[step])
+        assert numbers(next(ahead)) == rows == sum((numbers(make_third(process=(i, 2))[step]) for i in range(2)), [])
+    drawn = np.concatenate([numbers(whole[step]) for step in range(30)])  # 12 epochs of 10 places, 3 or 4 a class
+    assert set(drawn) == set(range(10)) and np.ptp(np.bincount(drawn % 3)) <= 12
 
 
 def test_labels_are_columns_in_the_order_asked_for():

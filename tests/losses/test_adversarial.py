@@ -4,19 +4,43 @@ import jax
 import numpy as np
 import pytest
 
-from productgen.losses.adversarial import ADVERSARIAL
+from productgen.losses.adversarial import ADVERSARIAL, SIGNED, classification
 
 sigmoid = lambda x: 1 / (1 + np.exp(-x))
 
 # What the generator and the discriminator minimise, by logits: one row a loss.
 FORMULAS = {
+    'minimax': (
+        lambda real, fake: np.log(1 - sigmoid(fake)),
+        lambda real, fake: -np.log(sigmoid(real)) - np.log(1 - sigmoid(fake)),
+    ),
     'non_saturating': (
         lambda real, fake: -np.log(sigmoid(fake)),
         lambda real, fake: -np.log(sigmoid(real)) - np.log(1 - sigmoid(fake)),
     ),
+    'least_squares': (
+        lambda real, fake: (fake - 1) ** 2 / 2,
+        lambda real, fake: (real - 1) ** 2 / 2 + fake**2 / 2,
+    ),
+    'wasserstein': (lambda real, fake: -fake, lambda real, fake: fake - real),
+    'hinge': (
+        lambda real, fake: -fake,
+        lambda real, fake: -np.minimum(0, -1 + real) - np.minimum(0, -1 - fake),
+    ),
+    'relativistic': (
+        lambda real, fake: -np.log(sigmoid(fake - real)),
+        lambda real, fake: -np.log(sigmoid(real - fake)),
+    ),
 }
 # At logits of zero.
-AT_ZERO = {'non_saturating': (np.log(2), 2 * np.log(2))}
+AT_ZERO = {
+    'minimax': (-np.log(2), 2 * np.log(2)),
+    'non_saturating': (np.log(2), 2 * np.log(2)),
+    'least_squares': (0.5, 0.5),
+    'wasserstein': (0, 0),
+    'hinge': (0, 2),
+    'relativistic': (np.log(2), np.log(2)),
+}
 
 EACH = pytest.mark.parametrize('name', sorted(ADVERSARIAL))
 
@@ -51,9 +75,9 @@ def test_values_and_gradients_stay_finite_at_extreme_logits(name):
 
 @EACH
 def test_the_players_pull_fake_logits_apart_and_the_discriminator_lifts_real_ones(name):
-    zero = np.zeros(1, np.float32)
+    logit = np.full(1, 0.2, np.float32)  # not 0, where least squares has its target for fake images
     grad = lambda player, argument: float(
-        jax.grad(lambda *logits: ADVERSARIAL[name](*logits)[player].sum(), argument)(zero, zero)[0]
+        jax.grad(lambda *logits: ADVERSARIAL[name](*logits)[player].sum(), argument)(logit, logit)[0]
     )
     assert grad(0, 1) < 0 < grad(1, 1) and grad(1, 0) < 0
 
@@ -63,3 +87,28 @@ def test_the_players_pull_fake_logits_apart_and_the_discriminator_lifts_real_one
 def test_logits_of_other_shapes_are_refused(name, shape):
     with pytest.raises((ValueError, TypeError, AssertionError)):
         ADVERSARIAL[name](np.zeros(4, np.float32), np.zeros(shape, np.float32))
+
+
+@EACH
+def test_signed_losses_are_those_whose_best_logit_has_a_sign(name):
+    """Where the discriminator is at rest when real and fake look alike is the threshold: zero, or nowhere."""
+    slope = jax.grad(lambda logit: ADVERSARIAL[name](logit[None], logit[None])[1].sum())
+    at_rest = abs(float(slope(np.float32(0)))) < 1e-6 < abs(float(slope(np.float32(-1.5))))
+    assert at_rest == (name in SIGNED)
+
+
+def test_classification_is_the_cross_entropy_summed_over_known_attributes():
+    draw = np.random.default_rng(0)
+    classes = [draw.normal(size=(4, n)).astype(np.float32) for n in (3, 5)]
+    label = np.array([[0, 4], [2, -1], [-1, -1], [1, 0]])
+    expected = np.zeros(4)
+    for a, logits in enumerate(classes):
+        share = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        expected -= [np.log(share[i, code]) if code >= 0 else 0 for i, code in enumerate(label[:, a])]
+    np.testing.assert_allclose(classification(classes, label), expected, rtol=1e-5)
+    assert expected[2] == 0
+
+
+def test_classification_needs_a_classifier_for_each_attribute():
+    with pytest.raises(ValueError, match='1 classifiers for 2 attributes'):
+        classification([np.zeros((4, 3), np.float32)], np.zeros((4, 2), int))

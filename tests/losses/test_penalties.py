@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from productgen.losses.penalties import gradient_norms, path_lengths
+from productgen.losses.penalties import PENALTIES, dragan, gradient_norms, path_lengths, wgan_gp
 from productgen.nets.stylegan2 import Synthesis, Widths
 
 
@@ -39,6 +39,54 @@ def test_gradient_norms_have_the_gradient_of_finite_differences(float64):
     direction, step = rng.normal(size=first.shape), 1e-5
     slope = (penalty(first + step * direction) - penalty(first - step * direction)) / (2 * step)
     np.testing.assert_allclose(np.sum(jax.grad(penalty)(first) * direction), slope, rtol=1e-7)
+
+
+def linear(weights):
+    return lambda x: jnp.einsum('bhwc,hwc->b', x, weights)
+
+
+def test_penalties_of_a_linear_critic_are_those_of_its_weights():
+    rng = np.random.default_rng(0)
+    weights, (real, fake) = rng.normal(size=(4, 3, 2)), np.float32(rng.normal(size=(2, 5, 4, 3, 2)))
+    square = np.sum(weights**2)
+    one = (np.sqrt(square) - 1) ** 2
+    expected = {'r1': square / 2, 'r2': square / 2, 'r1_r2': square, 'wgan_gp': one, 'dragan': one}
+    assert set(expected) == set(PENALTIES)
+    for name, value in expected.items():
+        got = PENALTIES[name](linear(weights), real, fake, jax.random.split(jax.random.key(0), 5))
+        np.testing.assert_allclose(got, np.full(5, value), rtol=1e-4)
+
+
+def test_penalties_look_where_they_say():
+    """With the critic |x|^2 / 2 the gradient is the image itself, which tells where it was taken."""
+    rng = np.random.default_rng(1)
+    real, fake = np.float32(rng.normal(size=(2, 6, 4, 3, 2)))
+    keys = jax.random.split(jax.random.key(0), 6)
+    critic = lambda x: jnp.sum(jnp.square(x), (1, 2, 3)) / 2
+    square = lambda x: np.sum(np.square(x), (1, 2, 3))
+    np.testing.assert_allclose(PENALTIES['r1'](critic, real, fake, keys), square(real) / 2, rtol=1e-4)
+    np.testing.assert_allclose(PENALTIES['r2'](critic, real, fake, keys), square(fake) / 2, rtol=1e-4)
+    # Between the two images: |gradient| is that of some share of the way, another one for each image.
+    size = np.sqrt(wgan_gp(critic, real, fake, keys)) + 1  # all are longer than 1
+    shares = np.linspace(0, 1, 20001)[:, None, None, None]
+    places = []
+    for i in range(6):
+        sizes = np.sqrt(square(shares * real[i] + (1 - shares) * fake[i]))
+        assert np.abs(sizes - size[i]).min() < 1e-3
+        places.append(int(np.abs(sizes - size[i]).argmin()))
+    assert len(set(places)) == 6
+    # Around the real image: never farther than half the batch's deviation in any pixel, and upwards.
+    lengths = np.sqrt(dragan(critic, real, real, keys)) + 1
+    assert (np.abs(lengths - np.sqrt(square(real))) > 1e-4).all()
+    assert (lengths <= np.sqrt(square(np.abs(real) + 0.5 * real.std()))).all()
+
+
+def test_distances_from_one_have_finite_slopes_where_the_gradient_vanishes():
+    image, keys = jnp.zeros((2, 2, 2, 1)), jax.random.split(jax.random.key(0), 2)
+    penalty = lambda weights: jnp.sum(wgan_gp(linear(weights), image, image, keys))
+    value, slope = jax.value_and_grad(penalty)(jnp.zeros((2, 2, 1)))
+    np.testing.assert_allclose(value, 2, rtol=1e-4)
+    assert np.isfinite(slope).all()
 
 
 def test_path_lengths_of_a_linear_synthesis_are_those_of_its_matrix():

@@ -11,9 +11,10 @@ import optax
 import pytest
 import scipy.stats
 
+from productgen.augment import ADAPT_INTERVAL
 from productgen.config import ConfigError
 from productgen.methods import Problem
-from productgen.methods.stylegan2 import ADAPT_INTERVAL, make
+from productgen.methods.stylegan2 import make
 from productgen.state import create_net, ema_decay, sample_keys, stream, streams, to_float
 
 RESOLUTION, LABELS, BATCH = (8, 6), (3, 2), 8
@@ -24,19 +25,22 @@ CONFIG = {
     'method': {
         'name': 'stylegan2',
         'loss': 'non_saturating',
-        'r1_gamma': 1.5,
-        'r1_interval': 3,
-        'path_weight': 2.0,
-        'path_interval': 2,
-        'path_shrink': 2,
-        'path_decay': 0.9,
-        'mixing': 0.9,
-        'w_decay': 0.8,
+        'penalty': 'r1',
+        'penalty_weight': 1.5,
+        'penalty_interval': 3,
+        'critic_steps': 1,
+        'clip_weights': 0.0,
+        'classification': 1.0,
+        'transition_kimg': '',
+        'anneal': 1.0,
+        **{'path_weight': 2.0, 'path_interval': 2, 'path_shrink': 2, 'path_decay': 0.9},
+        **{'mixing': 0.9, 'w_decay': 0.8},
         'ema_kimg': 0.05,
         'ema_rampup': 0.0,
         'augment': {'name': 'ada', 'transforms': 'xflip,contrast', 'p': 0.3, 'target': 0.6, 'adjust_kimg': 0.2},
     },
     'model': {
+        'name': 'stylegan2',
         'z_dim': 8,
         'w_dim': 8,
         'mapping_layers': 2,
@@ -122,22 +126,22 @@ def test_every_parameter_and_its_average_move(history):
 def test_metrics_are_finite_and_complete(history):
     expected = {f'{kind}/{net}' for kind in ('loss', 'grad_norm') for net in ('generator', 'discriminator')}
     expected |= {f'{kind}/{which}' for kind in ('logits', 'sign') for which in ('real', 'fake')}
-    expected |= {'augment_p', 'loss/r1', 'loss/path', 'path_mean'}
+    expected |= {'augment_p', 'loss/penalty', 'loss/path', 'path_mean'}
     for row in history[1]:
         assert set(row) == expected
         assert all(np.isfinite(value) for value in row.values())
 
 
 def test_terms_that_are_off_are_no_metrics():
-    method = tiny(method__r1_interval=0, method__path_weight=0.0)
+    method = tiny(method__penalty='none', method__path_weight=0.0)
     state = jax.eval_shape(method.init, KEY, batch_of())
     metrics = jax.eval_shape(method.update, state, batch_of(), KEY)[1]
-    assert not {'loss/r1', 'loss/path', 'path_mean'} & set(metrics)
+    assert not {'loss/penalty', 'loss/path', 'path_mean'} & set(metrics)
 
 
 def test_lazy_terms_run_on_their_intervals_with_a_step_of_their_own(history):
     states = history[0]
-    assert changes(states, 'r1') == [0, 3, 6]
+    assert changes(states, 'penalty') == [0, 3, 6]
     assert changes(states, 'path') == changes(states, 'path_mean') == [0, 2, 4, 6]
     assert [int(state.step) for state in states] == list(range(8))
     for name, lazy in (('generator', 4), ('discriminator', 3)):
@@ -159,7 +163,9 @@ def test_the_mean_latent_follows_the_latents_of_the_batch(method, history):
     keys = sample_keys(stream(jax.random.fold_in(KEY, 2), 'generator'), jnp.arange(BATCH))
     z = jnp.stack([jax.random.normal(stream(key, 'z'), (8,)) for key in keys])
     one_hot = np.concatenate([np.eye(n + 1)[label[:, a]][:, :n] for a, n in enumerate(LABELS)], 1)  # -1 is the last
-    w = method.generator.apply({'params': before.nets['generator'].params}, z, one_hot.astype(np.float32), method='map')
+    w = method.pair.generator.apply(
+        {'params': before.nets['generator'].params}, z, one_hot.astype(np.float32), method='map'
+    )
     expected = 0.8 * before.nets['generator'].stats['w_mean'] + 0.2 * np.mean(w, 0)
     np.testing.assert_allclose(after.nets['generator'].stats['w_mean'], expected, rtol=1e-4, atol=1e-5)
 
@@ -199,10 +205,10 @@ def test_between_moves_the_signs_add_up(start):
         assert p == np.float32(0.3) and total == pytest.approx(2 + float(metrics['sign/real']), abs=1e-6)
 
 
-def test_a_fixed_p_stays():
+def test_a_fixed_p_is_no_state():
     method = tiny(method__augment=CONFIG['method']['augment'] | {'target': 0.0})
-    extra = {'augment_p': jnp.float32(0.3), 'sign_sum': jnp.float32(10)}
-    assert extra | method._adapt(jnp.int32(3), extra, jnp.float32(1)) == extra
+    assert not {'augment_p', 'sign_sum'} & set(jax.eval_shape(method.init, KEY, batch_of()).extra)
+    assert method.augment_p(1000) == 0.3
 
 
 # Gradients of the lazy terms.
@@ -240,10 +246,11 @@ def double(start, float64):
 
 def test_the_r1_step_descends_the_gradient_norm_of_augmented_reals(double):
     method, params, batch = double
-    p, params = jnp.float64(0.8), params['discriminator']
-    run = jax.jit(lambda params: method._r1_step(create_net(params, method.d_tx), batch, p))
+    p = jnp.float64(0.8)
+    params, g = params['discriminator'], create_net(params['generator'], method.g_tx)
+    run = jax.jit(lambda params: method._penalty_step(create_net(params, method.d_tx), g, batch, p, 1.0, 0))
     penalty = lambda params: run(params)[1]
-    assert_descends(lambda net: run(net.params)[0], penalty, params, weight=0.5 * 1.5 * 3)
+    assert_descends(lambda net: run(net.params)[0], penalty, params, weight=1.5 * 3)
 
     @jax.jit
     def by_hand(params):
@@ -251,9 +258,9 @@ def test_the_r1_step_descends_the_gradient_norm_of_augmented_reals(double):
 
         def total(image):
             image = method.augment(image, p, streams(batch['key'], 'augment'))
-            return jnp.sum(method.discriminator.apply({'params': params}, image, label))
+            return jnp.sum(method.pair.discriminator.apply({'params': params}, image, label).logit)
 
-        return jnp.sum(jnp.square(jax.grad(total)(batch['image']))) / BATCH
+        return 0.5 * jnp.sum(jnp.square(jax.grad(total)(batch['image']))) / BATCH
 
     assert float(penalty(params)) == pytest.approx(float(by_hand(params)), rel=1e-6)
 
@@ -281,7 +288,7 @@ def test_the_share_of_mixed_samples_is_mixing_and_layers_are_drawn_evenly(method
 def test_layers_from_the_crossover_on_take_the_second_latent(method, start):
     params, label = start.nets['generator'].params, batch_of()['label']
     batch = {'key': sample_keys(jax.random.key(3), jnp.arange(BATCH)), 'label': label}
-    _, ws, w = jax.jit(method._fake)(params, batch)
+    _, ws, w = jax.jit(lambda params, batch: method._fake(params, batch, 1.0))(params, batch)
     other = method._map(params, method.draw(streams(batch['key'], 'other')), label)
     second = np.asarray(method._crossover(batch['key']))
     assert second.any() and np.abs(other - w).min(1).max() > 0
@@ -363,8 +370,9 @@ def test_at_truncation_zero_labels_and_latents_are_forgotten_and_noise_is_not(sa
         ({'accumulate': 4}, r'model\.stddev_group: 4 does not divide the 2 images'),
         ({'method__path_shrink': 3}, r'method\.path_shrink: 3'),
         ({'method__loss': 'non_saturated'}, r"method\.loss: .*did you mean 'non_saturating'"),
-        ({'method__r1_gamma': 'automatic'}, r"method\.r1_gamma: expected a number or 'auto', got 'automatic'"),
-        ({'method__r1_interva': 3}, r"method\.r1_interva: no such field; did you mean 'r1_interval'"),
+        ({'method__penalty_weight': 'automatic'}, r"method\.penalty_weight: expected a number, .*got 'automatic'"),
+        ({'method__penalty_interva': 3}, r"method\.penalty_interva: no such field; did you mean 'penalty_interval'"),
+        ({'method__penalty': 'r1r2'}, r"method\.penalty: .*did you mean 'r1_r2'"),
         ({'model__z_dim': 'wide'}, r"model\.z_dim: expected int, got 'wide'"),
         ({'method__augment': {'name': 'adda'}}, r"method\.augment.*'adda'.*did you mean 'ada'"),
         ({'optim__generator': {'name': 'adam'}}, r'optim\.generator\.learning_rate: missing'),
@@ -379,8 +387,8 @@ def test_settings_that_cannot_be_used_are_refused_by_name(changes, message):
 
 
 @pytest.mark.parametrize('gamma, expected', [('auto', 0.0002 * 8 * 6 / 8), ('0.25', 0.25), (3.0, 3.0)])
-def test_r1_gamma_is_a_number_or_the_rule_of_stylegan2_ada(gamma, expected):
-    assert tiny(method__r1_gamma=gamma).config.r1_gamma == pytest.approx(expected)
+def test_the_penalty_weight_is_a_number_or_the_rule_of_stylegan2_ada(gamma, expected):
+    assert tiny(method__penalty_weight=gamma).penalty_weight(0) == pytest.approx(expected)
 
 
 def test_without_labels_the_networks_have_no_label_weights():

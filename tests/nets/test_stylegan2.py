@@ -88,7 +88,7 @@ def test_images_have_the_resolution_they_were_built_for(resolution):
     g, d = Generator(base, widths, 4, 1), Discriminator(widths, 2, 1)
     image = jax.eval_shape(g.init_with_output, jax.random.key(0), jnp.zeros((2, 4)), None, keys_of(2))[0]
     assert (image.shape, image.dtype) == ((2, *resolution, 3), jnp.float32)
-    logits = jax.eval_shape(d.init_with_output, jax.random.key(0), jnp.zeros(image.shape), None)[0]
+    logits = jax.eval_shape(d.init_with_output, jax.random.key(0), jnp.zeros(image.shape), None)[0].logit
     assert (logits.shape, logits.dtype) == ((2,), jnp.float32)
 
 
@@ -292,7 +292,8 @@ def mixed():
         g_params, d_params = params = params or (init(g, ws, keys_of(4)), init(d, image, None))
         g_params['conv3_1']['bias'] = jnp.zeros(8).at[0].set(1e4)
         results.append(apply(g, g_params, ws, keys_of(4), capture_intermediates=True))
-        results.append(apply(d, d_params, image, None, capture_intermediates=True))
+        verdict, seen = apply(d, d_params, image, None, capture_intermediates=True)
+        results.append((verdict.logit, seen))
     return results
 
 
@@ -328,7 +329,7 @@ def test_logits_depend_on_the_label_and_on_the_group_but_on_no_other_group():
     d = Discriminator(Widths(64, 8, 2, 0), stddev_group=2, label_layers=1)
     image, label = draw(4, 16, 16, 3), np.eye(4, dtype=np.float32)
     params = init(d, image, label)
-    run = jax.jit(lambda image, label: d.apply({'params': params}, image, label))
+    run = jax.jit(lambda image, label: d.apply({'params': params}, image, label).logit)
     logits = run(image, label)
     assert np.abs(run(image, label[::-1]) - logits).min() > 1e-3
     other = image.copy()

@@ -1,0 +1,189 @@
+"""Trains every method on the same data for the same number of images, and writes the table and the grids of the docs.
+
+  python benchmarks/families.py --out=runs/families --clothing=PATH
+
+Each run is `python launch.py --config=configs/NAME.py ...` with the config's own nets and rates; a run that is there
+already is gone on with or only read. `docs/families.md` gets the tables between its markers, `docs/images/` the grids:
+a line of samples for each method, the same seeds, generated pictures only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from productgen.data.pipeline import Batches  # noqa: E402
+from productgen.methods.base import parameter_counts  # noqa: E402
+from productgen.metrics.swd import SlicedWasserstein  # noqa: E402
+from productgen.pictures import grid, save_png  # noqa: E402
+from productgen.setup import abstract_state, prepare, prepare_model  # noqa: E402
+from productgen.workdir import read_config, read_labels  # noqa: E402
+
+COLUMNS = 16  # samples shown of each method
+DOCS = ROOT / 'docs'
+
+# Methods in the order of the table, and what their small nets need at 64 x 64.
+METHODS = {
+    'gan': [],
+    'dcgan': [],
+    'lsgan': [],
+    'wgan': [],
+    'wgan_gp': [],
+    'dragan': [],
+    'cgan': [],
+    'acgan': [],
+    'sngan': ['--config.model.down_blocks=4', '--config.model.discriminator_max=128'],
+    'stylegan': ['--config.model.channel_base=1024'],
+    'r3gan': [],
+    'vae': [],
+    'beta_vae': [],
+    'cvae': [],
+    'vaegan': [],
+    'vqvae': [],
+    'ddpm': [],
+    'latent_diffusion': [],
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A data set of the table.
+
+    Attributes:
+      name: heads its table and names its files.
+      flags: for the launcher.
+      budget: images every method trains on.
+    """
+
+    name: str
+    flags: list[str]
+    budget: str
+
+
+def train(method: str, data: Data, out: Path, extra: list[str]) -> Path:
+    """Trains a method, unless it has been; returns its workdir."""
+    workdir = out / f'{method}-{data.name}'
+    if (workdir / 'wall.json').exists():
+        return workdir
+    every = [f'--config.train.{name}_every={data.budget}' for name in ('sample', 'checkpoint', 'validate')]
+    flags = [f'--workdir={workdir}', f'--config.train.duration={data.budget}', *every, *data.flags, *extra]
+    command = [sys.executable, 'launch.py', f'--config=configs/{method}.py', *flags]
+    print('+', *command[1:], flush=True)
+    began = time.monotonic()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f'{method} on {data.name} failed:\n{done.stderr[-2000:]}')
+    (workdir / 'wall.json').write_text(json.dumps({'seconds': time.monotonic() - began}))
+    return workdir
+
+
+def samples(workdir: Path) -> np.ndarray:
+    """Pictures of the first seeds, uint8 [N, H, W, 3]."""
+    folder = workdir / 'shown'
+    if not list(folder.glob('*.png')):
+        flags = [
+            '--config.sample.output=png',
+            f'--config.sample.seeds=0-{COLUMNS - 1}',
+            f'--config.sample.out={folder}',
+        ]
+        command = [sys.executable, 'launch.py', '--mode=sample', f'--workdir={workdir}', *flags]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return np.stack([np.asarray(Image.open(path).convert('RGB')) for path in sorted(folder.glob('*.png'))])
+
+
+def row(workdir: Path) -> dict[str, float | str]:
+    """What the table says of a run."""
+    config = read_config(workdir)
+    counts = parameter_counts(abstract_state(prepare_model(config, read_labels(workdir)))[0])
+    points = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+    rates = [p['images_per_second'] for p in points if 'images_per_second' in p]
+    wall = json.loads((workdir / 'wall.json').read_text())
+    figures = {name: v for p in points for name, v in p.items() if name.startswith('validation/')}
+    return {
+        'labels': 'yes' if read_labels(workdir).names and config['method'].get('conditional', True) else 'no',
+        'parameters': sum(counts.values()),
+        'rate': float(np.median(rates[len(rates) // 5 :])),
+        'seconds': wall['seconds'],
+        'swd': figures['validation/swd'],
+        'diversity': points[-1]['diversity'] if 'diversity' in points[-1] else float('nan'),
+    }
+
+
+def made(workdirs: Iterable[Path]) -> str:
+    """Commits and days of some runs."""
+    lines = [json.loads((w / 'environment.jsonl').read_text().splitlines()[-1]) for w in workdirs]
+    commits, days = sorted({line['git'][:7] for line in lines}), sorted({line['time'][:10] for line in lines})
+    return f'commit {", ".join(commits)}, {", ".join(days)}'
+
+
+def floor(config: dict) -> float:
+    """The distance of training pictures to held-out ones: what a perfect generator would have."""
+    run = prepare(config)
+    batches = Batches(run.source, run.items, run.labels, run.train.batch_size, run.seed)
+    count = min(run.train.validate_items, len(run.held_out))
+    held_out = run.held_out[np.arange(count) * len(run.held_out) // count]
+    distance = SlicedWasserstein([batches.load(held_out)['image']], count, run.seed)
+    return distance([batches.load(run.items[np.arange(count) * len(run.items) // count])['image']])['swd']
+
+
+def table(rows: dict[str, dict], reals: float) -> str:
+    """Markdown."""
+    lines = ['| config | labels | parameters | img/s | seconds | SWD | diversity |', '|---|---|---|---|---|---|---|']
+    for name, r in rows.items():
+        figures = f'{r["parameters"]:,} | {r["rate"]:.0f} | {r["seconds"]:.0f} | {r["swd"]:.0f} | {r["diversity"]:.2f}'
+        lines.append(f'| `{name}` | {r["labels"]} | {figures} |')
+    return '\n'.join([*lines, f'| (training pictures) | | | | | {reals:.0f} | 1.00 |'])
+
+
+def write(marker: str, text: str) -> None:
+    """Replaces what stands between the markers of docs/families.md."""
+    path = DOCS / 'families.md'
+    page = path.read_text()
+    begin, end = f'<!-- {marker} -->\n', f'\n<!-- end {marker} -->'
+    head, _, rest = page.partition(begin)
+    if not rest or end not in rest:
+        raise SystemExit(f'{path}: the markers of {marker!r} are missing')
+    path.write_text(head + begin + text + end + rest.partition(end)[2])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--out', type=Path, required=True, help='folder of the runs')
+    parser.add_argument('--clothing', type=Path, help='folder of clothing photos; without, only the catalog')
+    parser.add_argument('--catalog_budget', default='20kimg')
+    parser.add_argument('--clothing_budget', default='5kimg')
+    parser.add_argument('--methods', default=','.join(METHODS), help='names, comma separated')
+    args = parser.parse_args()
+    # Few enough that drawing them is soon over and does not count.
+    sets = [Data('catalog', ['--config.data.catalog_items=5000'], args.catalog_budget)]
+    if args.clothing:
+        flags = [f'--config.data.source=folder:{args.clothing.resolve()}', '--config.data.resolution=64']
+        sets.append(Data('clothing', [*flags, '--config.data.fit=crop'], args.clothing_budget))
+    for data in sets:
+        runs = {
+            name: train(name, data, args.out.resolve(), METHODS[name] if data.name == 'clothing' else [])
+            for name in args.methods.split(',')
+        }
+        rows = {name: row(workdir) for name, workdir in runs.items()}
+        first = next(iter(runs.values()))
+        about = f'{data.budget} each, {made(runs.values())}.'
+        write(data.name, '\n'.join([about, '', table(rows, floor(read_config(first)))]))
+        sheet = grid(np.concatenate([samples(workdir) for workdir in runs.values()]), COLUMNS, list(rows))
+        save_png(args.out / f'{data.name}.png', sheet)
+        Image.fromarray(sheet).save(DOCS / 'images' / f'families_{data.name}.jpg', quality=88)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,26 @@
+"""WGAN with gradient penalty.
+
+Gulrajani et al., "Improved Training of Wasserstein GANs", NeurIPS 2017.
+
+  configs/wgan_gp.py          32 x 32, DCGAN's networks: for two CPU cores, about ten minutes
+  configs/wgan_gp.py:quick    the same, two minutes
+
+As published: lambda 10, five critic steps, Adam with betas 0 and 0.9, layer normalisation in the critic. The learning
+rate is five times the paper's 1e-4, for a short training. A batch is divided among the critic steps.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common, dcgan
+
+
+def get_config(arg=None) -> ConfigDict:
+    """See the module; argument: quick."""
+    chosen = common.parse_arg(arg, quick=False)
+    config = dcgan.small()
+    config.method.update(loss='wasserstein', penalty='wgan_gp', penalty_weight='10', critic_steps=5)
+    config.model.norm = 'layer'
+    for net in config.optim.values():
+        net.update(b1=0.0, b2=0.9)
+    config.train.batch_size = 160  # five critic steps of 32
+    return dcgan.quick(config) if chosen.quick else config

@@ -1,0 +1,162 @@
+"""Distances between pictures, pixel by pixel or over small neighbourhoods.
+
+Each takes two batches [B, H, W, C] and gives one value a picture, [B], zero where they are equal. Filters are separable
+sums of shifted images, which XLA fuses, not depthwise convolutions. Pictures of less than float32 are compared in
+float32.
+
+Raises, all of them: ValueError where the shapes differ or are not [B, H, W, C]; they might broadcast to something else
+in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+
+Distance = Callable[[jax.Array, jax.Array], jax.Array]
+
+SSIM_WINDOW, SSIM_SIGMA = 11, 1.5
+SSIM_K1, SSIM_K2 = 0.01, 0.03
+SSIM_RANGE = 2.0  # of images in [-1, 1]
+BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+PYRAMID_LEVELS = 5
+
+
+def _checked(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Both as float32 or wider."""
+    if a.ndim != 4 or a.shape != b.shape:
+        raise ValueError(f'pictures must both be [B, H, W, C], got {a.shape} and {b.shape}')
+    wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return wide(a), wide(b)
+
+
+def _mean(x: jax.Array) -> jax.Array:
+    """[B, H, W, C] -> [B]."""
+    return jnp.mean(x, (1, 2, 3))
+
+
+def mse(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Mean squared difference."""
+    a, b = _checked(a, b)
+    return _mean(jnp.square(a - b))
+
+
+def l1(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Mean absolute difference."""
+    a, b = _checked(a, b)
+    return _mean(jnp.abs(a - b))
+
+
+def charbonnier(a: jax.Array, b: jax.Array, eps: float = 1e-3) -> jax.Array:
+    """Mean of sqrt(d^2 + eps^2) - eps, a smooth `l1` (Charbonnier et al. 1994; in this use Lai et al. 2017).
+
+    Differences far below `eps` count quadratically, those far above linearly; 1e-3, as in the later paper, is an eighth
+    of a grey level of images in [-1, 1]. Taking eps off, which they do not, makes equal pictures 0 apart.
+    """
+    a, b = _checked(a, b)
+    return _mean(jnp.sqrt(jnp.square(a - b) + eps * eps) - eps)
+
+
+def _filter(x: jax.Array, taps: Sequence[float] | jax.Array, axis: int) -> jax.Array:
+    """Symmetric filter along one axis, only where it fits: N samples become N - len(taps) + 1."""
+    size = x.shape[axis] - len(taps) + 1
+    return sum(taps[i] * jax.lax.slice_in_dim(x, i, i + size, axis=axis) for i in range(len(taps)))
+
+
+def ssim_index(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Structural similarity, 1 for equal pictures (Wang et al. 2004, equation 13, averaged as in equation 17), [B].
+
+    Gaussian window of 11 x 11 pixels and sigma 1.5, K1 = 0.01, K2 = 0.03, only where the window lies inside the
+    picture, each colour channel by itself. Along a side shorter than 11 pixels the window is the middle of that
+    Gaussian, of the largest odd length that fits. Pictures are in [-1, 1].
+    """
+    a, b = _checked(a, b)
+    c1, c2 = (SSIM_K1 * SSIM_RANGE) ** 2, (SSIM_K2 * SSIM_RANGE) ** 2
+    a, b = a + 1, b + 1  # the luminance term is of intensities, which begin at 0
+    moments = jnp.concatenate([a, b, a * a, b * b, a * b], -1)  # [B, H, W, 5C]
+    for axis in (1, 2):
+        radius = (min(SSIM_WINDOW, moments.shape[axis]) - 1) // 2
+        taps = jnp.exp(-0.5 * jnp.square(jnp.arange(-radius, radius + 1, dtype=a.dtype) / SSIM_SIGMA))
+        moments = _filter(moments, taps / jnp.sum(taps), axis)
+    mean_a, mean_b, aa, bb, ab = jnp.split(moments, 5, -1)
+    # Rounding may take the variance of a flat neighbourhood below zero.
+    variance_a, variance_b = jnp.maximum(aa - mean_a**2, 0), jnp.maximum(bb - mean_b**2, 0)
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    structure = (2 * (ab - mean_a * mean_b) + c2) / (variance_a + variance_b + c2)
+    return _mean(luminance * structure)
+
+
+def ssim(a: jax.Array, b: jax.Array) -> jax.Array:
+    """1 - `ssim_index`, from 0 to 2."""
+    return 1 - ssim_index(a, b)
+
+
+def _pad(x: jax.Array, axis: int, margin: int) -> jax.Array:
+    """Repeats the outermost samples along one axis."""
+    return jnp.pad(x, [(margin, margin) if i == axis else (0, 0) for i in range(x.ndim)], mode='edge')
+
+
+def _reduce(x: jax.Array) -> jax.Array:
+    """Blurs and takes every second sample, [B, 2H, 2W, C] -> [B, H, W, C]: REDUCE of Burt and Adelson 1983."""
+    for axis in (1, 2):
+        blurred = _filter(_pad(x, axis, 2), BINOMIAL, axis)
+        x = jax.lax.slice_in_dim(blurred, 0, x.shape[axis], 2, axis)
+    return x
+
+
+def _expand(x: jax.Array) -> jax.Array:
+    """Interpolates to twice the size with the same filter, [B, H, W, C] -> [B, 2H, 2W, C]: their EXPAND."""
+    for axis in (1, 2):
+        shape = list(x.shape)
+        shape[axis] *= 2
+        padded = _pad(x, axis, 1)
+        even = _filter(padded, (1 / 8, 6 / 8, 1 / 8), axis)
+        odd = 0.5 * (x + jax.lax.slice_in_dim(padded, 2, None, axis=axis))
+        x = jnp.stack([even, odd], axis + 1).reshape(shape)
+    return x
+
+
+def laplacian(a: jax.Array, b: jax.Array) -> jax.Array:
+    """L1 distance of Laplacian pyramids: sum_j 2^(2j) |L_j(a) - L_j(b)|_1 over H W C, the finest level being j = 0.
+
+    Ling and Okada 2006, with the weights of Bojanowski et al. 2018 (section 3.2). Since level j has 2^-2j of the
+    picture's samples, that is the sum of each level's mean absolute difference. There are 5 levels besides what is left
+    over, fewer where a side is odd or below 4 earlier. The border repeats.
+    """
+    a, b = _checked(a, b)
+    rest, total = a - b, 0.0  # a pyramid is linear: its difference is the pyramid of the difference
+    for _ in range(PYRAMID_LEVELS):
+        if any(side % 2 or side < 4 for side in rest.shape[1:3]):
+            break
+        coarse = _reduce(rest)
+        total += _mean(jnp.abs(rest - _expand(coarse)))
+        rest = coarse
+    return total + _mean(jnp.abs(rest))
+
+
+RECONSTRUCTION: dict[str, Distance] = {
+    'mse': mse,
+    'l1': l1,
+    'charbonnier': charbonnier,
+    'ssim': ssim,
+    'laplacian': laplacian,
+}
+
+
+def weighted(weights: Mapping[str, float]) -> Distance:
+    """The weighted sum of distances by name, such as {'mse': 1.0, 'ssim': 0.1}; those of weight 0 cost nothing.
+
+    Raises:
+      ValueError: an unknown name, a negative weight, or none above 0.
+    """
+    for name, weight in weights.items():
+        if name not in RECONSTRUCTION:
+            raise ValueError(f'there is no reconstruction loss {name!r} (known: {", ".join(RECONSTRUCTION)})')
+        if not weight >= 0:
+            raise ValueError(f'{name}: a weight must not be negative, got {weight}')
+    terms = [(RECONSTRUCTION[name], weight) for name, weight in weights.items() if weight]
+    if not terms:
+        raise ValueError(f'give at least one of {", ".join(RECONSTRUCTION)} a weight above 0')
+    return lambda a, b: sum(weight * distance(a, b) for distance, weight in terms)

@@ -1,0 +1,395 @@
+"""Generative adversarial networks: any loss with any penalty and any pair of networks.
+
+Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014. What makes an adversarial method is chosen by name: the
+loss (`losses.adversarial`), the penalty on the discriminator's gradient (`losses.penalties`), the networks
+(`methods.pairs`), and what images go through before they are judged (`augment`).
+
+An iteration takes a generator step and then `critic_steps` discriminator steps. The batch is divided among the latter,
+so that an image is seen once in an epoch whatever their number; the generator's step makes as many fakes as one of them
+sees. Fake images take the labels of the real ones beside them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from productgen.augment import AugmentConfig, follow_sign, make_augment
+from productgen.config import ConfigError, build, choose
+from productgen.losses.adversarial import ADVERSARIAL, SIGNED, Loss, classification
+from productgen.losses.penalties import PENALTIES, Penalty
+from productgen.methods.base import Batch, Problem
+from productgen.methods.pairs import PAIRS, Pair
+from productgen.nets.conditioning import Judgement
+from productgen.nets.layers import one_hot_labels
+from productgen.optim import OptimConfig, make_optimizer
+from productgen.schedule import Annealed, Ramp, parse_annealed, parse_ramp
+from productgen.state import (
+    Net,
+    PyTree,
+    State,
+    average,
+    create_net,
+    ema_decay,
+    parts,
+    sample_keys,
+    step_net,
+    stream,
+    streams,
+    to_float,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class GanConfig:
+    """The `method` section.
+
+    Attributes:
+      name: `gan`.
+      loss: adversarial loss, by name (`losses.adversarial`).
+      penalty: `none` or a penalty on the discriminator, by name (`losses.penalties`).
+      penalty_weight: its weight; `auto` is StyleGAN2-ADA's rule for R1, 0.0002 x pixels / batch size; `A->B` moves.
+      penalty_interval: 1 makes it part of every discriminator step; k > 1 gives it a step of its own every k
+        iterations, with k times the weight (lazy regularisation, Karras et al. 2020).
+      critic_steps: discriminator steps an iteration.
+      clip_weights: largest size of a discriminator's weight (WGAN, Arjovsky et al. 2017: 0.01); 0 leaves them.
+      classification: weight of the class terms of a classifying discriminator (AC-GAN, Odena et al. 2017).
+      transition_kimg: `A->B`: labels are let in between these amounts of images, and until then everything is
+        unconditional (Shahbazi et al., "Collapse by Conditioning", 2022); empty: from the start.
+      anneal: share of the training over which values given as `A->B` move.
+      ema_kimg: half-life of the averaged weights, thousands of images; `A->B` moves.
+      ema_rampup: the half-life is at most this share of the images seen; 0 for no limit.
+      augment: what both real and fake images go through before the discriminator.
+    """
+
+    name: str
+    loss: str
+    penalty: str
+    penalty_weight: float | str
+    penalty_interval: int
+    critic_steps: int
+    clip_weights: float
+    classification: float
+    transition_kimg: str
+    anneal: float
+    ema_kimg: float | str
+    ema_rampup: float
+    augment: AugmentConfig
+
+    def __post_init__(self):
+        choose(ADVERSARIAL, self.loss, 'method.loss')
+        choose({'none': None, **PENALTIES}, self.penalty, 'method.penalty')
+        for field in ('penalty_interval', 'critic_steps'):
+            if getattr(self, field) < 1:
+                raise ConfigError(f'method.{field}: {getattr(self, field)} is less than 1')
+        for field in ('ema_rampup', 'clip_weights', 'classification'):
+            if getattr(self, field) < 0:
+                raise ConfigError(f'method.{field}: must not be negative')
+        if self.augment.adaptive and self.loss not in SIGNED:
+            raise ConfigError(
+                f'method.augment.target: adapts p to the sign of the logits, which tells nothing under {self.loss!r}; '
+                'set it to 0 and method.augment.p to what suits'
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Gan:
+    """See the module; built by `make`.
+
+    `penalty_weight`, `half_life` and `augment_p` are `method`'s values as functions of the step.
+    """
+
+    config: GanConfig
+    problem: Problem
+    pair: Pair
+    g_tx: optax.GradientTransformation
+    d_tx: optax.GradientTransformation
+    loss: Loss
+    penalty: Penalty | None
+    augment: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+    penalty_weight: Annealed
+    half_life: Annealed
+    augment_p: Annealed
+    transition: Ramp | None
+
+    @property
+    def size(self) -> int:
+        """Images of one discriminator step."""
+        return self.problem.batch_size // self.config.critic_steps
+
+    # Forward passes. `share` is how much of the labels is let through.
+
+    def one_hot(self, label: jax.Array) -> jax.Array | None:
+        """Codes [B, A] as [B, N], None where unconditional."""
+        return one_hot_labels(label, self.problem.labels) if self.problem.labels else None
+
+    def draw(self, keys: jax.Array) -> jax.Array:
+        """One latent z a key, [B, Z], standard normal."""
+        return jax.vmap(lambda key: jax.random.normal(key, (self.pair.z_dim,)))(streams(keys, 'z'))
+
+    def generate(
+        self, params: PyTree, stats: PyTree, batch: Batch, share: jax.Array
+    ) -> tuple[jax.Array, PyTree, dict[str, jax.Array]]:
+        """Images [B, H, W, 3] for `key` and `label` of a batch, new statistics, and means for `track`."""
+        label, keys = self.one_hot(batch['label']), batch['key']
+        variables = {'params': params, 'stats': stats}
+        image, new = self.pair.generator.apply(
+            variables, self.draw(keys), label, keys, train=True, label_weight=share, mutable=['stats']
+        )
+        return image, new.get('stats', stats), {}
+
+    def track(self, stats: PyTree, means: Mapping[str, jax.Array]) -> PyTree:
+        """Statistics that follow means over the whole batch, after a generator step."""
+        return stats
+
+    def judge(
+        self, params: PyTree, stats: PyTree, image: jax.Array, batch: Batch, p: jax.Array
+    ) -> tuple[Judgement, PyTree]:
+        """What the discriminator says of augmented images, and its new statistics."""
+        image = self.augment(image, p, streams(batch['key'], 'augment'))
+        keys, label = streams(batch['key'], 'judge'), self.one_hot(batch['label'])
+        variables = {'params': params, 'stats': stats}
+        verdict, new = self.pair.discriminator.apply(variables, image, label, keys, train=True, mutable=['stats'])
+        return verdict, new.get('stats', stats)
+
+    def _objective(self, player: int, real: Judgement, fake: Judgement, share: jax.Array) -> jax.Array:
+        """What the generator (0) or the discriminator (1) minimises of the adversarial game."""
+        value = jnp.mean(self.loss(real.logit, fake.logit)[player])
+        if real.plain is None:
+            return value
+        return jnp.mean(self.loss(real.plain, fake.plain)[player]) + share * value
+
+    def _class_loss(self, verdicts: list[Judgement], label: jax.Array, share: jax.Array) -> jax.Array:
+        """The weighted class terms of a classifying discriminator, 0 of another."""
+        terms = [jnp.mean(classification(v.classes, label)) for v in verdicts if v.classes]
+        return self.config.classification * share * sum(terms, jnp.zeros(()))
+
+    # The method.
+
+    def init(self, rng: jax.Array, batch: Batch) -> State:
+        """State at step 0; of `batch` only shapes matter."""
+        label, image = self.one_hot(batch['label'][:2]), to_float(batch['image'][:2])
+        keys = sample_keys(rng, jnp.arange(2))
+        g = self.pair.generator.init(stream(rng, 'generator'), self.draw(keys), label, keys, train=True)
+        d = self.pair.discriminator.init(stream(rng, 'discriminator'), image, label, keys, train=True)
+        zero = jnp.zeros(())
+        extra = {'penalty': zero} if self.penalty and self.config.penalty_interval > 1 else {}
+        if self.config.augment.adaptive:
+            # The probability, and the sum of the signs of the real logits since it last moved.
+            extra |= {'augment_p': jnp.asarray(self.augment_p.start, jnp.float32), 'sign_sum': zero}
+        return State(
+            step=jnp.zeros((), jnp.int32),
+            nets={
+                'generator': create_net(g['params'], self.g_tx, g.get('stats'), ema=True),
+                'discriminator': create_net(d['params'], self.d_tx, d.get('stats')),
+            },
+            extra=extra,
+            frozen={},
+        )
+
+    def update(self, state: State, batch: Batch, rng: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+        """One iteration."""
+        c, step = self.config, state.step
+        g, d, extra = state.nets['generator'], state.nets['discriminator'], dict(state.extra)
+        p = extra['augment_p'] if c.augment.adaptive else self.augment_p(step)
+        share = self.label_share(step)
+        shares = parts(
+            {'image': to_float(batch['image']), 'label': batch['label']}, c.critic_steps, self.problem.devices
+        )
+        first = jax.tree.map(lambda x: x[0], shares)
+
+        def keyed(name, rows, turn=0):
+            return rows | {'key': sample_keys(stream(rng, name), turn * self.size + jnp.arange(self.size))}
+
+        g, g_metrics = self._generator_step(g, d, keyed('generator', first), p, share)
+        g, extra, lazy_metrics = self.regularise(step, g, keyed('path', first), extra, share)
+        g = average(g, ema_decay(step, self.problem.batch_size, self.half_life(step), c.ema_rampup))
+
+        def critic(d, turn_rows):
+            turn, rows = turn_rows
+            return self._discriminator_step(d, g, keyed('discriminator', rows, turn), p, share, step)
+
+        if c.critic_steps == 1:
+            d, d_metrics = critic(d, (0, first))
+        else:
+            d, rows = jax.lax.scan(critic, d, (jnp.arange(c.critic_steps), shares))
+            d_metrics = jax.tree.map(jnp.mean, rows)
+        if 'penalty' in extra:
+            lazy = lambda: self._penalty_step(d, g, keyed('penalty', first), p, share, step)
+            d, extra['penalty'] = jax.lax.cond(step % c.penalty_interval == 0, lazy, lambda: (d, extra['penalty']))
+            lazy_metrics = lazy_metrics | {'loss/penalty': extra['penalty']}
+        if c.augment.adaptive:
+            extra |= follow_sign(c.augment, extra, d_metrics['sign/real'], step, self.problem.batch_size)
+
+        metrics = {
+            'loss/generator': g_metrics['loss'],
+            'loss/discriminator': d_metrics.pop('loss'),
+            'grad_norm/generator': g_metrics['grad_norm'],
+            'grad_norm/discriminator': d_metrics.pop('grad_norm'),
+            **d_metrics,
+            **lazy_metrics,
+        }
+        metrics |= {} if c.augment.name == 'none' else {'augment_p': jnp.asarray(p, jnp.float32)}
+        metrics |= {'label_share': share} if self.transition else {}
+        return State(step + 1, {'generator': g, 'discriminator': d}, extra, state.frozen), metrics
+
+    def label_share(self, step: jax.Array) -> jax.Array | float:
+        """How much of the labels is let through at a step: lambda of Shahbazi et al. 2022, equation 3."""
+        return self.transition(step * (self.problem.batch_size / 1000)) if self.transition else 1.0
+
+    def _step(self, net: Net, tx: optax.GradientTransformation, loss: Callable, batch: Batch):
+        return step_net(net, tx, loss, batch, accumulate=self.problem.accumulate, devices=self.problem.devices)
+
+    def _generator_step(self, g: Net, d: Net, batch: Batch, p: jax.Array, share: jax.Array) -> tuple[Net, dict]:
+        def loss(params, stats, batch):
+            image, stats, means = self.generate(params, stats, batch, share)
+            fake, _ = self.judge(d.params, d.stats, image, batch, p)
+            # Only relativistic losses look at the real images here; for others the compiler leaves them out.
+            real, _ = self.judge(d.params, d.stats, batch['image'], batch | {'key': streams(batch['key'], 'real')}, p)
+            value = self._objective(0, real, fake, share)
+            return value + self._class_loss([fake], batch['label'], share), (stats, {'loss': value, 'means': means})
+
+        g, metrics = self._step(g, self.g_tx, loss, batch)
+        return g.replace(stats=self.track(g.stats, metrics.pop('means'))), metrics
+
+    def regularise(
+        self, step: jax.Array, g: Net, batch: Batch, extra: dict, share: jax.Array
+    ) -> tuple[Net, dict, dict[str, jax.Array]]:
+        """A step of the generator's own regulariser where it has one: net, `extra` and metrics."""
+        return g, extra, {}
+
+    def _discriminator_step(
+        self, d: Net, g: Net, batch: Batch, p: jax.Array, share: jax.Array, step: jax.Array
+    ) -> tuple[Net, dict]:
+        c = self.config
+
+        def loss(params, stats, batch):
+            image, real_batch = self._fakes(g, batch, share), batch | {'key': streams(batch['key'], 'real')}
+            fake, stats = self.judge(params, stats, image, batch, p)
+            # Real images are augmented independently of the fake ones beside them.
+            real, stats = self.judge(params, stats, batch['image'], real_batch, p)
+            value = self._objective(1, real, fake, share)
+            total, metrics = value, {'loss': value}
+            for name, verdict in (('real', real), ('fake', fake)):
+                logit = verdict.logit if verdict.plain is None else verdict.plain
+                metrics[f'logits/{name}'] = jnp.mean(logit)
+                if c.loss in SIGNED:
+                    metrics[f'sign/{name}'] = jnp.mean(jnp.sign(logit))
+            if real.classes:
+                metrics['loss/classes'] = self._class_loss([real, fake], batch['label'], share)
+                total += metrics['loss/classes']
+            if self.penalty and c.penalty_interval == 1:
+                metrics['loss/penalty'] = self._penalty_value(params, stats, image, batch, p, share)
+                total += self.penalty_weight(step) * metrics['loss/penalty']
+            return total, (stats, metrics)
+
+        d, metrics = self._step(d, self.d_tx, loss, batch)
+        if c.clip_weights:
+            clip = lambda x: jnp.clip(x, -c.clip_weights, c.clip_weights)
+            d = d.replace(params=jax.tree.map(clip, d.params))
+        return d, metrics
+
+    def _fakes(self, g: Net, batch: Batch, share: jax.Array) -> jax.Array:
+        return jax.lax.stop_gradient(self.generate(g.params, g.stats, batch, share)[0])
+
+    def _penalty_value(
+        self, params: PyTree, stats: PyTree, fake: jax.Array, batch: Batch, p: jax.Array, share: jax.Array
+    ) -> jax.Array:
+        """Mean penalty; the gradient is that with respect to images before augmentation (as in StyleGAN2-ADA)."""
+
+        def logits(image):
+            verdict, _ = self.judge(params, stats, image, batch, p)
+            return verdict.logit if verdict.plain is None else verdict.plain + share * verdict.logit
+
+        return jnp.mean(self.penalty(logits, batch['image'], fake, streams(batch['key'], 'penalty')))
+
+    def _penalty_step(
+        self, d: Net, g: Net, batch: Batch, p: jax.Array, share: jax.Array, step: jax.Array
+    ) -> tuple[Net, jax.Array]:
+        """A discriminator step of the penalty alone."""
+
+        def loss(params, stats, batch):
+            value = self._penalty_value(params, stats, self._fakes(g, batch, share), batch, p, share)
+            return self.penalty_weight(step) * self.config.penalty_interval * value, (stats, {'loss': value})
+
+        d, metrics = self._step(d, self.d_tx, loss, batch)
+        return d, metrics['loss']
+
+    def sample(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
+        """`image` [B, H, W, 3] of `seed` [B], `label` [B, A] and, optionally, `truncation` [B], which scales z."""
+        keys, g = sample_keys(rng, batch['seed']), state.nets['generator']
+        z = self.draw(keys) * batch.get('truncation', jnp.ones(keys.shape))[:, None]
+        variables = {'params': g.ema, 'stats': g.stats}
+        image = self.pair.generator.apply(
+            variables, z, self.one_hot(batch['label']), keys, train=False, label_weight=self.label_share(state.step)
+        )
+        return {'image': jnp.clip(image, -1, 1)}
+
+
+def make(config: Mapping[str, Any], problem: Problem) -> Gan:
+    """Builds the method from the sections `method`, `model` and `optim` of a config.
+
+    Raises:
+      ConfigError: a value that cannot be used, alone or with the others.
+    """
+    return assemble(Gan, build(GanConfig, config['method'], 'method'), config, problem)
+
+
+def assemble(cls: type[Gan], c: GanConfig, config: Mapping[str, Any], problem: Problem, **fields: Any) -> Gan:
+    """A `Gan` or something that extends it by `fields`.
+
+    Args:
+      cls: what to build.
+      c: the typed `method` section.
+      config: all sections.
+      problem: what it is built for.
+      fields: of `cls` beyond those of `Gan`; `path_interval` also tells how often the generator steps twice.
+
+    Raises:
+      ConfigError: a value that cannot be used, alone or with the others.
+    """
+    unit = c.critic_steps * problem.accumulate * problem.devices
+    if problem.batch_size % unit:
+        raise ConfigError(
+            f'method.critic_steps: the {problem.batch_size} images of train.batch_size cannot be divided into '
+            f'{c.critic_steps} steps x {problem.accumulate} parts x {problem.devices} devices; the nearest that can '
+            f'is {max(round(problem.batch_size / unit), 1) * unit}'
+        )
+    section = config['model']
+    pair = choose(PAIRS, section.get('name', ''), 'model.name')(section, problem, bool(c.transition_kimg))
+    penalty = PENALTIES.get(c.penalty)
+    if penalty and pair.couples_images:
+        raise ConfigError(
+            f'method.penalty: {c.penalty!r} is on the gradient of each image alone, but the discriminator normalises '
+            'over the batch (Gulrajani et al. 2017, section 4); set model.norm=layer, or method.penalty=none'
+        )
+    if c.transition_kimg and not problem.labels:
+        raise ConfigError('method.transition_kimg: there are no labels to let in; see data.labels')
+    height, width = problem.resolution
+    auto = 0.0002 * height * width / problem.batch_size
+    annealed = lambda field, value: parse_annealed(value, f'method.{field}', problem.steps, c.anneal)
+    optim = {
+        name: build(OptimConfig, choose(config['optim'], name, 'optim'), f'optim.{name}')
+        for name in ('generator', 'discriminator')
+    }
+    lazy = c.penalty_interval if penalty and c.penalty_interval > 1 else None
+    return cls(
+        config=c,
+        problem=problem,
+        pair=pair,
+        g_tx=make_optimizer(optim['generator'], problem.steps, fields.get('path_interval')),
+        d_tx=make_optimizer(optim['discriminator'], problem.steps and problem.steps * c.critic_steps, lazy),
+        loss=ADVERSARIAL[c.loss],
+        penalty=penalty,
+        augment=make_augment(c.augment),
+        penalty_weight=annealed('penalty_weight', auto if c.penalty_weight == 'auto' else c.penalty_weight),
+        half_life=annealed('ema_kimg', c.ema_kimg),
+        augment_p=annealed('augment.p', c.augment.p),
+        transition=parse_ramp(c.transition_kimg, 'method.transition_kimg') if c.transition_kimg else None,
+        **fields,
+    )

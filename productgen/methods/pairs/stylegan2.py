@@ -1,0 +1,76 @@
+"""The networks of StyleGAN2 from a config."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from productgen.config import ConfigError, build
+from productgen.methods.base import Problem
+from productgen.methods.pairs.base import Pair
+from productgen.nets import stylegan2 as nets
+
+
+@dataclasses.dataclass(frozen=True)
+class StyleGAN2Model:
+    """The `model` section.
+
+    Attributes:
+      name: `stylegan2`.
+      z_dim: width of the latent z.
+      w_dim: width of the intermediate latent w.
+      mapping_layers: depth of the mapping network.
+      mapping_lr: learning rate of the mapping network's layers relative to the others (0.01 in the paper, for long
+        training; the higher, the sooner samples differ).
+      label_layers: depth of the discriminator's label network.
+      channel_base: channels at 4 x 2^l pixels are channel_base / (4 x 2^l) ...
+      channel_max: ... but at most this.
+      stddev_group: samples a group of the minibatch standard deviation; 0 leaves it out.
+      bf16_levels: so many of the finest levels compute in bfloat16.
+    """
+
+    name: str
+    z_dim: int
+    w_dim: int
+    mapping_layers: int
+    mapping_lr: float
+    label_layers: int
+    channel_base: int
+    channel_max: int
+    stddev_group: int
+    bf16_levels: int
+
+    def __post_init__(self):
+        for field in ('z_dim', 'w_dim', 'mapping_layers', 'label_layers', 'channel_base', 'channel_max'):
+            if getattr(self, field) < 1:
+                raise ConfigError(f'model.{field}: must be at least 1')
+        for field in ('mapping_lr', 'stddev_group', 'bf16_levels'):
+            if getattr(self, field) < 0:
+                raise ConfigError(f'model.{field}: must not be negative')
+
+
+def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair:
+    """See `PAIRS`."""
+    m = build(StyleGAN2Model, section, 'model')
+    try:
+        base, levels = nets.levels(problem.resolution)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    part = problem.batch_size // problem.accumulate
+    if m.stddev_group and part % m.stddev_group:
+        raise ConfigError(
+            f'model.stddev_group: {m.stddev_group} does not divide the {part} images a forward pass sees '
+            f'(train.batch_size / train.accumulate); choose a divisor, or 0 to leave the layer out'
+        )
+    if m.channel_base < 4 << levels:
+        raise ConfigError(
+            f'model.channel_base: {m.channel_base} leaves the finest of {levels + 1} levels without channels; '
+            f'at this resolution it must be at least {4 << levels}, and some {16 * (4 << levels)} to be of use'
+        )
+    widths = nets.Widths(m.channel_base, m.channel_max, levels, m.bf16_levels)
+    return Pair(
+        z_dim=m.z_dim,
+        generator=nets.Generator(base, widths, m.w_dim, m.mapping_layers, m.mapping_lr),
+        discriminator=nets.Discriminator(widths, m.stddev_group, m.label_layers, plain_head),
+    )

@@ -1,0 +1,302 @@
+"""Variational autoencoders: VAE, beta-VAE and conditional VAE by their settings.
+
+Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014; Higgins et al., "beta-VAE: Learning Basic Visual
+Concepts with a Constrained Variational Framework", ICLR 2017 (`beta`); Sohn et al., "Learning Structured Output
+Representation using Deep Conditional Generative Models", NeurIPS 2015 (`conditional`); free bits of Kingma et al.,
+"Improving Variational Inference with Inverse Autoregressive Flow", NeurIPS 2016; learned scale of Rybkin et al.,
+"Simple and Effective VAE Training with Calibrated Decoders", ICML 2021; warm-up of Bowman et al. 2016 and Sonderby et
+al. 2016.
+
+Encoder and decoder are convolutional and are one network to the optimiser, since one bound trains both; their weights
+lie apart in it, as `encoder` and `decoder`, so that `optim.vae.freeze` can keep either. The prior
+is N(0, I) whatever the label, a simplification that Sohn et al. name themselves: with a conditional decoder it costs no
+generality, and one z then means the same for every label.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from productgen.config import ConfigError, build, choose
+from productgen.losses.elbo import LIKELIHOODS, Likelihood, bits_per_dim, by_group, free_bits, gaussian_kl
+from productgen.losses.pixel import mse
+from productgen.methods.base import Batch, Problem
+from productgen.nets import vae as nets
+from productgen.nets.layers import one_hot_labels
+from productgen.nets.stylegan2 import levels
+from productgen.optim import OptimConfig, make_optimizer
+from productgen.schedule import Annealed, parse_annealed
+from productgen.state import State, average, create_net, ema_decay, sample_keys, step_net, stream, streams, to_float
+
+
+@dataclasses.dataclass(frozen=True)
+class VAEConfig:
+    """The `method` section.
+
+    Attributes:
+      name: `vae`.
+      likelihood: of a picture given its latent: `gaussian`, `discretized_logistic` or `bernoulli`.
+      scale: standard deviation, or the logistic's scale, of pixel values in [-1, 1], where the likelihood has one.
+      learn_scale: one scale for all pixels is learned, `scale` being where it starts.
+      beta: weight of the divergence; 1 is the evidence lower bound.
+      kl_weight: a further weight that may move: `0->1` is warm-up.
+      anneal: share of the training over which it moves.
+      free_bits: nats below which the divergence of a latent dimension, or of a latent map's channel, costs no less; it
+        is a mean over the pictures of a forward pass.
+      conditional: encoder and decoder are given the labels, if there are any.
+      ema_kimg: half-life of the averaged weights, thousands of images.
+      ema_rampup: the half-life is at most this share of the images seen; 0 for no limit.
+    """
+
+    name: str
+    likelihood: str
+    scale: float
+    learn_scale: bool
+    beta: float
+    kl_weight: float | str
+    anneal: float
+    free_bits: float
+    conditional: bool
+    ema_kimg: float
+    ema_rampup: float
+
+    def __post_init__(self):
+        if self.scale <= 0:
+            raise ConfigError(f'method.scale: {self.scale} is not above 0')
+        for field in ('beta', 'free_bits', 'ema_kimg', 'ema_rampup'):
+            if getattr(self, field) < 0:
+                raise ConfigError(f'method.{field}: must not be negative')
+        if self.learn_scale and not choose(LIKELIHOODS, self.likelihood, 'method.likelihood').scaled:
+            raise ConfigError(f'method.learn_scale: {self.likelihood} has no scale; set it to False')
+
+
+@dataclasses.dataclass(frozen=True)
+class VAEModel:
+    """The `model` section: encoder and decoder.
+
+    Attributes:
+      latent: `vector` or `map`.
+      z_dim: width of the vector, or channels of the map.
+      downsampling: the picture's side over that of the map, or of the map the vector is made into; a power of two; 0
+        goes down to a longer side of 4 to 7 pixels.
+      channels: channels at full size, doubled with every halving ...
+      channel_max: ... but at most this.
+      blocks: residual blocks at every size below the full one.
+      groups: groups of the normalisation; 0 leaves it out.
+      dropout: share of activations dropped in training.
+    """
+
+    latent: str
+    z_dim: int
+    downsampling: int
+    channels: int
+    channel_max: int
+    blocks: int
+    groups: int
+    dropout: float
+
+    def __post_init__(self):
+        choose(dict.fromkeys(('vector', 'map')), self.latent, 'model.latent')
+        for field in ('z_dim', 'channels', 'channel_max'):
+            if getattr(self, field) < 1:
+                raise ConfigError(f'model.{field}: must be at least 1')
+        for field in ('blocks', 'groups', 'downsampling'):
+            if getattr(self, field) < 0:
+                raise ConfigError(f'model.{field}: must not be negative')
+        if self.downsampling == 1 or self.downsampling & (self.downsampling - 1):
+            raise ConfigError(f'model.downsampling: {self.downsampling} is not 2, 4, 8, ..., or 0')
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f'model.dropout: {self.dropout} is not a share, 0 to below 1')
+        for field in ('channels', 'channel_max') if self.groups else ():
+            if getattr(self, field) % self.groups:
+                raise ConfigError(
+                    f'model.groups: {self.groups} does not divide model.{field}={getattr(self, field)}; '
+                    'choose a divisor, or 0 for no normalisation'
+                )
+
+    def sizes(self, resolution: tuple[int, int]) -> tuple[tuple[int, int], int]:
+        """Size (h, w) of the smallest map for pictures of (H, W), and the number of halvings to it.
+
+        Raises:
+          ConfigError: there is none; the message names the nearest picture sizes that work.
+        """
+        if not self.downsampling:
+            try:
+                return levels(resolution)
+            except ValueError as error:
+                raise ConfigError(str(error)) from None
+        if any(side % self.downsampling for side in resolution):
+            height, width = (max(round(side / self.downsampling), 1) * self.downsampling for side in resolution)
+            raise ConfigError(
+                f'data.resolution: {resolution[1]}x{resolution[0]} cannot be divided by '
+                f'model.downsampling={self.downsampling}; the nearest that can is {width}x{height}'
+            )
+        height, width = (side // self.downsampling for side in resolution)
+        return (height, width), self.downsampling.bit_length() - 1
+
+    def nets(self, resolution: tuple[int, int]) -> tuple[nets.Encoder, nets.Decoder, tuple[int, ...]]:
+        """Encoder, decoder and a latent's shape, (Z,) or (h, w, c)."""
+        base, depth = self.sizes(resolution)
+        vector = self.latent == 'vector'
+        shared = dict(channels=self.channels, channel_max=self.channel_max, blocks=self.blocks)
+        shared |= dict(groups=self.groups, dropout=self.dropout)
+        encoder = nets.Encoder(self.z_dim, depth, vector, **shared)
+        decoder = nets.Decoder(base if vector else None, depth, **shared)
+        return encoder, decoder, (self.z_dim,) if vector else (*base, self.z_dim)
+
+
+def normal(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Standard normal, [B, *shape], each row from its own key."""
+    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+
+
+@dataclasses.dataclass(frozen=True)
+class VAE:
+    """See the module; built by `make`."""
+
+    config: VAEConfig
+    problem: Problem
+    encoder: nets.Encoder
+    decoder: nets.Decoder
+    latent: tuple[int, ...]  # shape of one
+    likelihood: Likelihood
+    kl_weight: Annealed
+    tx: optax.GradientTransformation
+
+    # Forward passes.
+
+    def _one_hot(self, label: jax.Array) -> jax.Array | None:
+        sizes = self.problem.labels if self.config.conditional else ()
+        return one_hot_labels(label, sizes) if sizes else None
+
+    def _encode(self, params: Any, batch: Batch, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        label = self._one_hot(batch['label'])
+        return self.encoder.apply({'params': params['encoder']}, batch['image'], label, batch['key'], train=train)
+
+    def _decode(self, params: Any, z: jax.Array, batch: Batch, train: bool = False) -> jax.Array:
+        """Location of the likelihood, [B, H, W, 3]."""
+        label = self._one_hot(batch['label'])
+        return self.decoder.apply({'params': params['decoder']}, z, label, batch.get('key'), train=train)
+
+    def _log_scale(self, params: Any) -> jax.Array | float:
+        return params.get('log_scale', math.log(self.config.scale))
+
+    def _bound(self, params: Any, batch: Batch, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        """Locations [B, H, W, 3] of one latent drawn for each picture, and divergences by group [B, G].
+
+        `batch` has `image` in [-1, 1], `label` and `key`.
+        """
+        mean, log_variance = self._encode(params, batch, train)
+        # The reparameterised sample, equation 10.
+        z = mean + jnp.exp(0.5 * log_variance) * normal(streams(batch['key'], 'posterior'), self.latent)
+        return self._decode(params, z, batch, train), by_group(gaussian_kl(mean, log_variance))
+
+    # The method.
+
+    def init(self, rng: jax.Array, batch: Batch) -> State:
+        """State at step 0; of `batch` only shapes matter."""
+        image, label = to_float(batch['image'][:1]), self._one_hot(batch['label'][:1])
+        params = {
+            'encoder': self.encoder.init(stream(rng, 'encoder'), image, label)['params'],
+            'decoder': self.decoder.init(stream(rng, 'decoder'), jnp.zeros((1, *self.latent)), label)['params'],
+        }
+        if self.config.learn_scale:
+            params['log_scale'] = jnp.asarray(math.log(self.config.scale), jnp.float32)
+        net = create_net(params, self.tx, ema=True)
+        return State(step=jnp.zeros((), jnp.int32), nets={'vae': net}, extra={}, frozen={})
+
+    def update(self, state: State, batch: Batch, rng: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+        """One iteration."""
+        c, problem = self.config, self.problem
+        weight = c.beta * self.kl_weight(state.step)
+        batch = {
+            'image': to_float(batch['image']),
+            'label': batch['label'],
+            'key': sample_keys(rng, jnp.arange(problem.batch_size)),
+        }
+
+        def loss(params, stats, batch):
+            location, kl = self._bound(params, batch, train=True)
+            log_prob = self.likelihood.log_prob(batch['image'], location, self._log_scale(params))
+            value = weight * free_bits(kl, c.free_bits) - jnp.mean(log_prob)
+            metrics = {
+                'loss': value,
+                'reconstruction': -jnp.mean(log_prob),
+                'kl': jnp.mean(jnp.sum(kl, 1)),
+                'mse': jnp.mean(mse(batch['image'], self.likelihood.mean(location))),
+            }
+            return value, (stats, metrics)
+
+        net = state.nets['vae']
+        net, metrics = step_net(net, self.tx, loss, batch, accumulate=problem.accumulate, devices=problem.devices)
+        net = average(net, ema_decay(state.step, problem.batch_size, c.ema_kimg, c.ema_rampup))
+        metrics['kl_weight'] = jnp.asarray(weight, jnp.float32)
+        if c.learn_scale:
+            metrics['scale'] = jnp.exp(net.params['log_scale'])
+        return State(state.step + 1, {'vae': net}, state.extra, state.frozen), metrics
+
+    # From the averaged weights.
+
+    def _picture(self, params: Any, z: jax.Array, batch: Batch) -> jax.Array:
+        return jnp.clip(self.likelihood.mean(self._decode(params, z, batch)), -1, 1)
+
+    def sample(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
+        """`image` [B, H, W, 3], the likelihood's mean, of `seed` [B], `label` [B, A] and, optionally, `truncation` [B]:
+        the temperature of z, 1 without."""
+        z = normal(streams(sample_keys(rng, batch['seed']), 'z'), self.latent)
+        if 'truncation' in batch:
+            z = z * batch['truncation'].reshape(-1, *(1 for _ in self.latent))
+        return {'image': self._picture(state.nets['vae'].ema, z, batch)}
+
+    def evaluate(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
+        """Figures of each picture, [B], from one latent each.
+
+        `loss`: the negative evidence lower bound in nats, whatever beta and free bits; its parts, `reconstruction` and
+        `kl`; `mse` of the likelihood's mean; `bits_per_dim`, an upper bound, where the likelihood gives 8-bit values a
+        probability.
+        """
+        params, image = state.nets['vae'].ema, to_float(batch['image'])
+        location, kl = self._bound(params, batch | {'image': image, 'key': sample_keys(rng, batch['seed'])})
+        kl, log_scale, model = jnp.sum(kl, 1), self._log_scale(params), self.likelihood
+        reconstruction = -model.log_prob(image, location, log_scale)
+        figures = {'loss': reconstruction + kl, 'reconstruction': reconstruction, 'kl': kl}
+        figures['mse'] = mse(image, model.mean(location))
+        if model.log_mass:
+            figures['bits_per_dim'] = bits_per_dim(model.log_mass(image, location, log_scale) - kl, image[0].size)
+        return figures
+
+    def reconstruct(self, state: State, batch: Batch, rng: jax.Array) -> jax.Array:
+        """Pictures [B, H, W, 3] of the posterior means of `image` uint8 [B, H, W, 3] of `label`; nothing is random."""
+        params = state.nets['vae'].ema
+        batch = batch | {'image': to_float(batch['image']), 'key': None}
+        return self._picture(params, self._encode(params, batch)[0], batch)
+
+
+def make(config: Mapping[str, Any], problem: Problem) -> VAE:
+    """Builds the method from the sections `method`, `model` and `optim` of a config.
+
+    Raises:
+      ConfigError: a value that cannot be used, alone or with the others.
+    """
+    c = build(VAEConfig, config['method'], 'method')
+    m = build(VAEModel, config['model'], 'model')
+    likelihood = choose(LIKELIHOODS, c.likelihood, 'method.likelihood')
+    optim = build(OptimConfig, choose(config['optim'], 'vae', 'optim'), 'optim.vae')
+    encoder, decoder, latent = m.nets(problem.resolution)
+    return VAE(
+        config=c,
+        problem=problem,
+        encoder=encoder,
+        decoder=decoder,
+        latent=latent,
+        likelihood=likelihood,
+        kl_weight=parse_annealed(c.kl_weight, 'method.kl_weight', problem.steps, c.anneal),
+        tx=make_optimizer(optim, problem.steps),
+    )

@@ -1,0 +1,1 @@
+"""Figures of how alike two sets of pictures are."""

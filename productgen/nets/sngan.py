@@ -1,0 +1,163 @@
+"""Residual generator and discriminator of SNGAN.
+
+Miyato et al., "Spectral Normalization for Generative Adversarial Networks", ICLR 2018, appendix B.4, with conditional
+batch norm and projection of Miyato and Koyama, "cGANs with Projection Discriminator", ICLR 2018. Any H x W = base x
+2^n. The generator's convolutions have no bias where all that follows is batch norm: published with one, it does
+nothing there.
+
+Nearest-neighbour upsampling before a 3x3 convolution, and averaging after one, are each part of one 4x4 convolution
+that is exactly the same and costs less than half.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from productgen.nets.conditioning import Head, Judgement
+from productgen.nets.conv import conv_same
+from productgen.nets.norms import BatchNorm, Linear
+from productgen.nets.strided import conv_double, conv_halve
+
+EPS = 2e-5  # of batch norm, as in the authors' code
+RESIDUAL = nn.initializers.variance_scaling(2.0, 'fan_avg', 'uniform')
+SHORTCUT = nn.initializers.glorot_uniform()
+
+
+def _spread(kernel: jax.Array) -> jax.Array:
+    """A 3x3 kernel convolved with 2x2 ones, [3, 3, C, D] -> [4, 4, C, D]."""
+    for axis in (0, 1):
+        margin = lambda before, after, axis=axis: [(before, after) if i == axis else (0, 0) for i in range(4)]
+        kernel = jnp.pad(kernel, margin(0, 1)) + jnp.pad(kernel, margin(1, 0))
+    return kernel
+
+
+def up_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Nearest-neighbour upsampling, then a 3x3 convolution: [B, H, W, C] -> [B, 2H, 2W, D]."""
+    return conv_double(x, _spread(jnp.flip(kernel, (0, 1))))
+
+
+def conv_pool(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """A 3x3 convolution, then the mean of blocks of 2x2 pixels: [B, 2H, 2W, C] -> [B, H, W, D]."""
+    return conv_halve(x, _spread(kernel) / 4)
+
+
+def upsample(x: jax.Array) -> jax.Array:
+    """Every pixel four times, [B, H, W, C] -> [B, 2H, 2W, C]."""
+    return jnp.repeat(jnp.repeat(x, 2, 1), 2, 2)
+
+
+def pool(x: jax.Array) -> jax.Array:
+    """Mean of blocks of 2x2 pixels, [B, 2H, 2W, C] -> [B, H, W, C]."""
+    b, h, w, c = x.shape
+    return jnp.mean(x.reshape(b, h // 2, 2, w // 2, 2, c), (2, 4))
+
+
+class UpBlock(nn.Module):
+    """Residual block of the generator, [B, H, W, C] -> [B, 2H, 2W, features]."""
+
+    features: int
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, train: bool, label: jax.Array | None, label_weight: jax.Array | float
+    ) -> jax.Array:
+        conv = lambda name, size, product, init: Linear(
+            self.features, (size, size), product, bias=False, kernel_init=init, name=name
+        )
+        norm = lambda name, x: jax.nn.relu(BatchNorm(eps=EPS, name=name)(x, train, label, label_weight))
+        # The 1x1 convolution commutes with upsampling.
+        skip = upsample(conv('skip', 1, conv_same, SHORTCUT)(x))
+        x = conv('conv0', 3, up_conv, RESIDUAL)(norm('norm0', x))
+        return skip + conv('conv1', 3, conv_same, RESIDUAL)(norm('norm1', x))
+
+
+class DownBlock(nn.Module):
+    """Residual block of the discriminator, [B, H, W, C] -> [B, H / 2, W / 2, features], or the same size.
+
+    Attributes:
+      features: output channels.
+      down: halves the size.
+      first: takes the image: no activation before it, and hidden layers of `features` channels instead of C.
+      spectral: spectral normalisation.
+    """
+
+    features: int
+    down: bool
+    first: bool
+    spectral: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        def conv(name, features, size, product, init, x):
+            layer = Linear(features, (size, size), product, spectral=self.spectral, kernel_init=init, name=name)
+            return layer(x, train)
+
+        hidden = self.features if self.first else x.shape[-1]
+        y = conv('conv0', hidden, 3, conv_same, RESIDUAL, x if self.first else jax.nn.relu(x))
+        y = conv('conv1', self.features, 3, conv_pool if self.down else conv_same, RESIDUAL, jax.nn.relu(y))
+        if self.down:
+            x = pool(x)  # it commutes with the 1x1 convolution
+        if self.down or x.shape[-1] != self.features:
+            x = conv('skip', self.features, 1, conv_same, SHORTCUT, x)
+        return x + y
+
+
+class Generator(nn.Module):
+    """z [B, Z] and one-hot label [B, N] -> images [B, H, W, 3] in [-1, 1].
+
+    Attributes:
+      base: (h, w) = (H, W) / 2^n.
+      widths: channels of the n + 1 levels, coarsest first; published for 32 x 32: 256, 256, 256, 256.
+    """
+
+    base: tuple[int, int]
+    widths: tuple[int, ...]
+
+    @nn.compact
+    def __call__(
+        self,
+        z: jax.Array,
+        label: jax.Array | None,
+        keys: jax.Array | None = None,
+        train: bool = False,
+        label_weight: jax.Array | float = 1.0,
+    ) -> jax.Array:
+        (h, w), width = self.base, self.widths[0]
+        x = Linear(h * w * width, kernel_init=SHORTCUT, name='dense')(z).reshape(-1, h, w, width)
+        for i, width in enumerate(self.widths[1:], 1):
+            x = UpBlock(width, name=f'block{i}')(x, train, label, label_weight)
+        x = jax.nn.relu(BatchNorm(eps=EPS, name='norm')(x, train))
+        return jnp.tanh(Linear(3, (3, 3), conv_same, kernel_init=SHORTCUT, name='image')(x))
+
+
+class Discriminator(nn.Module):
+    """Image [B, H, W, 3] and one-hot label [B, N] -> judgement.
+
+    Attributes:
+      widths: channels of the blocks from the image on; published for 32 x 32: 128, 128, 128, 128.
+      down_blocks: the first so many halve the size, at least one; published for 32 x 32: 2.
+      condition: `projection` or `classes`, see `Head`.
+      sizes: number of values of each attribute, for `classes`.
+      spectral: spectral normalisation of every layer.
+      plain_head: a further logit that ignores the label.
+    """
+
+    widths: tuple[int, ...]
+    down_blocks: int
+    condition: str = 'projection'
+    sizes: tuple[int, ...] = ()
+    spectral: bool = True
+    plain_head: bool = False
+
+    @nn.compact
+    def __call__(
+        self, image: jax.Array, label: jax.Array | None, keys: jax.Array | None = None, train: bool = False
+    ) -> Judgement:
+        x = image
+        for i, width in enumerate(self.widths):
+            x = DownBlock(width, i < self.down_blocks, i == 0, self.spectral, name=f'block{i}')(x, train)
+        x = jnp.sum(jax.nn.relu(x), (1, 2))  # [B, C]
+        head = Head(self.condition, self.sizes, self.plain_head, self.spectral, SHORTCUT, name='head')
+        return head(x, label, train)

@@ -1,0 +1,223 @@
+"""The U-Net of diffusion models and of image-to-image work.
+
+Ho et al., "Denoising Diffusion Probabilistic Models", NeurIPS 2020, appendix B: residual blocks with group
+normalisation, which add an embedding of the time; self-attention at some sizes and in the middle; strided convolutions
+downwards, nearest-neighbour upsampling and a convolution upwards; every output of the way down is joined on the way up.
+Labels are embedded and added to the time (Dhariwal and Nichol 2021). Optionally blocks of pixels enter as channels
+(Luhman and Luhman, "Improving Diffusion Model Efficiency Through Patching", 2022).
+
+Last convolutions of blocks and of the net start at zero, so that blocks begin as identities.
+"""
+
+from __future__ import annotations
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from productgen.nets.conditioning import Embed
+from productgen.nets.layers import Conv, dropout
+from productgen.nets.strided import conv_double, conv_halve, to_depth, to_space
+from productgen.state import streams
+
+INIT = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
+ZERO = nn.initializers.zeros
+
+
+def check_size(size: tuple[int, int], halvings: int) -> None:
+    """Checks that maps of (H, W) can be halved so often.
+
+    Raises:
+      ValueError: they cannot; the message names the nearest size that can.
+    """
+    unit = 1 << halvings
+    if any(side % unit for side in size):
+        height, width = (max(round(side / unit), 1) * unit for side in size)
+        raise ValueError(
+            f'{size[1]}x{size[0]} cannot be halved {halvings} times; the nearest size that can is {width}x{height}'
+        )
+
+
+def embed_time(time: jax.Array, features: int) -> jax.Array:
+    """Sines, then cosines, of [B] times at frequencies from 1 to 1/10000 (Vaswani et al. 2017), [B, features]."""
+    half = features // 2
+    frequency = jnp.exp(-math.log(10_000) / (half - 1) * jnp.arange(half))
+    angle = jnp.asarray(time, jnp.float32)[:, None] * frequency
+    return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
+
+
+def halve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """3x3 convolution of stride 2 padded behind only (TensorFlow's SAME), [B, 2H, 2W, C] -> [B, H, W, D]."""
+    return conv_halve(x, jnp.pad(kernel, [(1, 0), (1, 0), (0, 0), (0, 0)]))
+
+
+def double(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Nearest-neighbour upsampling and a 3x3 convolution, [B, H, W, C] -> [B, 2H, 2W, D].
+
+    Both together are a transposed 4x4 convolution whose kernel sums neighbouring taps: 16 products instead of 36.
+    """
+    kernel = jnp.flip(kernel, (0, 1))
+    for axis in (0, 1):
+        pads = [[(0, 0)] * 4 for _ in range(2)]
+        pads[0][axis], pads[1][axis] = (0, 1), (1, 0)
+        kernel = jnp.pad(kernel, pads[0]) + jnp.pad(kernel, pads[1])
+    return conv_double(x, kernel)
+
+
+class Norm(nn.Module):
+    """Group normalisation, of 32 groups or, in narrow nets, of fewer of 4 channels each and more."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.GroupNorm(math.gcd(32, x.shape[-1] // 4), name='norm')(x)
+
+
+class Resize(nn.Module):
+    """`halve`, or `double` with `up`, keeping the channels."""
+
+    up: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        features = x.shape[-1]
+        kernel = self.param('kernel', INIT, (3, 3, features, features))
+        return (double if self.up else halve)(x, kernel) + self.param('bias', ZERO, (features,))
+
+
+class Block(nn.Module):
+    """Residual block, [B, H, W, C] -> [B, H, W, features].
+
+    Attributes:
+      features: output channels.
+      dropout: share of values dropped before the last convolution.
+    """
+
+    features: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, embedding: jax.Array | None, keys: jax.Array | None) -> jax.Array:
+        """`embedding` [B, E] of time and label is added between the convolutions; `keys` [B] are for dropout."""
+        y = Conv(self.features, init=INIT, name='conv0')(nn.silu(Norm(name='norm0')(x)))
+        if embedding is not None:
+            y = y + nn.Dense(self.features, kernel_init=INIT, name='embedding')(nn.silu(embedding))[:, None, None]
+        y = nn.silu(Norm(name='norm1')(y))
+        y = dropout(y, self.dropout, None if keys is None else streams(keys, self.name))
+        y = Conv(self.features, init=ZERO, name='conv1')(y)
+        if x.shape[-1] != self.features:
+            x = nn.Dense(self.features, kernel_init=INIT, name='skip')(x)
+        return x + y
+
+
+class Attention(nn.Module):
+    """Self-attention over the pixels of a map, added to it, [B, H, W, C] -> [B, H, W, C]; C divisible by `heads`."""
+
+    heads: int = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        b, h, w, c = x.shape
+        y = Norm(name='norm')(x).reshape(b, h * w, c)
+        part = lambda name: nn.Dense(c, kernel_init=INIT, name=name)(y).reshape(b, h * w, self.heads, c // self.heads)
+        y = jax.nn.dot_product_attention(part('query'), part('key'), part('value'))  # [B, HW, heads, C / heads]
+        return x + nn.Dense(c, kernel_init=ZERO, name='out')(y.reshape(b, h, w, c))
+
+
+class UNet(nn.Module):
+    """See the module.
+
+    Attributes:
+      outputs: channels of the output.
+      patch: side of the blocks of pixels that enter and leave as channels of one; a power of two, 1 for none.
+      channels: channels at the finest level, a multiple of 4.
+      multipliers: channels at each level, finest first, in units of `channels`.
+      blocks: residual blocks at each level of the way down; one more on the way up.
+      attention: levels, 0 the finest, whose blocks are followed by self-attention.
+      heads: of the self-attention.
+      dropout: share of values dropped in training.
+    """
+
+    outputs: int = 3
+    patch: int = 1
+    channels: int = 128
+    multipliers: tuple[int, ...] = (1, 2, 2, 2)
+    blocks: int = 2
+    attention: tuple[int, ...] = (1,)
+    heads: int = 1
+    dropout: float = 0.0
+
+    @property
+    def halvings(self) -> int:
+        """How often a side is halved on the way to the middle."""
+        return self.patch.bit_length() - 1 + len(self.multipliers) - 1
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        time: jax.Array | None = None,
+        label: jax.Array | None = None,
+        keys: jax.Array | None = None,
+        *,
+        train: bool = False,
+        label_weight: jax.Array | float = 1.0,
+    ) -> jax.Array:
+        """[B, H, W, C] -> [B, H, W, outputs].
+
+        Args:
+          x: the input.
+          time: [B], of any unit; None for a net that knows none.
+          label: one-hot [B, N]; None where there are none.
+          keys: the samples' own, [B], for dropout.
+          train: drop values.
+          label_weight: share of the label that is let through, 0 to 1.
+
+        Raises:
+          ValueError: a size that cannot be halved so often.
+        """
+        levels = len(self.multipliers)
+        check_size(x.shape[1:3], self.halvings)
+        embedding = self._embedding(time, label, label_weight)
+        keys = keys if train else None
+
+        def block(x, level, name):
+            x = Block(self.channels * self.multipliers[level], self.dropout, name=f'{name}_block')(x, embedding, keys)
+            return Attention(self.heads, name=f'{name}_attention')(x) if level in self.attention else x
+
+        patchings = range(self.patch.bit_length() - 1)
+        for _ in patchings:
+            x = to_depth(x)
+        x = Conv(self.channels, init=INIT, name='in')(x)
+        joined = [x]
+        for level in range(levels):
+            for i in range(self.blocks):
+                x = block(x, level, f'down{level}_{i}')
+                joined.append(x)
+            if level < levels - 1:
+                x = Resize(name=f'halve{level}')(x)
+                joined.append(x)
+        x = Block(x.shape[-1], self.dropout, name='middle0_block')(x, embedding, keys)
+        x = Attention(self.heads, name='middle_attention')(x)
+        x = Block(x.shape[-1], self.dropout, name='middle1_block')(x, embedding, keys)
+        for level in reversed(range(levels)):
+            for i in range(self.blocks + 1):
+                x = block(jnp.concatenate([x, joined.pop()], -1), level, f'up{level}_{i}')
+            if level:
+                x = Resize(up=True, name=f'double{level}')(x)
+        x = Conv(self.outputs * self.patch**2, init=ZERO, name='out')(nn.silu(Norm(name='norm')(x)))
+        for _ in patchings:
+            x = to_space(x)
+        return x
+
+    def _embedding(self, time, label, label_weight) -> jax.Array | None:
+        """[B, 4 channels] of what is known of time and label."""
+        embedding, features = None, 4 * self.channels
+        if time is not None:
+            embedding = nn.Dense(features, kernel_init=INIT, name='time0')(embed_time(time, self.channels))
+            embedding = nn.Dense(features, kernel_init=INIT, name='time1')(nn.silu(embedding))
+        if label is not None:
+            row = Embed(features, name='label')(label, label_weight)
+            embedding = row if embedding is None else embedding + row
+        return embedding

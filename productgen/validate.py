@@ -1,0 +1,170 @@
+"""Comparison with pictures that were held out of training, and the best step by one of its figures.
+
+Figures, all smaller where better: `swd` and `swd_SIZE`, how far samples are from held-out pictures of the same labels
+(`productgen.metrics.swd`), and, for methods that have `evaluate`, the mean of each of its figures over those pictures.
+Pictures, seeds and labels are the same each time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from productgen.checkpoint import Checkpoints
+from productgen.config import ConfigError, nearest
+from productgen.data.pipeline import Batches
+from productgen.methods import Evaluable
+from productgen.metrics.swd import SlicedWasserstein, figure_names
+from productgen.sampler import RowByRow, Sampler
+from productgen.setup import Run, abstract_state
+from productgen.state import State
+from productgen.watch import check_state
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """The best validation so far.
+
+    Attributes:
+      figure: the figure that counts; empty where none does.
+      patience: validations in a row without a new best that end the training.
+      value: the lowest so far; None before the first validation.
+      step: when that was.
+      bad: validations since then.
+    """
+
+    figure: str
+    patience: int
+    value: float | None = None
+    step: int = 0
+    bad: int = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether training has gone on for long enough without a new best."""
+        return bool(self.figure) and self.bad >= self.patience
+
+    def after(self, step: int, figures: dict[str, float]) -> Best:
+        """With the validation of one more step."""
+        if not self.figure:
+            return self
+        value = figures[self.figure]
+        if self.value is None or value < self.value:
+            return dataclasses.replace(self, value=value, step=step, bad=0)
+        return dataclasses.replace(self, bad=self.bad + 1)
+
+    def __str__(self) -> str:
+        since = f', {self.bad} of {self.patience} validations ago' if self.bad else ''
+        return f'best {self.figure} {self.value:.4g} at step {self.step}{since}'
+
+    def remembering(self, notes: dict[str, Any]) -> Best:
+        """With what a checkpoint's notes say; another figure than before starts anew."""
+        old = notes.get('best', {})
+        if old.get('figure') != self.figure:
+            return self
+        return dataclasses.replace(self, value=old['value'], step=old['step'], bad=old['bad'])
+
+
+class BestKeeper:
+    """The best validation of a run and its checkpoint, in the workdir's folder `best`.
+
+    Since the last checkpoint of the training notes which step was best, a run that is killed and gone on with repeats
+    what came after and ends with the same best. So the checkpoint of an earlier best goes only when a checkpoint has
+    noted the later one.
+
+    Args:
+      run: what is trained.
+      workdir: of the run.
+      step: update the run goes on from.
+      notes: of the checkpoint of that step.
+    """
+
+    def __init__(self, run: Run, workdir: Path, step: int, notes: dict[str, Any]):
+        self.best = Best(run.train.stop_on, run.train.patience).remembering(notes)
+        self._checkpoints = Checkpoints(workdir, keep=None, folder='best') if run.train.stop_on else None
+        if self._checkpoints:
+            self._checkpoints.keep_only(lambda other: other <= step)
+
+    @property
+    def exhausted(self) -> bool:
+        """See `Best`."""
+        return self.best.exhausted
+
+    def notes(self) -> dict[str, Any]:
+        """What a checkpoint is to remember."""
+        return {'best': dataclasses.asdict(self.best)} if self._checkpoints else {}
+
+    def take(self, state: State, figures: dict[str, float]) -> None:
+        """Takes the figures of a state and keeps it where it is the best so far."""
+        step = int(state.step)
+        self.best = self.best.after(step, figures)
+        if self._checkpoints and self.best.step == step:
+            check_state(state, max(self._checkpoints.steps(), default=None))
+            self._checkpoints.save(state, {})
+
+    def saved(self) -> None:
+        """The newest notes are on disk."""
+        if self._checkpoints:
+            self._checkpoints.keep_only(lambda step: step == self.best.step)
+
+    def close(self) -> None:
+        if self._checkpoints:
+            self._checkpoints.close()
+
+
+class Validator:
+    """Measures a state on held-out pictures.
+
+    Args:
+      run: what is trained, with `train.validate_every`.
+      batches: what loads pictures.
+
+    Raises:
+      ConfigError: `train.stop_on` is none of the figures.
+    """
+
+    def __init__(self, run: Run, batches: Batches):
+        count = min(run.train.validate_items, len(run.held_out))
+        self._items = run.held_out[np.arange(count) * len(run.held_out) // count]  # from all over the data set
+        self._run, self._batches = run, batches
+        self._size = run.train.batch_size
+        self._swd: SlicedWasserstein | None = None
+        self._sampler = Sampler(run, self._size)
+        self._evaluator = RowByRow(run, self._size, run.method.evaluate) if isinstance(run.method, Evaluable) else None
+        figure, names = run.train.stop_on, self._names()
+        if figure and figure not in names:
+            raise ConfigError(f'train.stop_on: no figure is called {figure!r}{nearest(figure, names)}')
+
+    def _names(self) -> list[str]:
+        """The names of all figures, without computing any."""
+        names = list(figure_names(self._run.problem.resolution))
+        if self._evaluator:
+            state, batch = abstract_state(self._run)
+            batch['seed'] = jax.ShapeDtypeStruct(batch['label'].shape[:1], np.int32)
+            names += jax.eval_shape(self._run.method.evaluate, state, batch, jax.random.key(0))
+        return names
+
+    def _pictures(self) -> Iterator[dict[str, np.ndarray]]:
+        """The held-out pictures with their labels and seeds, some at a time."""
+        for start in range(0, len(self._items), self._size):
+            chosen = np.arange(start, min(start + self._size, len(self._items)))
+            yield {**self._batches.load(self._items[chosen]), 'seed': chosen}
+
+    def __call__(self, state: State) -> dict[str, float]:
+        """All figures of a state."""
+        if self._swd is None:
+            self._swd = SlicedWasserstein((p['image'] for p in self._pictures()), len(self._items), self._run.seed)
+        samples = (self._sampler(state, p['seed'], p['label']) for p in self._pictures())
+        return {**self._evaluate(state), **self._swd(samples)}
+
+    def _evaluate(self, state: State) -> dict[str, float]:
+        """Means of the method's own figures, in float64 whatever the batches are."""
+        if not self._evaluator:
+            return {}
+        parts = [found for p in self._pictures() for found in self._evaluator.batches(state, **p)]
+        return {name: float(np.concatenate([p[name] for p in parts]).mean(dtype=np.float64)) for name in parts[0]}

@@ -1,0 +1,241 @@
+"""Diffusion of pictures: its loss against the formula, its samplers against a net whose answer is known."""
+
+import copy
+import dataclasses
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from productgen.config import ConfigError
+from productgen.losses import diffusion as gauss
+from productgen.methods import Evaluable, Problem
+from productgen.methods.diffusion import Denoiser, DiffusionConfig, UNetModel, make
+from productgen.state import sample_keys, stream
+
+RESOLUTION, LABELS, BATCH = (4, 8), (3, 2), 8
+KEY = jax.random.key(0)
+CONFIG = {
+    'method': {
+        'name': 'diffusion',
+        'schedule': 'cosine',
+        'steps': 50,
+        'prediction': 'v',
+        'min_snr': 0.0,
+        'label_dropout': 0.5,
+        'sampler': 'ddim',
+        'eta': 0.0,
+        'ema_kimg': 0.05,
+        'ema_rampup': 0.0,
+    },
+    'model': {
+        'patch': 1,
+        'channels': 4,
+        'multipliers': '1',
+        'blocks': 1,
+        'attention': '',
+        'heads': 1,
+        'dropout': 0.3,
+    },
+    # An epsilon this large makes Adam's step continuous in the gradient, so that steps can be compared.
+    'optim': {'unet': {'name': 'adam', 'learning_rate': 0.1, 'eps': 0.1}},
+    'sample': {'guidance': 1.0, 'denoising_steps': 5},
+}
+
+
+def changed(**changes):
+    config = copy.deepcopy(CONFIG)
+    for field, value in changes.items():
+        section, name = field.split('__')
+        config[section][name] = value
+    return config
+
+
+def tiny(labels=LABELS, accumulate=1, resolution=RESOLUTION, **changes):
+    """The method, with fields such as method__eta changed."""
+    return make(changed(**changes), Problem(resolution, labels, BATCH, accumulate, 100))
+
+
+def batch_of(seed=0):
+    rng = np.random.default_rng(seed)
+    label = np.stack([rng.integers(-1, n, BATCH) for n in LABELS], 1)
+    return {'image': rng.integers(0, 256, (BATCH, *RESOLUTION, 3), np.uint8), 'label': label.astype(np.int32)}
+
+
+class Known(nn.Module):
+    """In place of a U-Net: the best prediction of epsilon or v for data N(m, d^2), m moved by the label."""
+
+    prediction: str
+    d: float = 0.3
+
+    def __call__(self, x, time, label=None, keys=None, *, train=False):
+        log_bar = gauss.log_alpha_bar(gauss.SCHEDULES['cosine'](200))[time][:, None, None, None]
+        signal, noise = gauss.signal_noise(log_bar)
+        m = 0.2 if label is None else (0.4 * label[:, 0] - 0.1)[:, None, None, None]
+        x0 = m + signal * self.d**2 / (signal**2 * self.d**2 + noise**2) * (x - signal * m)
+        epsilon = (x - signal * x0) / noise
+        return epsilon if self.prediction == 'epsilon' else signal * epsilon - noise * x0
+
+
+def known(prediction='v', labels=(), guidance=1.0, steps=200, bounded=False, **changes):
+    section = CONFIG['method'] | {'steps': 200, 'prediction': prediction} | changes
+    return Denoiser(DiffusionConfig(**section), Known(prediction), labels, guidance, steps, bounded)
+
+
+def drawn(denoiser, label=None, count=200):
+    label = np.zeros((count, 1 if denoiser.labels else 0), np.int32) if label is None else label
+    keys = sample_keys(KEY, jnp.arange(count))
+    return np.asarray(jax.jit(lambda keys: denoiser.draw({}, (4, 4, 1), label, keys))(keys))
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {},
+        {'prediction': 'epsilon'},
+        {'eta': 1.0},
+        {'sampler': 'ddpm'},
+        {'eta': 0.5},
+    ],
+    ids=str,
+)
+def test_samplers_reach_the_distribution_of_the_data(changes):
+    images = drawn(known(**changes))
+    assert abs(images.mean() - 0.2) < 0.03
+    assert abs(images.std() - 0.3) < 0.03
+    assert abs(images.std(0).mean() - 0.3) < 0.03 and abs(images.std((1, 2)).mean() - 0.3) < 0.04
+
+
+def test_predictions_of_the_data_are_clipped_where_they_have_bounds():
+    free, clipped = drawn(known()), drawn(known(bounded=True))
+    assert np.abs(free).max() > 1
+    assert np.abs(clipped).max() <= 1 + 1e-6
+
+
+def test_guidance_goes_from_the_unconditional_picture_through_the_conditional_one_and_beyond():
+    """Of two Gaussians of one width, guidance gives a third: its mean moves by w from one mean to the other."""
+    for w in (0.0, 1.0, 2.0):
+        images = drawn(known(labels=(2,), guidance=w))
+        assert abs(images.mean() - (-0.1 + 0.4 * w)) < 0.03, w
+        assert abs(images.std() - 0.3) < 0.03, w
+
+
+def test_without_guidance_the_net_is_evaluated_once_a_step():
+    def largest(guidance):
+        denoiser = known(labels=(2,), guidance=guidance)
+        label = np.zeros((3, 2), np.float32)
+        shapes = jax.make_jaxpr(lambda x: denoiser._predict({}, x, jnp.ones(3, jnp.int32), label))(
+            np.zeros((3, 4, 4, 1))
+        )
+        return max(v.aval.shape[0] for e in shapes.eqns for v in e.outvars if len(v.aval.shape) == 4)
+
+    assert (largest(1.0), largest(3.0)) == (3, 6)
+
+
+@pytest.mark.parametrize('prediction, limit', [('v', 0.0), ('epsilon', 0.0), ('v', 5.0)])
+def test_loss_is_the_error_of_the_best_prediction(prediction, limit):
+    """Var[x_0 | x_t] = d^2 (1 - a) / (a d^2 + 1 - a); of epsilon it is SNR, of v SNR + 1 times as much."""
+    denoiser = known(prediction, min_snr=limit)
+    draw = np.random.default_rng(0)
+    x0 = np.float32(0.2 + 0.3 * draw.normal(size=(3000, 4, 4, 1)))
+    span = (0.4, 0.4001)  # t = 81 of 200
+    keys = sample_keys(KEY, jnp.arange(len(x0)))
+    losses = jax.jit(lambda k: denoiser.losses({}, x0, np.zeros((len(x0), 0), np.int32), k, span=span))(keys)
+    f = np.cos((np.asarray([81, 0]) / 200 + 0.008) / 1.008 * np.pi / 2) ** 2
+    a = f[0] / f[1]
+    snr = a / (1 - a)
+    variance = 0.09 * (1 - a) / (a * 0.09 + 1 - a)
+    weight = min(snr, limit) if limit else {'v': snr + 1, 'epsilon': snr}[prediction]
+    assert losses.shape == (3000,)
+    np.testing.assert_allclose(np.mean(losses), weight * variance, rtol=0.03)
+
+
+def test_times_are_drawn_from_the_whole_range_or_the_span_asked_for():
+    """A net that answers with the time, against a target of known size: the loss tells which times were drawn."""
+
+    class Tell(nn.Module):
+        def __call__(self, x, time, label=None, keys=None, *, train=False):
+            return jnp.broadcast_to(time[:, None, None, None] * 1e3, x.shape)
+
+    denoiser = dataclasses.replace(known('epsilon'), unet=Tell())
+    keys, x0 = sample_keys(KEY, jnp.arange(4000)), np.zeros((4000, 1, 1, 1), np.float32)
+    times = lambda span: np.round(np.sqrt(denoiser.losses({}, x0, np.zeros((4000, 0)), keys, span=span)) / 1e3)
+    whole = times((0.0, 1.0))
+    assert (whole.min(), whole.max()) == (1, 200) and abs(whole.mean() - 100.5) < 4
+    assert set(times((0.5, 0.52))) == {101, 102, 103, 104}
+
+
+@functools.cache
+def start():
+    return jax.jit(tiny().init)(stream(KEY, 'init'), batch_of())
+
+
+@functools.cache
+def stepped(accumulate=1):
+    return jax.jit(tiny(accumulate=accumulate).update)(start(), batch_of(), KEY)
+
+
+def test_parts_of_a_batch_give_what_the_whole_gives():
+    (one, a), (two, b) = stepped(), stepped(2)
+    np.testing.assert_allclose(a['loss'], b['loss'], rtol=1e-4)
+    for x, y in zip(jax.tree.leaves(one.nets['unet'].params), jax.tree.leaves(two.nets['unet'].params), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-4)
+
+
+def test_first_loss_is_the_targets_own_size():
+    """The net begins with 0, and E |v|^2 = a + (1 - a) E |x_0|^2 lies between 1 and that of the pictures."""
+    image = batch_of()['image'] / 127.5 - 1
+    assert 0.9 * np.mean(image**2) < float(stepped()[1]['loss']) < 1.2
+
+
+def test_figures_of_held_out_pictures_depend_on_their_own_row():
+    method = tiny()
+    assert isinstance(method, Evaluable)
+    state, batch = stepped()[0], batch_of(1) | {'seed': np.arange(BATCH, dtype=np.int32)}
+    evaluate = jax.jit(method.evaluate)
+    loss = np.asarray(evaluate(state, batch, KEY)['loss'])
+    assert loss.shape == (BATCH,) and np.isfinite(loss).all() and len(set(loss)) == BATCH
+    again = evaluate(state, {name: x[::-1] for name, x in batch.items()}, KEY)['loss']
+    np.testing.assert_allclose(again[::-1], loss, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    'field, value, message',
+    [
+        ('method__schedule', 'cosin', "method.schedule.*'cosine'"),
+        ('method__prediction', 'x', 'method.prediction'),
+        ('method__sampler', 'ddp', "method.sampler.*'ddpm'"),
+        ('method__steps', 1, 'method.steps'),
+        ('method__eta', 1.5, 'method.eta'),
+        ('method__label_dropout', -0.1, 'method.label_dropout'),
+        ('method__min_snr', -1.0, 'method.min_snr'),
+        ('model__multipliers', '1,x', 'model.multipliers'),
+        ('model__multipliers', '1,1,1,1', 'data.resolution: 8x4 .* 8x8'),
+        ('model__attention', '2', 'model.attention: there is no level 2'),
+        ('model__channels', 6, 'model.channels'),
+        ('model__heads', 3, 'model.heads'),
+        ('model__patch', 3, 'model.patch'),
+        ('model__blocks', 0, 'model.blocks'),
+        ('model__dropout', 1.0, 'model.dropout'),
+        ('sample__denoising_steps', 51, 'sample.denoising_steps.*method.steps=50'),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused_by_field(field, value, message):
+    with pytest.raises(ConfigError, match=message):
+        tiny(**{field: value})
+
+
+def test_guidance_needs_labels_that_were_withheld():
+    with pytest.raises(ConfigError, match='method.label_dropout=0.1'):
+        tiny(sample__guidance=2.0, method__label_dropout=0.0)
+    assert tiny(labels=(), sample__guidance=2.0, method__label_dropout=0.0).denoiser.guidance == 2.0
+
+
+def test_the_section_of_a_net_counts_what_was_halved_before():
+    model = UNetModel(1, 8, '1,2', 1, '', 1, 0.0)
+    assert model.net((12, 8), 3, halvings=1).multipliers == (1, 2)
+    with pytest.raises(ConfigError, match='6x12 .* nearest size that can is 8x12'):
+        model.net((12, 6), 3, halvings=1)

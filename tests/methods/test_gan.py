@@ -1,0 +1,309 @@
+"""The adversarial method: losses, penalties and schedules around networks small enough to compute by hand."""
+
+import copy
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from productgen.config import ConfigError
+from productgen.losses.adversarial import ADVERSARIAL
+from productgen.losses.penalties import PENALTIES
+from productgen.methods import Problem
+from productgen.methods.gan import make
+from productgen.methods.pairs import PAIRS, Pair
+from productgen.nets.conditioning import Embed, Judgement, split_classes
+from productgen.state import sample_keys, stream, to_float
+
+KEY, LABELS, BATCH, SHAPE = jax.random.key(0), (3, 2), 8, (2, 3)
+SGD = {'name': 'sgd', 'learning_rate': 0.5, 'b1': 0.0}
+
+
+class Generator(nn.Module):
+    """Pixels linear in z, shifted by the label's embedding; counts its training passes."""
+
+    @nn.compact
+    def __call__(self, z, label, keys, train=False, label_weight=1.0):
+        count = self.variable('stats', 'count', jnp.zeros, ())
+        if train and not self.is_initializing():
+            count.value += 1
+        x = nn.Dense(18, name='pixels')(z)
+        if label is not None:
+            x += Embed(18, name='embed')(label, label_weight)
+        return jnp.tanh(x).reshape(-1, *SHAPE, 3)
+
+
+class Discriminator(nn.Module):
+    """A curved logit, a projection of the label, class logits and a plain head where asked for."""
+
+    plain_head: bool = False
+    classify: bool = False
+
+    @nn.compact
+    def __call__(self, image, label, keys, train=False):
+        count = self.variable('stats', 'count', jnp.zeros, ())
+        if train and not self.is_initializing():
+            count.value += 1
+        x = jnp.tanh(nn.Dense(5, name='hidden')(image.reshape(len(image), -1)))
+        plain = nn.Dense(1, name='plain')(x)[:, 0] if self.plain_head else None
+        logit = nn.Dense(1, name='logit')(x)[:, 0]
+        if self.classify:
+            return Judgement(logit, plain, split_classes(nn.Dense(sum(LABELS), name='classes')(x), LABELS))
+        if label is not None:
+            logit += jnp.sum(x * Embed(5, name='embed')(label), -1)
+        return Judgement(logit, plain)
+
+
+@pytest.fixture(autouse=True)
+def toy(monkeypatch):
+    monkeypatch.setitem(PAIRS, 'toy', lambda section, problem, plain: Pair(4, Generator(), Discriminator(plain)))
+    monkeypatch.setitem(PAIRS, 'coupled', lambda section, problem, plain: Pair(4, Generator(), Discriminator(), True))
+    monkeypatch.setitem(PAIRS, 'classes', lambda *_: Pair(4, Generator(), Discriminator(_[2], classify=True)))
+
+
+METHOD = {
+    'name': 'gan',
+    'loss': 'non_saturating',
+    'penalty': 'none',
+    'penalty_weight': '0',
+    'penalty_interval': 1,
+    'critic_steps': 1,
+    'clip_weights': 0.0,
+    'classification': 1.0,
+    'transition_kimg': '',
+    'anneal': 1.0,
+    'ema_kimg': '0.01',
+    'ema_rampup': 0.0,
+    'augment': {'name': 'none'},
+}
+
+
+def gan(labels=LABELS, accumulate=1, pair='toy', steps=100, batch_size=BATCH, optim=SGD, **changes):
+    config = {'method': copy.deepcopy(METHOD) | changes, 'model': {'name': pair}}
+    config['optim'] = {'generator': optim, 'discriminator': optim}
+    return make(config, Problem(SHAPE, labels, batch_size, accumulate, steps))
+
+
+def batch_of(seed=0, size=BATCH):
+    rng = np.random.default_rng(seed)
+    label = np.stack([rng.integers(0, n, size) for n in LABELS], 1).astype(np.int32)
+    return {'image': rng.integers(0, 256, (size, *SHAPE, 3), np.uint8), 'label': label}
+
+
+def one_hot(label):
+    return jnp.concatenate([jax.nn.one_hot(label[:, a], n) for a, n in enumerate(LABELS)], 1)
+
+
+def update(method, batch=None, state=None):
+    batch = batch_of() if batch is None else batch
+    start = state or method.init(stream(KEY, 'init'), batch)
+    return start, *jax.jit(method.update)(start, batch, KEY)
+
+
+def moved(start, state, name):
+    """What plain gradient descent says the gradient was."""
+    old, new = start.nets[name].params, state.nets[name].params
+    return jax.tree.map(lambda a, b: (a - b) / SGD['learning_rate'], old, new)
+
+
+def keys_of(name, size=BATCH):
+    return sample_keys(stream(KEY, name), jnp.arange(size))
+
+
+def fakes(method, params, name, label, share=1.0):
+    variables = {'params': params, 'stats': {'count': jnp.zeros(())}}
+    z = method.draw(keys_of(name, len(label)))
+    return Generator().apply(variables, z, one_hot(label), None, label_weight=share)
+
+
+def verdict(params, image, label, **fields):
+    return Discriminator(**fields).apply(
+        {'params': params, 'stats': {'count': jnp.zeros(())}}, image, one_hot(label), None
+    )
+
+
+def close(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=1e-6), a, b)
+
+
+@pytest.mark.parametrize(
+    'loss, penalty',
+    [
+        *((loss, 'none') for loss in sorted(ADVERSARIAL)),
+        *(('non_saturating', penalty) for penalty in sorted(PENALTIES)),
+        *(('wasserstein', 'wgan_gp'), ('relativistic', 'r1_r2'), ('hinge', 'dragan')),
+    ],
+)
+def test_both_players_descend_what_loss_and_penalty_say(loss, penalty):
+    """Any loss with any penalty: the discriminator's step against the objective written out, the generator's too."""
+    method, batch = gan(loss=loss, penalty=penalty, penalty_weight='0.7'), batch_of()
+    start, state, metrics = update(method, batch)
+    real, label = to_float(batch['image']), batch['label']
+
+    def g_loss(params):
+        d = start.nets['discriminator'].params
+        fake = verdict(d, fakes(method, params, 'generator', label), label).logit
+        return jnp.mean(ADVERSARIAL[loss](verdict(d, real, label).logit, fake)[0])
+
+    def d_loss(params):
+        fake = fakes(method, state.nets['generator'].params, 'discriminator', label)
+        logits = lambda image: verdict(params, image, label).logit
+        value = jnp.mean(ADVERSARIAL[loss](logits(real), logits(fake))[1])
+        if penalty == 'none':
+            return value
+        keys = jax.vmap(lambda key: stream(key, 'penalty'))(keys_of('discriminator'))
+        return value + 0.7 * jnp.mean(PENALTIES[penalty](logits, real, fake, keys))
+
+    close(moved(start, state, 'generator'), jax.grad(g_loss)(start.nets['generator'].params))
+    close(moved(start, state, 'discriminator'), jax.grad(d_loss)(start.nets['discriminator'].params))
+    assert ('loss/penalty' in metrics) == (penalty != 'none')
+    assert ('sign/real' in metrics) == (loss in ('hinge', 'minimax', 'non_saturating'))
+
+
+def test_lazy_penalties_take_steps_of_their_own():
+    method = gan(penalty='r1', penalty_weight='0.7', penalty_interval=3)
+    state, history = method.init(KEY, batch_of()), []
+    run = jax.jit(method.update)
+    for step in range(5):
+        state, metrics = run(state, batch_of(step), jax.random.fold_in(KEY, step))
+        history.append(float(metrics['loss/penalty']))
+    assert history[0] == history[1] == history[2] != history[3] == history[4]
+
+
+def test_several_critic_steps_share_the_batch_among_them():
+    method, batch = gan(critic_steps=4, loss='wasserstein'), batch_of()
+    start, state, _ = update(method, batch)
+    g, d = state.nets['generator'], start.nets['discriminator'].params
+    keys = sample_keys(stream(KEY, 'discriminator'), jnp.arange(8)).reshape(4, 2)
+    for turn in range(4):  # two images each, in their order
+        rows = {name: x[2 * turn : 2 * turn + 2] for name, x in batch.items()}
+        z = method.draw(keys[turn])
+        variables = {'params': g.params, 'stats': g.stats}
+        fake = Generator().apply(variables, z, one_hot(rows['label']), None)
+
+        def loss(params, fake=fake, rows=rows):
+            logit = lambda image: verdict(params, image, rows['label']).logit
+            return jnp.mean(logit(fake) - logit(to_float(rows['image'])))
+
+        d = optax.apply_updates(d, jax.tree.map(lambda x: -SGD['learning_rate'] * x, jax.grad(loss)(d)))
+    close(state.nets['discriminator'].params, d)
+    assert state.nets['discriminator'].stats['count'] == 8 and g.stats['count'] == 1
+
+
+def test_clipped_weights_stay_within_the_bound():
+    _, state, _ = update(gan(clip_weights=0.01, loss='wasserstein'))
+    sizes = [float(jnp.abs(x).max()) for x in jax.tree.leaves(state.nets['discriminator'].params)]
+    assert max(sizes) <= 0.01 + 1e-9 and sizes.count(max(sizes)) > 1
+    assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(state.nets['generator'].params)) > 0.01
+
+
+def test_classes_are_learnt_from_real_and_fake_and_asked_of_the_generator():
+    """AC-GAN, equations 2 and 3: L_S + L_C over both for the discriminator, over fakes for the generator."""
+    method, batch = gan(pair='classes', classification=0.3), batch_of()
+    start, state, metrics = update(method, batch)
+    real, label = to_float(batch['image']), batch['label']
+
+    def entropy(classes):
+        terms = [optax.softmax_cross_entropy_with_integer_labels(x, label[:, a]) for a, x in enumerate(classes)]
+        return jnp.mean(sum(terms))
+
+    def d_loss(params):
+        fake = verdict(
+            params, fakes(method, state.nets['generator'].params, 'discriminator', label), label, classify=True
+        )
+        true = verdict(params, real, label, classify=True)
+        adversarial = jnp.mean(jax.nn.softplus(-true.logit) + jax.nn.softplus(fake.logit))
+        return adversarial + 0.3 * (entropy(true.classes) + entropy(fake.classes))
+
+    def g_loss(params):
+        fake = fakes(method, params, 'generator', label)
+        fake = verdict(start.nets['discriminator'].params, fake, label, classify=True)
+        return jnp.mean(jax.nn.softplus(-fake.logit)) + 0.3 * entropy(fake.classes)
+
+    close(moved(start, state, 'generator'), jax.grad(g_loss)(start.nets['generator'].params))
+    close(moved(start, state, 'discriminator'), jax.grad(d_loss)(start.nets['discriminator'].params))
+
+
+def test_labels_are_let_in_during_the_transition():
+    """Until it begins nothing depends on labels; half way the conditional game has half its weight."""
+    method, batch = gan(transition_kimg='0.016->0.048'), batch_of()
+    other = batch | {'label': (batch['label'] + 1) % np.int32(LABELS)}
+    start, state, metrics = update(method, batch)
+    assert metrics['label_share'] == 0
+    close(update(method, other)[1].nets['generator'].params, state.nets['generator'].params)
+    later = start.replace(step=jnp.int32(4))  # 32 images: half way from 16 to 48
+    _, state, metrics = update(method, batch, later)
+    assert metrics['label_share'] == 0.5
+    label = batch['label']
+
+    def g_loss(params):
+        fake = fakes(method, params, 'generator', label, share=0.5)
+        said = verdict(start.nets['discriminator'].params, fake, label, plain_head=True)
+        return jnp.mean(jax.nn.softplus(-said.plain) + 0.5 * jax.nn.softplus(-said.logit))
+
+    close(moved(start, state, 'generator'), jax.grad(g_loss)(start.nets['generator'].params))
+
+
+def test_a_batch_in_parts_gives_what_the_whole_gives():
+    for changes in ({'penalty': 'wgan_gp', 'penalty_weight': '10'}, {'critic_steps': 2, 'loss': 'hinge'}):
+        whole, parts = (update(gan(accumulate=n, **changes))[1] for n in (1, 2))
+        for name in ('generator', 'discriminator'):
+            close(parts.nets[name].params, whole.nets[name].params)
+
+
+def test_the_average_and_its_half_life_move():
+    method = gan(ema_kimg='0.008->0.016', steps=2)
+    start, state, _ = update(method)
+    g = state.nets['generator']  # eight images: one half-life
+    close(g.ema, jax.tree.map(lambda a, b: 0.5 * a + 0.5 * b, start.nets['generator'].params, g.params))
+    _, after, _ = update(method, state=state)  # half way the half-life is 12 images
+    decay = 0.5 ** (8 / 12)
+    close(
+        after.nets['generator'].ema,
+        jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, g.ema, after.nets['generator'].params),
+    )
+
+
+def test_penalty_weights_move_over_their_share_of_the_training():
+    weights = gan(penalty='r1', penalty_weight='10->2', anneal=0.5).penalty_weight
+    np.testing.assert_allclose([weights(0), weights(25), weights(50), weights(99)], [10, 6, 2, 2], rtol=1e-5)
+
+
+def test_truncation_scales_z():
+    method = gan()
+    state = method.init(KEY, batch_of())
+    batch = {'seed': np.arange(3, dtype=np.int32), 'label': batch_of()['label'][:3]}
+    zero = method.sample(state, batch | {'truncation': np.zeros(3, np.float32)}, KEY)['image']
+    bias = state.nets['generator'].ema['pixels']['bias']
+    embedded = one_hot(batch['label']) @ state.nets['generator'].ema['embed']['kernel']
+    np.testing.assert_allclose(zero.reshape(3, -1), np.tanh(bias + embedded), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        ({'loss': 'hinged'}, r"method\.loss: .*did you mean 'hinge'"),
+        ({'penalty': 'wgangp'}, r"method\.penalty: .*did you mean 'wgan_gp'"),
+        ({'penalty_interval': 0}, r'method\.penalty_interval: 0 is less than 1'),
+        ({'critic_steps': 0}, r'method\.critic_steps: 0 is less than 1'),
+        ({'critic_steps': 3}, r'method\.critic_steps: the 8 images .* the nearest that can is 9'),
+        ({'clip_weights': -1.0}, r'method\.clip_weights: must not be negative'),
+        ({'penalty_weight': 'much'}, r'method\.penalty_weight: expected a number'),
+        ({'penalty_weight': '1->2', 'steps': None}, r'method\.penalty_weight: .*train\.duration'),
+        ({'ema_kimg': 'long'}, r'method\.ema_kimg: expected a number'),
+        ({'transition_kimg': '30'}, r"method\.transition_kimg: expected 'A->B'"),
+        ({'transition_kimg': '1->2', 'labels': ()}, r'method\.transition_kimg: there are no labels'),
+        ({'pair': 'toys'}, r"model\.name: there is no 'toys'; did you mean 'toy'"),
+        ({'pair': 'coupled', 'penalty': 'wgan_gp'}, r'method\.penalty: .*normalises over the batch'),
+        ({'loss': 'wasserstein', 'augment': {'name': 'ada'}}, r'method\.augment\.target: .*set it to 0'),
+        ({'augment': {'name': 'ada', 'p': '0->0.3'}}, r'method\.augment\.p: .*set method\.augment\.target to 0'),
+        ({'augment': {'name': 'ada', 'p': '0->3', 'target': 0.0}}, r'method\.augment\.p: a probability'),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused_by_name(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        gan(**changes)

@@ -1,0 +1,106 @@
+"""R3GAN's pair from a config: what cannot be built says so, and the published settings."""
+
+import numpy as np
+import pytest
+
+from configs.r3gan import get_config
+from productgen.config import ConfigError, to_dict
+from productgen.methods import METHODS, Problem
+from productgen.methods.pairs.r3gan import make
+
+SECTION = {
+    'name': 'r3gan',
+    'z_dim': 8,
+    'channel_base': 128,
+    'channel_max': 16,
+    'blocks': 1,
+    'group': 8,
+    'bf16_levels': 0,
+}
+
+
+def pair(resolution=(16, 16), plain_head=False, **changes):
+    return make(SECTION | changes, Problem(resolution, (), 4), plain_head)
+
+
+def test_both_networks_have_the_same_stages():
+    built = pair((32, 24), plain_head=True, bf16_levels=1)
+    g, d = built.generator, built.discriminator
+    assert built.z_dim == 8 and not built.couples_images and d.plain_head
+    assert (g.base, g.widths, g.blocks, g.group) == (d.base, d.widths, d.blocks, d.group)
+    assert g.base == (4, 3) and [g.widths.channels(level) for level in range(4)] == [16, 16, 8, 4]
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        ({'resolution': (20, 15)}, 'data.resolution: 15x20 is not'),
+        ({'group': 12}, r'model\.group: 12 does not divide the 2 x 16 channels .* level 0 of 2'),
+        ({'channel_base': 32}, r'model\.group: 8 does not divide the 2 x 2 channels .* level 2 of 2.*multiple of 128'),
+        ({'channel_base': 8, 'group': 1}, r'2 x 0 channels inside the blocks of level 2'),
+        ({'blocks': 0}, r'model\.blocks: .*at least 1'),
+        ({'bf16_levels': -1}, r'model\.bf16_levels: .*at least 0'),
+        ({'widht': 3}, r'model\.widht: no such field'),
+    ],
+)
+def test_what_cannot_be_built_names_the_field(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        pair(**changes)
+
+
+def test_following_the_advice_on_groups_helps():
+    assert pair(channel_base=128, group=8) and pair(channel_base=192, channel_max=12, group=12)
+
+
+# Published settings, by the steps of the training.
+
+
+def method(argument, labels=()):
+    config = to_dict(get_config(argument))
+    height, width = (int(side) for side in (config['data']['resolution'].split('x') * 2)[1::-1])
+    size, kimg = config['train']['batch_size'], int(config['train']['duration'].removesuffix('kimg'))
+    built = METHODS[config['method']['name']](config, Problem((height, width), labels, size, 1, kimg * 1000 // size))
+    return built, lambda mimg: round(mimg * 1e6 / size)
+
+
+@pytest.mark.parametrize(
+    'argument, widths, group, gamma, half_life, p, mimg',
+    [
+        ('cifar10', [768] * 4, 16, 0.05, 5_000, 0.55, 20),
+        ('ffhq64', [768] * 4 + [384], 16, 2, 500, 0.3, 20),
+        ('ffhq256', [768] * 4 + [384, 192, 96], 16, 150, 500, 0.3, 20),
+        ('imagenet32', [1536] * 4, 32, 0.5, 50_000, 0.5, 200),
+        ('imagenet64', [1536] * 5, 32, 1, 50_000, 0.4, 200),
+    ],
+)
+def test_published_settings(argument, widths, group, gamma, half_life, p, mimg):
+    built, step = method(argument)
+    g = built.pair.generator
+    assert [g.widths.channels(level) for level in range(g.widths.levels + 1)] == widths
+    assert (g.blocks, g.group, built.pair.z_dim) == (2, group, 64)
+    for value, start, end in (
+        (built.penalty_weight, gamma, gamma / 10),
+        (built.half_life, 0, half_life),
+        (built.augment_p, 0, p),
+    ):
+        middle = start + (end - start) / 2  # half a cosine is at its middle halfway
+        got = [float(value(step(share * mimg))) for share in (0, 0.5, 1, 1.25)]
+        np.testing.assert_allclose(got, [start, middle, end, end], rtol=1e-3, atol=1e-6)
+
+
+def test_the_optimiser_moves_from_the_published_start_to_the_published_end():
+    for net in get_config('ffhq256').optim.values():
+        assert (net.learning_rate, net.learning_rate * net.end) == (2e-4, 5e-5)
+        assert (net.name, net.b1, net.b2, net.end_b2, net.schedule) == ('adam', 0, 0.9, 0.99, 'cosine')
+
+
+def test_the_penalty_at_other_resolutions_goes_through_the_published_ones():
+    gamma = lambda argument: float(get_config(argument).method.penalty_weight.split('->')[0])
+    assert gamma('res=64') == pytest.approx(2) and gamma('res=256') == pytest.approx(150, rel=0.02)
+    assert 2 < gamma('res=96x128') < 150
+
+
+@pytest.mark.parametrize('argument', ['quick,ffhq64', 'res=64,cifar10', 'res=big', 'ffhq128'])
+def test_arguments_that_do_not_go_together_are_refused(argument):
+    with pytest.raises(ValueError, match='config argument'):
+        get_config(argument)

@@ -1,0 +1,230 @@
+"""The VAE method, tiny, in its variants."""
+
+import copy
+import functools
+
+import jax
+import numpy as np
+import pytest
+import scipy.stats
+
+from productgen.config import ConfigError
+from productgen.methods import Evaluable, Problem, Reconstructing
+from productgen.methods.vae import make, normal
+from productgen.state import sample_keys, stream, streams
+
+RESOLUTION, LABELS, BATCH = (8, 12), (3, 2), 4
+KEY = jax.random.key(0)
+# An epsilon this large makes Adam's step continuous in the gradient, so that steps can be compared.
+ADAM = {'name': 'adam', 'learning_rate': 0.1, 'eps': 10.0}
+CONFIG = {
+    'method': {
+        'name': 'vae',
+        'likelihood': 'gaussian',
+        'scale': 0.5,
+        'learn_scale': True,
+        'beta': 3.0,
+        'kl_weight': '0->1',
+        'anneal': 0.02,
+        'free_bits': 0.0,
+        'conditional': True,
+        'ema_kimg': 0.01,
+        'ema_rampup': 0.0,
+    },
+    'model': {
+        'latent': 'vector',
+        'z_dim': 5,
+        'downsampling': 0,
+        'channels': 4,
+        'channel_max': 4,
+        'blocks': 0,
+        'groups': 2,
+        'dropout': 0.0,
+    },
+    'optim': {'vae': ADAM},
+}
+
+
+@functools.cache
+def tiny(labels=LABELS, accumulate=1, resolution=RESOLUTION, steps=100, **changes):
+    """The method, with fields such as method__beta changed."""
+    config = copy.deepcopy(CONFIG)
+    for field, value in changes.items():
+        section, name = field.split('__')
+        config[section][name] = value
+    return make(config, Problem(resolution, labels, BATCH, accumulate, steps))
+
+
+def batch_of(seed=0, low=0, high=256):
+    rng = np.random.default_rng(seed)
+    label = np.stack([rng.integers(-1, n, BATCH) for n in LABELS], 1).astype(np.int32)
+    image = rng.integers(low, high, (BATCH, *RESOLUTION, 3), np.uint8)
+    return {'image': image, 'label': label, 'seed': np.arange(BATCH, dtype=np.int32)}
+
+
+@functools.cache
+def compiled(function, **changes):
+    return jax.jit(getattr(tiny(**changes), function))
+
+
+def start(**changes):
+    return compiled('init', **changes)(stream(KEY, 'init'), batch_of())
+
+
+def trained(steps=3, **changes):
+    state, rows = start(**changes), []
+    for step in range(steps):
+        state, row = compiled('update', **changes)(state, batch_of(step), jax.random.fold_in(KEY, step))
+        rows.append(row)
+    return state, rows
+
+
+def bound(method, params, batch, keys):
+    """Reconstruction and divergences by element, [B, D] and [B, Z], from the nets and SciPy."""
+    image = batch['image'] / 127.5 - 1
+    label = np.concatenate([np.eye(n + 1)[batch['label'][:, a]][:, :n] for a, n in enumerate(LABELS)], 1)
+    mean, log_variance = method.encoder.apply({'params': params['encoder']}, np.float32(image), label)
+    z = mean + np.exp(log_variance / 2) * normal(streams(keys, 'posterior'), method.latent)
+    location = method.decoder.apply({'params': params['decoder']}, z, label)
+    log_prob = scipy.stats.norm(location, np.exp(params['log_scale'])).logpdf(image).reshape(BATCH, -1)
+    return -log_prob, 0.5 * (np.exp(log_variance) + mean**2 - 1 - log_variance)
+
+
+def test_the_loss_is_the_bound_with_beta_warm_up_and_free_bits():
+    method = tiny(method__free_bits=0.5)
+    state, _ = trained(2, method__free_bits=0.5)
+    batch, rng = batch_of(7), jax.random.key(3)
+    _, metrics = compiled('update', method__free_bits=0.5)(state, batch, rng)
+    params = jax.device_get(state.nets['vae'].params)
+    reconstruction, kl = bound(method, params, batch, sample_keys(rng, np.arange(BATCH)))
+    by_dimension = kl.mean(0)
+    assert (by_dimension < 0.5).any() and (by_dimension > 0.5).any(), 'free bits would not show'
+    expected = reconstruction.sum(1).mean() + 3.0 * np.maximum(by_dimension, 0.5).sum()
+    np.testing.assert_allclose(metrics['loss'], expected, rtol=1e-4)
+    np.testing.assert_allclose(metrics['kl'], kl.sum(1).mean(), rtol=1e-4)
+    np.testing.assert_allclose(metrics['reconstruction'], reconstruction.sum(1).mean(), rtol=1e-4)
+
+
+def test_the_divergence_is_warmed_up_over_its_share_of_the_training():
+    _, rows = trained(3)
+    np.testing.assert_allclose([row['kl_weight'] for row in rows], [0, 1.5, 3], atol=1e-6)
+
+
+def test_parts_of_a_batch_give_what_the_whole_gives():
+    whole, parts = (trained(3, accumulate=n)[0] for n in (1, 2))
+    for a, b in zip(*(jax.tree.leaves(s.nets['vae'].params) for s in (whole, parts)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_measures_are_the_bound_of_the_averaged_weights_without_beta():
+    state, rng = trained(3)[0], jax.random.key(3)
+    figures = compiled('evaluate')(state, batch_of(), rng)
+    params = jax.device_get(state.nets['vae'].ema)
+    reconstruction, kl = bound(tiny(), params, batch_of(), sample_keys(rng, np.arange(BATCH)))
+    np.testing.assert_allclose(figures['kl'], kl.sum(1), rtol=1e-4)
+    np.testing.assert_allclose(figures['reconstruction'], reconstruction.sum(1), rtol=1e-4)
+    np.testing.assert_allclose(figures['loss'], (reconstruction.sum(1) + kl.sum(1)), rtol=1e-4)
+    assert isinstance(tiny(), Evaluable) and isinstance(tiny(), Reconstructing)
+
+
+def test_bits_are_the_nats_of_a_density_over_bins():
+    """Away from black and white and for a scale of many grey levels, mass is density times the width of a bin."""
+    batch = batch_of(low=20, high=236)
+    figures = compiled('evaluate')(start(), batch, KEY)
+    expected = figures['loss'] / (batch['image'][0].size * np.log(2)) + np.log2(127.5)
+    np.testing.assert_allclose(figures['bits_per_dim'], expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize('likelihood', ['bernoulli', 'discretized_logistic'])
+def test_other_likelihoods_train_and_are_measured(likelihood):
+    changes = {'method__likelihood': likelihood, 'method__learn_scale': likelihood != 'bernoulli'}
+    state, rows = trained(2, **changes)
+    figures = compiled('evaluate', **changes)(state, batch_of(), KEY)
+    assert ('bits_per_dim' in figures) == ('log_scale' in state.nets['vae'].params) == (likelihood != 'bernoulli')
+    if likelihood != 'bernoulli':
+        bits = figures['loss'] / (batch_of()['image'][0].size * np.log(2))
+        np.testing.assert_allclose(figures['bits_per_dim'], bits, rtol=1e-5)
+    assert all(np.isfinite(value) for value in rows[-1].values())
+
+
+def test_a_picture_is_measured_by_itself():
+    state, batch = trained(1)[0], batch_of()
+    alone = compiled('evaluate')(state, batch, KEY)
+    other = {name: np.concatenate([x[:1], x[2:], x[:1]]) for name, x in batch.items()}
+    for name, value in compiled('evaluate')(state, other, KEY).items():
+        np.testing.assert_allclose(value[:1], alone[name][:1], rtol=1e-5)
+        np.testing.assert_allclose(value[3], value[0], rtol=1e-5)
+
+
+def test_without_temperature_every_seed_is_the_same_picture_and_it_grows_with_it():
+    sample, state = compiled('sample'), trained(2)[0]
+    rows = {'seed': np.arange(BATCH, dtype=np.int32), 'label': np.zeros((BATCH, 2), np.int32)}
+    spread = [
+        float(np.std(sample(state, rows | {'truncation': np.full(BATCH, t, np.float32)}, KEY)['image'], 0).mean())
+        for t in (0, 0.5, 1)
+    ]
+    assert spread[0] < 1e-6 < spread[1] < spread[2]
+    full = sample(state, rows | {'truncation': np.ones(BATCH, np.float32)}, KEY)['image']
+    np.testing.assert_allclose(compiled('sample')(state, rows, KEY)['image'], full, atol=1e-5)
+
+
+@pytest.mark.parametrize('conditional', [True, False])
+def test_labels_matter_where_it_is_conditional(conditional):
+    changes = {'method__conditional': conditional}
+    state, batch = trained(1, **changes)[0], batch_of()
+    other = batch | {'label': np.stack([(batch['label'][:, 0] + 1) % 3, batch['label'][:, 1]], 1)}
+    for function in ('sample', 'reconstruct'):
+        a, b = (jax.tree.leaves(compiled(function, **changes)(state, x, KEY))[0] for x in (batch, other))
+        assert np.array_equal(a, b) != conditional
+
+
+def test_reconstructions_need_no_chance():
+    state, batch = trained(1)[0], batch_of()
+    a, b = (compiled('reconstruct')(state, batch, jax.random.key(seed)) for seed in (0, 1))
+    assert a.shape == (BATCH, *RESOLUTION, 3)
+    np.testing.assert_array_equal(a, b)
+
+
+def test_map_latents_have_a_size_and_give_samples():
+    changes = {'model__latent': 'map', 'model__downsampling': 4, 'model__z_dim': 2, 'model__dropout': 0.1}
+    assert tiny(**changes).latent == (2, 3, 2)
+    state, rows = trained(1, **changes)
+    assert compiled('sample', **changes)(state, batch_of(), KEY)['image'].shape == (BATCH, *RESOLUTION, 3)
+    assert np.isfinite(rows[0]['loss'])
+
+
+def test_it_learns_pictures_and_the_scale_of_its_errors():
+    """Where a Gaussian's likelihood is highest, its variance is the mean square error."""
+    config = copy.deepcopy(CONFIG)
+    config['optim']['vae'] = {'name': 'adam', 'learning_rate': 0.01}
+    config['method'] |= {'beta': 1.0, 'kl_weight': '1', 'conditional': False}
+    method = make(config, Problem(RESOLUTION, LABELS, BATCH, 1, 600))
+    batch, state = batch_of(low=100, high=200), compiled('init', method__conditional=False)(KEY, batch_of())
+    update, errors = jax.jit(method.update), []
+    for step in range(600):
+        state, metrics = update(state, batch, jax.random.fold_in(KEY, step))
+        errors.append(float(metrics['mse']))
+    assert np.mean(errors[-50:]) < 0.1 * errors[0]
+    np.testing.assert_allclose(metrics['scale'] ** 2, np.mean(errors[-50:]), rtol=0.2)
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        ({'method__likelihood': 'gausian'}, "method.likelihood: .*'gausian'.*'gaussian'"),
+        ({'method__likelihood': 'bernoulli'}, 'method.learn_scale: .*False'),
+        ({'method__scale': 0.0}, 'method.scale'),
+        ({'method__beta': -1.0}, 'method.beta'),
+        ({'method__kl_weight': '0->x'}, 'method.kl_weight'),
+        ({'steps': None}, 'method.kl_weight: .*train.duration'),
+        ({'model__latent': 'list'}, "model.latent: .*'list'.*vector"),
+        ({'model__groups': 3}, 'model.groups: 3 does not divide model.channels=4'),
+        ({'model__downsampling': 3}, 'model.downsampling: 3'),
+        ({'model__dropout': 1.0}, 'model.dropout'),
+        ({'resolution': (10, 12), 'model__downsampling': 4}, 'data.resolution: 12x10 .*nearest that can is 12x8'),
+        ({'resolution': (31, 32)}, 'data.resolution: 32x31 .*32x32'),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        tiny(**changes)

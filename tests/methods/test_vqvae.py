@@ -1,0 +1,255 @@
+"""The VQ-VAE method, tiny: what each stage moves, against NumPy where a number comes out."""
+
+import copy
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from productgen.config import ConfigError
+from productgen.losses.pixel import weighted
+from productgen.methods import Evaluable, Problem, Reconstructing
+from productgen.methods.vqvae import METRICS, make
+from productgen.nets.layers import one_hot_labels
+from productgen.state import stream, to_float
+
+RESOLUTION, LABELS, BATCH, CODES = (8, 12), (3, 2), 8, 16
+KEY = jax.random.key(0)
+# An epsilon this large makes Adam's step continuous in the gradient, so that steps can be compared.
+ADAM = {'name': 'adam', 'learning_rate': 0.01, 'eps': 0.1}
+CONFIG = {
+    'method': {
+        'name': 'vqvae',
+        'reconstruction': {'mse': 2.0, 'l1': 0.5},
+        'commitment': 0.25,
+        'decay': 0.8,
+        'revive': 0.3,
+        'prior_start': 0.0,
+        'ema_kimg': 0.05,
+        'ema_rampup': 0.0,
+    },
+    'model': {
+        'levels': 1,
+        'width': 8,
+        'blocks': 1,
+        'residual_width': 4,
+        'codes': CODES,
+        'code_width': 5,
+        'prior': {'width': 8, 'layers': 1, 'heads': 2, 'dropout': 0.2},
+    },
+    'optim': {'encoder': ADAM, 'decoder': ADAM, 'prior': ADAM},
+}
+
+
+def tiny(labels=LABELS, accumulate=1, resolution=RESOLUTION, steps=10, **changes):
+    """The method, with fields such as method__commitment changed."""
+    config = copy.deepcopy(CONFIG)
+    for field, value in changes.items():
+        *path, name = field.split('__')
+        section = config
+        for part in path:
+            section = section[part]
+        section[name] = value
+    return make(config, Problem(resolution, labels, BATCH, accumulate, steps))
+
+
+def batch_of(seed=0, labels=LABELS):
+    rng = np.random.default_rng(seed)
+    label = np.stack([rng.integers(-1, n, BATCH) for n in labels], 1) if labels else np.zeros((BATCH, 0))
+    image = rng.integers(0, 256, (BATCH, *RESOLUTION, 3), np.uint8)
+    return {'image': image, 'label': label.astype(np.int32), 'seed': np.arange(BATCH, dtype=np.int32)}
+
+
+@functools.cache
+def compiled(**changes):
+    """The jitted update: slow to compile, so once for all tests."""
+    return jax.jit(tiny(**changes).update)
+
+
+@functools.cache
+def start():
+    """The state after an iteration, whose codebook the data have seeded."""
+    state = jax.jit(tiny().init)(KEY, batch_of())
+    return compiled()(state, batch_of(), KEY)[0]
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+
+def encoded(method, params, image):
+    return np.asarray(method.encoder.apply({'params': params}, to_float(image)), np.float64).reshape(-1, 5)
+
+
+def nearest(z, vectors):
+    return np.argmin(np.sum((z[:, None] - np.float64(vectors)) ** 2, -1), -1)
+
+
+# Training.
+
+
+def test_the_codebook_moves_by_the_means_of_the_vectors_nearest_to_each_code():
+    method, state, batch = tiny(), start(), batch_of(1)
+    # Half of the codes have had no use of late; their vectors stay.
+    weight = np.where(np.arange(CODES) % 2, 1.0, 1e-3).astype(np.float32)
+    old = jax.tree.map(lambda x: np.asarray(x) * weight.reshape(-1, *[1] * (x.ndim - 1)), state.extra['codebook'])
+    state = state.replace(extra=state.extra | {'codebook': old})
+    new, metrics = compiled()(state, batch, KEY)
+    z = encoded(method, state.nets['encoder'].params, batch['image'])
+    codes = nearest(z, old.vectors)
+    share = np.bincount(codes, minlength=CODES) / len(z)
+    total = np.stack([z[codes == k].sum(0) for k in range(CODES)]) / len(z)
+    usage, total = 0.8 * old.usage + 0.2 * share, 0.8 * old.total + 0.2 * total
+    alive = usage >= 0.3 / CODES
+    assert 0 < alive.sum() < CODES
+    found = new.extra['codebook']
+    np.testing.assert_allclose(found.usage[alive], usage[alive], rtol=1e-4)
+    np.testing.assert_allclose(found.vectors[alive], (total / usage[:, None])[alive], atol=1e-4)
+    # Dead codes are now vectors of the batch.
+    for vector in np.asarray(found.vectors)[~alive]:
+        assert np.abs(z - vector).max(1).min() < 1e-4
+    assert metrics['codes/revived'] == (~alive).sum()
+    p = share[share > 0]
+    np.testing.assert_allclose(metrics['codes/perplexity'], np.exp(-np.sum(p * np.log(p))), rtol=1e-4)
+
+
+def test_the_first_batch_seeds_the_codebook():
+    method = tiny()
+    z = encoded(method, jax.jit(method.init)(KEY, batch_of()).nets['encoder'].params, batch_of()['image'])
+    means = np.asarray(start().extra['codebook'].vectors)
+    low, high = z.min(0) - 1e-4, z.max(0) + 1e-4
+    assert np.all((means >= low) & (means <= high))
+    assert len(np.unique(means.round(4), axis=0)) > CODES // 2
+
+
+def test_autoencoder_loss_is_distance_and_commitment():
+    method, state, batch = tiny(), start(), batch_of(1)
+    _, metrics = compiled()(state, batch, KEY)
+    vectors = np.asarray(state.extra['codebook'].vectors)
+    z = encoded(method, state.nets['encoder'].params, batch['image'])
+    grid = vectors[nearest(z, vectors)]
+    shape = (BATCH, *method.prior.shape, 5)
+    output = method.decoder.apply({'params': state.nets['decoder'].params}, jnp.asarray(grid.reshape(shape)))
+    d = np.float64(output) - (batch['image'] / 127.5 - 1)
+    expected = {'mse': np.mean(d**2), 'commitment': np.mean((z - grid) ** 2)}
+    expected['loss/autoencoder'] = 2 * np.mean(d**2) + 0.5 * np.mean(np.abs(d)) + 0.25 * expected['commitment']
+    for name, value in expected.items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)
+
+
+def test_a_batch_in_parts_gives_what_the_whole_gives():
+    for seed, state in ((0, jax.jit(tiny().init)(KEY, batch_of())), (1, start())):
+        whole, m = compiled()(state, batch_of(seed), KEY)
+        parts, n = compiled(accumulate=2)(state, batch_of(seed), KEY)
+        for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-4)
+        for name in METRICS:
+            np.testing.assert_allclose(m[name], n[name], rtol=1e-3, atol=1e-6, err_msg=name)
+
+
+def test_two_stages_take_turns():
+    update = compiled(method__prior_start=0.2)  # of ten steps
+    state = jax.jit(tiny().init)(KEY, batch_of())
+    history = []
+    for step in range(4):
+        before = state
+        state, metrics = update(state, batch_of(step), jax.random.fold_in(KEY, step))
+        moved = {name for name in state.nets if not same(before.nets[name].params, state.nets[name].params)}
+        moved |= {f'{name}.ema' for name in state.nets if not same(before.nets[name].ema, state.nets[name].ema)}
+        moved |= set() if same(before.extra['codebook'], state.extra['codebook']) else {'codebook'}
+        history.append((moved, float(metrics['loss/prior']), float(metrics['loss/autoencoder'])))
+    first = {'encoder', 'encoder.ema', 'decoder', 'decoder.ema', 'codebook'}
+    assert [moved for moved, *_ in history] == [first, first, {'prior', 'prior.ema'}, {'prior', 'prior.ema'}]
+    assert history[0][1] == history[1][1] == 0 < history[2][1]
+    assert history[1][2] == history[2][2] == history[3][2] > 0
+
+
+# From the averaged weights.
+
+
+def test_evaluation_is_of_each_picture_alone_and_counts_the_bits_of_its_codes():
+    method, state, batch = tiny(), start(), batch_of(2)
+    assert isinstance(method, Evaluable) and isinstance(method, Reconstructing)
+    evaluate = jax.jit(method.evaluate)
+    figures = evaluate(state, batch, KEY)
+    assert all(value.shape == (BATCH,) for value in figures.values())
+    swapped = evaluate(state, {name: rows[[0, *range(7, 0, -1)]] for name, rows in batch.items()}, KEY)
+    for name, value in figures.items():
+        np.testing.assert_allclose(swapped[name][0], value[0], rtol=1e-5)
+        assert np.ptp(value) > 0, name
+
+    codes = nearest(encoded(method, state.nets['encoder'].ema, batch['image']), state.extra['codebook'].vectors)
+    codes = codes.reshape(BATCH, -1)
+    label = one_hot_labels(jnp.asarray(batch['label']), LABELS)
+    logits = np.float64(method.prior.apply({'params': state.nets['prior'].ema}, jnp.asarray(codes), label))
+    chance = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    bits = -np.log2(np.take_along_axis(chance, codes[..., None], -1)).mean((1, 2))
+    np.testing.assert_allclose(figures['prior_bits_per_code'], bits, rtol=1e-4)
+
+    image = to_float(batch['image'])
+    output = method.reconstruct(state, batch, KEY)
+    assert output.shape == image.shape and np.abs(output).max() < 1  # so that clipping has changed nothing
+    distance = weighted(CONFIG['method']['reconstruction'])(output, image)
+    np.testing.assert_allclose(figures['loss'], distance + 0.25 * figures['commitment'], rtol=1e-4)
+    np.testing.assert_allclose(figures['mse'], np.mean((output - image) ** 2, (1, 2, 3)), rtol=1e-4)
+
+
+def test_samples_come_at_their_own_temperature():
+    method, state = tiny(), start()
+    sample = jax.jit(method.sample)
+    batch = {'seed': np.arange(4, dtype=np.int32), 'label': np.zeros((4, 2), np.int32)}
+    plain = sample(state, batch, KEY)['image']
+    assert plain.shape == (4, *RESOLUTION, 3)
+    image = sample(state, batch | {'truncation': np.float32([0, 0, 1, 1])}, KEY)['image']
+    np.testing.assert_array_equal(image[0], image[1])  # the likeliest codes, whatever the seed
+    np.testing.assert_array_equal(image[2:], plain[2:])
+    assert not np.array_equal(plain[0], image[0]) and not np.array_equal(plain[2], plain[3])
+
+
+def test_two_colours_come_back_from_their_codes():
+    method = tiny(labels=(), optim=dict.fromkeys(CONFIG['optim'], ADAM | {'eps': 1e-8}), method__ema_kimg=0.0)
+    batch = batch_of(labels=())
+    batch['image'][:4], batch['image'][4:] = [200, 40, 40], [30, 60, 220]
+    update = jax.jit(method.update)
+    state = jax.jit(method.init)(KEY, batch)
+    for step in range(150):
+        state, _ = update(state, batch, stream(jax.random.fold_in(KEY, step), 'update'))
+    output = np.asarray(jax.jit(method.reconstruct)(state, batch, KEY))
+    assert np.mean((output - to_float(batch['image'])) ** 2, (1, 2, 3)).max() < 0.02
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    'changes, message',
+    [
+        ({'resolution': (9, 12)}, 'data.resolution: 12x9 cannot be halved 1 times'),
+        ({'resolution': (30, 37), 'model__levels': 2}, 'the nearest that can is 36x32'),
+        ({'model__prior__heads': 3}, 'model.prior.heads: 3 does not divide model.prior.width=8'),
+        ({'model__codes': 1}, 'model.codes: must be at least 2'),
+        ({'method__reconstruction': {'mes': 1.0}}, "method.reconstruction: there is no reconstruction loss 'mes'"),
+        ({'method__reconstruction': {'mse': 'much'}}, 'method.reconstruction: '),
+        ({'method__revive': 1.0}, 'method.revive: 1.0 is not a share'),
+        ({'method__prior_start': 0.5, 'steps': None}, 'method.prior_start: give train.duration in images'),
+        ({'method__comitment': 1.0}, "did you mean 'commitment'"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(changes, message):
+    with pytest.raises(ConfigError) as error:
+        tiny(**changes)
+    assert message in str(error.value)
+
+
+def test_schedules_run_over_the_updates_of_their_own_stage():
+    linear = {'name': 'sgd', 'learning_rate': 1.0, 'b1': 0.0, 'schedule': 'linear'}
+    method = tiny(method__prior_start=0.4, optim={name: linear for name in CONFIG['optim']})
+    for name, steps in (('encoder', 4), ('decoder', 4), ('prior', 6)):
+        tx = method.tx[name]
+        opt, moved = tx.init(jnp.zeros(())), []
+        for _ in range(steps + 1):
+            step, opt = tx.update(jnp.ones(()), opt, jnp.zeros(()))
+            moved.append(-float(step))
+        np.testing.assert_allclose(moved, 1 - np.arange(steps + 1) / steps, atol=1e-6)

@@ -1,0 +1,174 @@
+"""Normalisation against NumPy, Flax and singular values."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from productgen.nets.conv import conv_same
+from productgen.nets.norms import BatchNorm, LayerNorm, Linear
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def trained(net, variables, *args):
+    """Output and variables after a training pass."""
+    out, new = net.apply(variables, *args, mutable=['stats'])
+    return np.asarray(out), variables | new
+
+
+def settled(net, variables, x):
+    """Variables after many training passes."""
+    step = lambda _, stats: net.apply(variables | {'stats': stats}, x, True, mutable=['stats'])[1]['stats']
+    return variables | {'stats': jax.jit(lambda stats: jax.lax.fori_loop(0, 200, step, stats))(variables['stats'])}
+
+
+# Batch norm.
+
+
+@pytest.mark.parametrize('shape', [(6, 5), (3, 4, 2, 5)])
+def test_batch_norm_is_that_of_flax(shape):
+    net, other = BatchNorm(momentum=0.8, eps=1e-3), nn.BatchNorm(momentum=0.8, epsilon=1e-3)
+    x, params = 3 + 2 * draw(*shape), {'gain': draw(5, seed=1), 'bias': draw(5, seed=2)}
+    mine = net.init(jax.random.key(0), x, True) | {'params': params}
+    theirs = {
+        'params': {'scale': params['gain'], 'bias': params['bias']},
+        'batch_stats': {'mean': jnp.zeros(5), 'var': jnp.ones(5)},
+    }
+    for seed in range(3):
+        x = seed + draw(*shape, seed=seed)
+        out, mine = trained(net, mine, x, True)
+        expected, new = other.apply(theirs, x, use_running_average=False, mutable=['batch_stats'])
+        theirs |= new
+        np.testing.assert_allclose(out, expected, atol=1e-5)
+    for name in ('mean', 'var'):
+        np.testing.assert_allclose(mine['stats'][name], theirs['batch_stats'][name], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        net.apply(mine, x, False), other.apply(theirs, x, use_running_average=True), rtol=1e-5, atol=1e-5
+    )
+
+
+def test_running_statistics_approach_those_of_the_data_and_start_unmoved():
+    net, data = BatchNorm(), 5 + 3 * draw(4000, 2).astype(np.float64)
+    variables = net.init(jax.random.key(0), np.float32(data[:2]), True)
+    assert np.array_equal(variables['stats']['mean'], [0, 0]) and np.array_equal(variables['stats']['var'], [1, 1])
+    variables = settled(net, variables, np.float32(data))
+    np.testing.assert_allclose(variables['stats']['mean'], data.mean(0), rtol=1e-4)
+    np.testing.assert_allclose(variables['stats']['var'], data.var(0), rtol=1e-4)
+
+
+def test_without_running_statistics_the_batch_counts_and_nothing_is_kept():
+    net, x = BatchNorm(running=False), 4 + draw(8, 3)
+    variables = net.init(jax.random.key(0), x, True)
+    assert variables.keys() == {'params'}
+    expected = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5)
+    for train in (True, False):
+        np.testing.assert_allclose(net.apply(variables, x, train), expected, atol=1e-5)
+
+
+def test_gain_and_bias_of_a_label_are_summed_over_attributes_around_the_shared_ones():
+    net, x = BatchNorm(), draw(4, 3, 3, 2)
+    # Attributes of two and three values; the last row knows none, the third only the second.
+    label = np.float32([[1, 0, 0, 1, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]])
+    values = {'gain': draw(2), 'bias': draw(2), 'label_gain': draw(5, 2, seed=3), 'label_bias': draw(5, 2, seed=4)}
+    stats = net.init(jax.random.key(0), x, True, label)['stats']
+    normal = (x - x.mean((0, 1, 2))) / np.sqrt(x.var((0, 1, 2)) + 1e-5)
+    picks = [[0, 3], [1, 2], [4], []]
+    for weight in (1.0, 0.25, 0.0):
+        out, _ = trained(net, {'params': values, 'stats': stats}, x, True, label, weight)
+        for i, pick in enumerate(picks):
+            gain = values['gain'] + weight * sum(values['label_gain'][j] for j in pick)
+            bias = values['bias'] + weight * sum(values['label_bias'][j] for j in pick)
+            np.testing.assert_allclose(out[i], normal[i] * gain + bias, atol=1e-5)
+
+
+def test_labels_start_without_effect():
+    net, x = BatchNorm(), draw(4, 3)
+    variables = net.init(jax.random.key(0), x, True, np.eye(4, dtype=np.float32))
+    conditional, _ = trained(net, variables, x, True, np.eye(4, dtype=np.float32))
+    np.testing.assert_array_equal(conditional, trained(net, variables, x, True)[0])
+
+
+# Layer norm.
+
+
+def test_layer_norm_is_over_each_image():
+    net, x = LayerNorm(), 2 + 3 * draw(3, 4, 5, 2)
+    params = {'gain': draw(2, seed=1), 'bias': draw(2, seed=2)}
+    out = np.asarray(net.apply({'params': params}, x))
+    for image, row in zip(x.astype(np.float64), out, strict=True):
+        expected = (image - image.mean()) / np.sqrt(image.var() + 1e-5) * params['gain'] + params['bias']
+        np.testing.assert_allclose(row, expected, atol=1e-5)
+
+
+# Spectral norm.
+
+
+def effective(net, variables, features):
+    """The normalised matrix: what the layer makes of the unit vectors."""
+    return np.asarray(net.apply(variables, np.eye(features, dtype=np.float32)))
+
+
+def test_a_normalised_matrix_has_spectral_norm_one_after_many_passes():
+    net, x = Linear(5, bias=False, spectral=True), np.eye(7, dtype=np.float32)
+    variables = settled(net, net.init(jax.random.key(0), x, True), x)
+    kernel = np.asarray(variables['params']['kernel'])
+    np.testing.assert_allclose(effective(net, variables, 7), kernel / np.linalg.svd(kernel)[1][0], atol=1e-4)
+
+
+def test_a_convolution_is_normalised_as_the_matrix_of_its_patches():
+    net, x = Linear(4, (3, 3), conv_same, bias=False, spectral=True), draw(1, 5, 5, 3)
+    variables = settled(net, net.init(jax.random.key(1), x, True), x)
+    kernel = variables['params']['kernel']
+    sigma = np.linalg.svd(np.asarray(kernel).reshape(27, 4))[1][0]
+    np.testing.assert_allclose(net.apply(variables, x), conv_same(x, kernel) / sigma, atol=1e-4)
+
+
+def test_each_training_pass_is_one_step_of_the_power_iteration_of_flax():
+    x, mine, theirs = draw(3, 6), Linear(4, bias=False, spectral=True), nn.SpectralNorm(nn.Dense(4, use_bias=False))
+    variables = mine.init(jax.random.key(0), x, True)
+    kernel, u = variables['params']['kernel'], variables['stats']['u']
+    other = theirs.init(jax.random.key(0), x, update_stats=False)
+    other = {
+        'params': {'layer_instance': {'kernel': kernel}},
+        'batch_stats': jax.tree.map(lambda s: u[None] if s.shape else s, other['batch_stats']),
+    }
+    for _ in range(3):
+        out, variables = trained(mine, variables, x, True)
+        expected, new = theirs.apply(other, x, update_stats=True, mutable=['batch_stats'])
+        other |= new
+        np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_outside_training_nothing_moves():
+    net, x = Linear(4, spectral=True), draw(3, 6)
+    variables = net.init(jax.random.key(0), x, True)
+    _, new = trained(net, variables, x, False)
+    np.testing.assert_array_equal(new['stats']['u'], variables['stats']['u'])
+    _, new = trained(net, variables, x, True)
+    assert not np.array_equal(new['stats']['u'], variables['stats']['u'])
+
+
+def test_the_gradient_takes_the_vectors_as_constants():
+    """Section 2.4 for the loss sum(W / sigma * G): (G - <W / sigma, G> v u^T) / sigma, long before u has settled."""
+    net, x, g = Linear(3, bias=False, spectral=True), np.eye(4, dtype=np.float32), draw(4, 3, seed=5)
+    variables = net.init(jax.random.key(2), x, True)
+    kernel, u = np.asarray(variables['params']['kernel'], np.float64), np.asarray(variables['stats']['u'], np.float64)
+    v = kernel @ u / np.linalg.norm(kernel @ u)
+    u = v @ kernel / np.linalg.norm(v @ kernel)
+    sigma = v @ kernel @ u
+    assert sigma < 0.98 * np.linalg.svd(kernel)[1][0]
+    loss = lambda params: jnp.sum(net.apply(variables | {'params': params}, x) * g)
+    expected = (g - np.sum(kernel / sigma * g) * np.outer(v, u)) / sigma
+    np.testing.assert_allclose(jax.grad(loss)(variables['params'])['kernel'], expected, atol=1e-5)
+
+
+def test_a_linear_layer_without_its_norm_is_its_product_and_bias():
+    x, params = draw(2, 5, 4, 3), {'kernel': draw(3, 3, 3, 2), 'bias': draw(2)}
+    net = Linear(2, (3, 3), conv_same)
+    assert jax.tree.map(jnp.shape, net.init(jax.random.key(0), x)) == {'params': {'kernel': (3, 3, 3, 2), 'bias': (2,)}}
+    expected = nn.Conv(2, (3, 3)).apply({'params': params}, x)
+    np.testing.assert_allclose(net.apply({'params': params}, x), expected, atol=1e-5)

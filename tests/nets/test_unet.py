@@ -1,0 +1,131 @@
+"""The U-Net: its resizing against XLA's own convolutions, its size against the paper, what depends on what."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from productgen.nets.unet import Attention, UNet, check_size, double, embed_time, halve
+from productgen.state import sample_keys
+
+LAYOUT = ('NHWC', 'HWIO', 'NHWC')
+DRAW = np.random.default_rng(0)
+KEYS = sample_keys(jax.random.key(1), jnp.arange(2))
+X = np.float32(DRAW.normal(size=(2, 8, 12, 3)))
+TIME, LABEL = np.float32([3, 700]), np.eye(4, dtype=np.float32)[:2]
+
+
+@functools.cache
+def tiny():
+    """A net with everything, and weights of it none of which is zero."""
+    net = UNet(outputs=5, patch=2, channels=8, multipliers=(1, 2), blocks=1, attention=(1,), heads=2, dropout=0.5)
+    params = jax.jit(net.init)(jax.random.key(0), X, TIME, LABEL)['params']
+    keys = jax.random.split(jax.random.key(2), len(jax.tree.leaves(params)))
+    noise = jax.tree.unflatten(jax.tree.structure(params), list(keys))
+    params = jax.tree.map(lambda p, key: p + 0.2 * jax.random.normal(key, p.shape), params, noise)
+    return jax.jit(functools.partial(net.apply, {'params': params}), static_argnames='train')
+
+
+def test_halving_is_the_strided_convolution_padded_as_tensorflow_does():
+    kernel = np.float32(DRAW.normal(size=(3, 3, 3, 4)))
+    expected = jax.lax.conv_general_dilated(X, kernel, (2, 2), 'SAME', dimension_numbers=LAYOUT)
+    assert expected.shape == (2, 4, 6, 4)
+    np.testing.assert_allclose(halve(X, kernel), expected, atol=1e-4)
+
+
+def test_doubling_is_repetition_and_a_convolution():
+    kernel = np.float32(DRAW.normal(size=(3, 3, 3, 4)))
+    repeated = X.repeat(2, 1).repeat(2, 2)
+    expected = jax.lax.conv_general_dilated(repeated, kernel, (1, 1), 'SAME', dimension_numbers=LAYOUT)
+    np.testing.assert_allclose(double(X, kernel), expected, atol=1e-4)
+
+
+def test_times_are_embedded_as_in_the_transformer():
+    got = embed_time(jnp.asarray([0.0, 17.0]), 8)
+    frequency = 10_000.0 ** -(np.arange(4) / 3)
+    np.testing.assert_allclose(got[0], [0] * 4 + [1] * 4, atol=1e-6)
+    np.testing.assert_allclose(got[1], [*np.sin(17 * frequency), *np.cos(17 * frequency)], atol=1e-5)
+
+
+def test_attention_is_softmax_over_the_pixels():
+    x = np.float32(DRAW.normal(size=(1, 2, 3, 8)))
+    module = Attention(heads=2)
+    params = module.init(jax.random.key(0), x)['params']
+    params = jax.tree.map(lambda p: np.float64(DRAW.normal(size=p.shape)), params)
+    groups = x.reshape(1, 6, 2, 4).astype(np.float64)  # 8 channels make two groups of 4
+    y = (groups - groups.mean((1, 3), keepdims=True)) / np.sqrt(groups.var((1, 3), keepdims=True) + 1e-6)
+    norm = params['norm']['norm']
+    y = y.reshape(6, 8) * norm['scale'] + norm['bias']
+    q, k, v = ((y @ params[n]['kernel'] + params[n]['bias']).reshape(6, 2, 4) for n in ('query', 'key', 'value'))
+    logits = np.einsum('qhc,khc->hqk', q, k) / 2
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    y = np.einsum('hqk,khc->qhc', weights / weights.sum(-1, keepdims=True), v).reshape(6, 8)
+    expected = x + (y @ params['out']['kernel'] + params['out']['bias']).reshape(1, 2, 3, 8)
+    got = module.apply({'params': jax.tree.map(np.float32, params)}, x)
+    np.testing.assert_allclose(got, expected, atol=1e-3)
+
+
+def test_the_published_net_for_cifar10_has_35_7_million_parameters():
+    shapes = jax.eval_shape(UNet(dropout=0.1).init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)), jnp.zeros(1))
+    conv = lambda a, b, side=3: side * side * a * b + b
+    block = lambda a, b: 2 * a + conv(a, b) + 512 * b + b + 2 * b + conv(b, b) + (a * b + b if a != b else 0)
+    attention = 2 * 256 + 4 * conv(256, 256, 1)
+    total = conv(128, 512, 1) + conv(512, 512, 1)  # time
+    total += conv(3, 128) + 2 * 128 + conv(128, 3)
+    total += 2 * block(128, 128) + conv(128, 128)  # 32 x 32
+    total += block(128, 256) + block(256, 256) + 2 * attention + conv(256, 256)  # 16 x 16
+    total += 2 * block(256, 256) + conv(256, 256) + 2 * block(256, 256)  # 8 x 8, 4 x 4
+    total += 2 * block(256, 256) + attention
+    total += 3 * block(512, 256) + conv(256, 256)  # and up again
+    total += 3 * block(512, 256) + conv(256, 256)
+    total += 2 * block(512, 256) + block(384, 256) + 3 * attention + conv(256, 256)
+    total += block(384, 128) + 2 * block(256, 128)
+    assert sum(x.size for x in jax.tree.leaves(shapes)) == total == 35_746_307
+
+
+def test_time_label_and_every_pixel_count():
+    out = np.asarray(tiny()(X, TIME, LABEL))
+    assert out.shape == (2, 8, 12, 5)
+    for other in (
+        tiny()(X, TIME + 1, LABEL),
+        tiny()(X, TIME, LABEL[::-1]),
+        tiny()(X, TIME, LABEL, label_weight=0.5),
+    ):
+        assert not np.allclose(out, other, atol=1e-3)
+    # The middle sees everything: one corner's pixel reaches the opposite one.
+    moved = X.copy()
+    moved[0, 0, 0] += 1
+    other = np.asarray(tiny()(moved, TIME, LABEL))
+    assert np.abs(out - other)[0, -1, -1].max() > 1e-5
+    np.testing.assert_array_equal(out[1], other[1])
+
+
+def test_a_label_of_no_weight_is_an_unknown_one():
+    without = tiny()(X, TIME, np.zeros_like(LABEL))
+    np.testing.assert_allclose(tiny()(X, TIME, LABEL, label_weight=0.0), without, atol=1e-5)
+
+
+def test_values_are_dropped_in_training_only_and_by_the_samples_own_keys():
+    still = np.asarray(tiny()(X, TIME, LABEL))
+    np.testing.assert_allclose(tiny()(X, TIME, LABEL, KEYS), still, atol=1e-5)
+    dropped = np.asarray(tiny()(X, TIME, LABEL, KEYS, train=True))
+    assert not np.allclose(dropped, still, atol=1e-2)
+    swapped = tiny()(X[::-1], TIME[::-1], LABEL[::-1], KEYS[::-1], train=True)
+    np.testing.assert_allclose(swapped, dropped[::-1], atol=1e-4)
+
+
+def test_it_starts_at_zero_and_works_without_time_and_label():
+    net = UNet(outputs=3, channels=4, multipliers=(1,), blocks=1, attention=())
+    out, variables = net.init_with_output(jax.random.key(0), X)
+    np.testing.assert_array_equal(out, np.zeros_like(X))
+    assert not any('time' in name or 'label' in name for name in variables['params'])
+
+
+def test_sizes_that_cannot_be_halved_name_the_nearest():
+    check_size((8, 24), 3)
+    with pytest.raises(ValueError, match='30x8 .* is 32x8'):
+        check_size((8, 30), 2)
+    with pytest.raises(ValueError, match='cannot be halved 2 times'):
+        UNet(patch=2, channels=4, multipliers=(1, 1)).init(jax.random.key(0), jnp.zeros((1, 6, 8, 3)))
