@@ -28,7 +28,7 @@ def get_config(arg=None) -> ConfigDict:
     if chosen.cifar10:
         published(config)
     elif chosen.quick:
-        config.train.update(duration='24kimg', sample_every='8kimg', checkpoint_every='8kimg')
+        common.shorten(config, '24kimg', '8kimg')
     return config
 
 

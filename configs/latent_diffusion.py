@@ -35,7 +35,7 @@ def get_config(arg=None) -> ConfigDict:
     if chosen.res:
         published(config, chosen.res)
     elif chosen.quick:
-        config.train.update(duration='24kimg', sample_every='8kimg', checkpoint_every='8kimg')
+        common.shorten(config, '24kimg', '8kimg')
     return config
 
 

@@ -42,7 +42,7 @@ def get_config(arg=None) -> ConfigDict:
     if chosen.res:
         one_gpu(config, chosen.res)
     elif chosen.quick:
-        config.train.update(duration='8kimg', sample_every='2kimg', checkpoint_every='4kimg')
+        common.shorten(config, '8kimg', '2kimg')
     return config
 
 

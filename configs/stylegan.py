@@ -39,9 +39,7 @@ def get_config(arg=None) -> ConfigDict:
     elif chosen.res:
         auto(config, chosen.res)
     elif chosen.quick:
-        config.train.duration = '12kimg'
-        config.train.sample_every = '4kimg'
-        config.train.checkpoint_every = '4kimg'
+        common.shorten(config, '12kimg', '4kimg')
     return config
 
 

@@ -28,7 +28,7 @@ def get_config(arg=None) -> ConfigDict:
 
 def quick(config: ConfigDict) -> None:
     """Shortens the training to two minutes."""
-    config.train.update(duration='30kimg', sample_every='10kimg', checkpoint_every='10kimg')
+    common.shorten(config, '30kimg', '10kimg')
 
 
 def small() -> ConfigDict:

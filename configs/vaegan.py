@@ -25,10 +25,10 @@ def get_config(arg=None) -> ConfigDict:
         config.method.update(gamma=1e-6, similarity=3, ema_rampup=0.0)
         config.model.update(z_dim=128, channels=32, channel_max=256)
         for net in config.optim.values():
-            net.update(learning_rate=3e-4, b1=0.0, b2=0.9)
+            net.update(name='rmsprop', learning_rate=3e-4, b2=0.9)
         config.train.update(batch_size=64, duration='5000kimg', sample_every='100kimg', checkpoint_every='100kimg')
     elif chosen.quick:
-        config.train.update(duration='10kimg', sample_every='5kimg', checkpoint_every='5kimg')
+        common.shorten(config, '10kimg', '5kimg')
     return config
 
 

@@ -69,6 +69,9 @@ ADVERSARIAL: dict[str, Loss] = {
 # Losses under which the sign of a logit says real or fake; of the others only differences mean something.
 SIGNED = frozenset({'minimax', 'non_saturating', 'hinge'})
 
+# Losses in which the generator's part depends on the logits of real images.
+PAIRED = frozenset({'relativistic'})
+
 
 def classification(classes: Sequence[jax.Array], label: jax.Array) -> jax.Array:
     """Cross entropy of a classifying discriminator: the term L_C of AC-GAN (Odena et al. 2017), equation 3, negated.

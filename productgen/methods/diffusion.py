@@ -30,6 +30,7 @@ from productgen.state import (
     average,
     create_net,
     ema_decay,
+    normal,
     sample_keys,
     step_net,
     stream,
@@ -145,11 +146,6 @@ def _numbers(text: str, field: str) -> tuple[int, ...]:
         raise ConfigError(f"{field}: expected whole numbers such as '1,2,2', got {text!r}") from None
 
 
-def _normal(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Standard normal, [B, *shape], each row from its own key."""
-    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
-
-
 def _at(keys: jax.Array, i: jax.Array) -> jax.Array:
     """The keys [B] of the i-th of several draws."""
     return jax.vmap(lambda key: jax.random.fold_in(key, i))(keys)
@@ -195,9 +191,6 @@ class Denoiser:
     def _log_bar(self) -> jax.Array:
         return gauss.log_alpha_bar(gauss.SCHEDULES[self.config.schedule](self.config.steps))
 
-    def _one_hot(self, label: jax.Array) -> jax.Array | None:
-        return one_hot_labels(label, self.labels) if self.labels else None
-
     def losses(
         self,
         params: Any,
@@ -222,8 +215,8 @@ class Denoiser:
         uniform = jax.vmap(lambda key: jax.random.uniform(key, minval=low, maxval=high))(streams(keys, 'time'))
         time = jnp.minimum(jnp.floor(uniform * c.steps).astype(jnp.int32), c.steps - 1) + 1  # 1 to T
         log_bar = self._log_bar()[time][:, None, None, None]
-        epsilon = _normal(streams(keys, 'noise'), x0.shape[1:])
-        label = self._one_hot(label)
+        epsilon = normal(streams(keys, 'noise'), x0.shape[1:])
+        label = one_hot_labels(label, self.labels)
         if label is not None and train:
             drop = jax.vmap(lambda key: jax.random.bernoulli(key, c.label_dropout))(streams(keys, 'label'))
             label = label * ~drop[:, None]
@@ -255,7 +248,7 @@ class Denoiser:
 
     def draw(self, params: Any, shape: tuple[int, ...], label: jax.Array, keys: jax.Array) -> jax.Array:
         """New data [B, *shape] of labels int32 [B, A], each from its own key [B]."""
-        c, log_bar, label = self.config, self._log_bar(), self._one_hot(label)
+        c, log_bar, label = self.config, self._log_bar(), one_hot_labels(label, self.labels)
         times = jnp.asarray(np.round(np.linspace(c.steps, 0, self.denoising_steps + 1)), jnp.int32)
         random = c.sampler == 'ddpm' or c.eta > 0
 
@@ -264,13 +257,13 @@ class Denoiser:
             output = self._predict(params, x, jnp.full(keys.shape, times[i]), label)
             x0 = gauss.to_x0(c.prediction, output, x, now)
             x0 = jnp.clip(x0, -1, 1) if self.bounded else x0
-            z = _normal(_at(streams(keys, 'noise'), i), shape) if random else 0.0
+            z = normal(_at(streams(keys, 'noise'), i), shape) if random else 0.0
             if c.sampler == 'ddim':
                 return gauss.ddim_step(x0, x, now, then, c.eta, z)
             mean, _ = gauss.posterior(x0, x, now, then)
             return mean + jnp.where(times[i + 1] > 0, jnp.sqrt(gauss.step_beta(now, then)), 0.0) * z
 
-        return jax.lax.fori_loop(0, self.denoising_steps, step, _normal(streams(keys, 'start'), shape))
+        return jax.lax.fori_loop(0, self.denoising_steps, step, normal(streams(keys, 'start'), shape))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ import optax
 
 from productgen.augment import AugmentConfig, follow_sign, make_augment
 from productgen.config import ConfigError, build, choose
-from productgen.losses.adversarial import ADVERSARIAL, SIGNED, Loss, classification
+from productgen.losses.adversarial import ADVERSARIAL, PAIRED, SIGNED, Loss, classification
 from productgen.losses.penalties import PENALTIES, Penalty
 from productgen.methods.base import Batch, Problem
 from productgen.methods.pairs import PAIRS, Pair
@@ -36,6 +36,7 @@ from productgen.state import (
     average,
     create_net,
     ema_decay,
+    normal,
     parts,
     sample_keys,
     step_net,
@@ -126,11 +127,11 @@ class Gan:
 
     def one_hot(self, label: jax.Array) -> jax.Array | None:
         """Codes [B, A] as [B, N], None where unconditional."""
-        return one_hot_labels(label, self.problem.labels) if self.problem.labels else None
+        return one_hot_labels(label, self.problem.labels)
 
     def draw(self, keys: jax.Array) -> jax.Array:
         """One latent z a key, [B, Z], standard normal."""
-        return jax.vmap(lambda key: jax.random.normal(key, (self.pair.z_dim,)))(streams(keys, 'z'))
+        return normal(streams(keys, 'z'), (self.pair.z_dim,))
 
     def generate(
         self, params: PyTree, stats: PyTree, batch: Batch, share: jax.Array
@@ -249,8 +250,10 @@ class Gan:
         def loss(params, stats, batch):
             image, stats, means = self.generate(params, stats, batch, share)
             fake, _ = self.judge(d.params, d.stats, image, batch, p)
-            # Only relativistic losses look at the real images here; for others the compiler leaves them out.
-            real, _ = self.judge(d.params, d.stats, batch['image'], batch | {'key': streams(batch['key'], 'real')}, p)
+            real = fake
+            if self.config.loss in PAIRED:
+                real_batch = batch | {'key': streams(batch['key'], 'real')}
+                real, _ = self.judge(d.params, d.stats, batch['image'], real_batch, p)
             value = self._objective(0, real, fake, share)
             return value + self._class_loss([fake], batch['label'], share), (stats, {'loss': value, 'means': means})
 

@@ -30,6 +30,7 @@ from productgen.state import (
     average,
     create_net,
     ema_decay,
+    normal,
     sample_keys,
     step_net,
     stream,
@@ -99,7 +100,7 @@ class LatentDiffusion:
     def _encode(self, params: Any, image: jax.Array, keys: jax.Array) -> jax.Array:
         """A code [B, h, w, c] drawn for each image [B, H, W, 3] in [-1, 1]."""
         mean, log_variance = self.autoencoder.encoder.apply({'params': params['encoder']}, image, None)
-        return mean + jnp.exp(0.5 * log_variance) * vae.normal(streams(keys, 'posterior'), mean.shape[1:])
+        return mean + jnp.exp(0.5 * log_variance) * normal(streams(keys, 'posterior'), mean.shape[1:])
 
     def init(self, rng: jax.Array, batch: Batch) -> State:
         """State at step 0; of `batch` only shapes matter."""

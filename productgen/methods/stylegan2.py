@@ -25,7 +25,7 @@ from productgen.losses.penalties import path_lengths
 from productgen.methods.base import Batch, Problem
 from productgen.methods.gan import Gan, GanConfig, assemble
 from productgen.nets import stylegan2 as nets
-from productgen.state import Net, PyTree, State, sample_keys, stream, streams
+from productgen.state import Net, PyTree, State, normal, sample_keys, stream, streams
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +139,7 @@ class StyleGAN2(Gan):
         def loss(params, stats, batch):
             keys = batch['key']
             _, ws, _ = self._fake(params, batch, share)
-            noise = jax.vmap(lambda key: jax.random.normal(key, (*self.problem.resolution, 3)))(streams(keys, 'path'))
+            noise = normal(streams(keys, 'path'), (*self.problem.resolution, 3))
             lengths = path_lengths(lambda ws: self._synthesize(params, ws, keys), ws, noise)
             value = jnp.mean(jnp.square(lengths - mean))
             return c.path_weight * c.path_interval * value, (stats, {'loss': value, 'length': jnp.mean(lengths)})

@@ -27,13 +27,23 @@ import optax
 from productgen.config import ConfigError, build, choose
 from productgen.losses.elbo import LIKELIHOODS, Likelihood, bits_per_dim, by_group, free_bits, gaussian_kl
 from productgen.losses.pixel import mse
-from productgen.methods.base import Batch, Problem
+from productgen.methods.base import Batch, Problem, levels
 from productgen.nets import vae as nets
 from productgen.nets.layers import one_hot_labels
-from productgen.nets.stylegan2 import levels
 from productgen.optim import OptimConfig, make_optimizer
 from productgen.schedule import Annealed, parse_annealed
-from productgen.state import State, average, create_net, ema_decay, sample_keys, step_net, stream, streams, to_float
+from productgen.state import (
+    State,
+    average,
+    create_net,
+    ema_decay,
+    normal,
+    sample_keys,
+    step_net,
+    stream,
+    streams,
+    to_float,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,10 +138,7 @@ class VAEModel:
           ConfigError: there is none; the message names the nearest picture sizes that work.
         """
         if not self.downsampling:
-            try:
-                return levels(resolution)
-            except ValueError as error:
-                raise ConfigError(str(error)) from None
+            return levels(resolution)
         if any(side % self.downsampling for side in resolution):
             height, width = (max(round(side / self.downsampling), 1) * self.downsampling for side in resolution)
             raise ConfigError(
@@ -152,11 +159,6 @@ class VAEModel:
         return encoder, decoder, (self.z_dim,) if vector else (*base, self.z_dim)
 
 
-def normal(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Standard normal, [B, *shape], each row from its own key."""
-    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
-
-
 @dataclasses.dataclass(frozen=True)
 class VAE:
     """See the module; built by `make`."""
@@ -173,8 +175,7 @@ class VAE:
     # Forward passes.
 
     def _one_hot(self, label: jax.Array) -> jax.Array | None:
-        sizes = self.problem.labels if self.config.conditional else ()
-        return one_hot_labels(label, sizes) if sizes else None
+        return one_hot_labels(label, self.problem.labels if self.config.conditional else ())
 
     def _encode(self, params: Any, batch: Batch, train: bool = False) -> tuple[jax.Array, jax.Array]:
         label = self._one_hot(batch['label'])

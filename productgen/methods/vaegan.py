@@ -14,7 +14,7 @@ passes they share once. Deviations:
 - The decoder's part of the game is the non-saturating one (Goodfellow et al. 2014), which has the same fixed point and
   does not vanish while the discriminator wins. Each loss of the game is a mean over what it judges.
 - Group instead of batch normalisation, so that pictures do not depend on each other; 4x4 convolutions for 5x5.
-- Features are summed as published, and halved by the Gaussian's own factor; RMSProp is Adam with b1 = 0.
+- Features are summed as published, and halved by the Gaussian's own factor.
 - Encoder, decoder and discriminator are given the labels where there are any, as in their section 4.2.
 """
 
@@ -33,11 +33,22 @@ from productgen.losses.adversarial import ADVERSARIAL
 from productgen.losses.elbo import gaussian_kl
 from productgen.losses.pixel import mse
 from productgen.methods.base import Batch, Problem
-from productgen.methods.vae import VAEModel, normal
+from productgen.methods.vae import VAEModel
 from productgen.nets import vae as nets
 from productgen.nets.layers import one_hot_labels
 from productgen.optim import OptimConfig, make_optimizer
-from productgen.state import State, average, create_net, ema_decay, sample_keys, step_net, stream, streams, to_float
+from productgen.state import (
+    State,
+    average,
+    create_net,
+    ema_decay,
+    normal,
+    sample_keys,
+    step_net,
+    stream,
+    streams,
+    to_float,
+)
 
 NETS = ('encoder', 'decoder', 'discriminator')
 
@@ -81,21 +92,18 @@ class VAEGAN:
 
     # Forward passes.
 
-    def _one_hot(self, label: jax.Array) -> jax.Array | None:
-        return one_hot_labels(label, self.problem.labels) if self.problem.labels else None
-
     def _encode(self, params: Any, batch: Batch, train: bool = False) -> tuple[jax.Array, jax.Array]:
-        label = self._one_hot(batch['label'])
+        label = one_hot_labels(batch['label'], self.problem.labels)
         return self.encoder.apply({'params': params}, batch['image'], label, batch['key'], train=train)
 
     def _decode(self, params: Any, z: jax.Array, batch: Batch, train: bool = False) -> jax.Array:
         """Images in [-1, 1]."""
-        label = self._one_hot(batch['label'])
+        label = one_hot_labels(batch['label'], self.problem.labels)
         return jnp.tanh(self.decoder.apply({'params': params}, z, label, batch.get('key'), train=train))
 
     def _judge(self, params: Any, image: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Logits [B] and features [B, h, w, C]."""
-        return self.discriminator.apply({'params': params}, image, self._one_hot(batch['label']))
+        return self.discriminator.apply({'params': params}, image, one_hot_labels(batch['label'], self.problem.labels))
 
     def _terms(self, params: Mapping[str, Any], batch: Batch) -> dict[str, jax.Array]:
         """Everything the three losses are made of, one value a picture, [B], from the weights of all nets.
@@ -134,7 +142,7 @@ class VAEGAN:
 
     def init(self, rng: jax.Array, batch: Batch) -> State:
         """State at step 0; of `batch` only shapes matter."""
-        image, label = to_float(batch['image'][:1]), self._one_hot(batch['label'][:1])
+        image, label = to_float(batch['image'][:1]), one_hot_labels(batch['label'][:1], self.problem.labels)
         inputs = {'encoder': image, 'decoder': jnp.zeros((1, *self.latent)), 'discriminator': image}
         made = {}
         for name, x in inputs.items():

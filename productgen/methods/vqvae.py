@@ -170,9 +170,6 @@ class VQVAE:
 
     # Forward passes.
 
-    def _one_hot(self, label: jax.Array) -> jax.Array | None:
-        return one_hot_labels(label, self.problem.labels) if self.problem.labels else None
-
     def _encode(self, params: Any, image: jax.Array) -> jax.Array:
         """[B, H, W, 3] -> [B, h, w, D]."""
         return self.encoder.apply({'params': params}, image)
@@ -184,14 +181,14 @@ class VQVAE:
     def _bits(self, params: Any, codes: jax.Array, label: jax.Array, keys: jax.Array | None) -> jax.Array:
         """Mean bits the prior needs for a code of each grid [B, h, w], [B]."""
         codes = codes.reshape(len(codes), -1)  # [B, T]
-        logits = self.prior.apply({'params': params}, codes, self._one_hot(label), keys)
+        logits = self.prior.apply({'params': params}, codes, one_hot_labels(label, self.problem.labels), keys)
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, codes), -1) / np.log(2)
 
     # The method.
 
     def init(self, rng: jax.Array, batch: Batch) -> State:
         """State at step 0; of `batch` only shapes matter."""
-        image, label = to_float(batch['image'][:1]), self._one_hot(batch['label'][:1])
+        image, label = to_float(batch['image'][:1]), one_hot_labels(batch['label'][:1], self.problem.labels)
         width = self.encoder.features
         grid = jnp.zeros((1, *self.prior.shape))
         inputs = {
@@ -294,7 +291,8 @@ class VQVAE:
         """`image` [B, H, W, 3] of `seed` [B], `label` [B, A] and, optionally, `truncation` [B]: the temperature."""
         keys = sample_keys(rng, batch['seed'])
         temperature = batch.get('truncation', jnp.ones(keys.shape))
-        codes = generate(self.prior, state.nets['prior'].ema, keys, self._one_hot(batch['label']), temperature)
+        label = one_hot_labels(batch['label'], self.problem.labels)
+        codes = generate(self.prior, state.nets['prior'].ema, keys, label, temperature)
         vectors = state.extra['codebook'].vectors[codes.reshape(-1, *self.prior.shape)]  # [B, h, w, D]
         return {'image': jnp.clip(self._decode(state.nets['decoder'].ema, vectors), -1, 1)}
 

@@ -17,8 +17,11 @@ def leaky_relu(x: jax.Array) -> jax.Array:
     return jax.nn.leaky_relu(x, 0.2) * jnp.asarray(np.sqrt(2), x.dtype)
 
 
-def one_hot_labels(label: jax.Array, sizes: Sequence[int]) -> jax.Array:
-    """Codes int [B, A] of A attributes as [B, sum(sizes)]; an attribute of unknown value (-1) is all zero."""
+def one_hot_labels(label: jax.Array, sizes: Sequence[int]) -> jax.Array | None:
+    """Codes int [B, A] of A attributes as [B, sum(sizes)]; an attribute of unknown value (-1) is all zero. None where
+    there is no attribute."""
+    if not sizes:
+        return None
     return jnp.concatenate([jax.nn.one_hot(label[:, a], n) for a, n in enumerate(sizes)], -1)
 
 
@@ -65,18 +68,18 @@ class Conv(nn.Module):
       features: output channels.
       kernel: side of the kernel, odd.
       bias: whether there is one.
-      init: initialiser of the kernel.
+      kernel_init: initialiser of the kernel.
     """
 
     features: int
     kernel: int = 3
     bias: bool = True
-    init: Callable = nn.initializers.lecun_normal()
+    kernel_init: Callable = nn.initializers.lecun_normal()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
-        x = conv_same(x, self.param('kernel', self.init, shape).astype(x.dtype))
+        x = conv_same(x, self.param('kernel', self.kernel_init, shape).astype(x.dtype))
         return x + self.param('bias', nn.initializers.zeros, (self.features,)).astype(x.dtype) if self.bias else x
 
 

@@ -100,12 +100,12 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, embedding: jax.Array | None, keys: jax.Array | None) -> jax.Array:
         """`embedding` [B, E] of time and label is added between the convolutions; `keys` [B] are for dropout."""
-        y = Conv(self.features, init=INIT, name='conv0')(nn.silu(Norm(name='norm0')(x)))
+        y = Conv(self.features, kernel_init=INIT, name='conv0')(nn.silu(Norm(name='norm0')(x)))
         if embedding is not None:
             y = y + nn.Dense(self.features, kernel_init=INIT, name='embedding')(nn.silu(embedding))[:, None, None]
         y = nn.silu(Norm(name='norm1')(y))
         y = dropout(y, self.dropout, None if keys is None else streams(keys, self.name))
-        y = Conv(self.features, init=ZERO, name='conv1')(y)
+        y = Conv(self.features, kernel_init=ZERO, name='conv1')(y)
         if x.shape[-1] != self.features:
             x = nn.Dense(self.features, kernel_init=INIT, name='skip')(x)
         return x + y
@@ -189,7 +189,7 @@ class UNet(nn.Module):
         patchings = range(self.patch.bit_length() - 1)
         for _ in patchings:
             x = to_depth(x)
-        x = Conv(self.channels, init=INIT, name='in')(x)
+        x = Conv(self.channels, kernel_init=INIT, name='in')(x)
         joined = [x]
         for level in range(levels):
             for i in range(self.blocks):
@@ -206,7 +206,7 @@ class UNet(nn.Module):
                 x = block(jnp.concatenate([x, joined.pop()], -1), level, f'up{level}_{i}')
             if level:
                 x = Resize(up=True, name=f'double{level}')(x)
-        x = Conv(self.outputs * self.patch**2, init=ZERO, name='out')(nn.silu(Norm(name='norm')(x)))
+        x = Conv(self.outputs * self.patch**2, kernel_init=ZERO, name='out')(nn.silu(Norm(name='norm')(x)))
         for _ in patchings:
             x = to_space(x)
         return x

@@ -78,7 +78,7 @@ class Residual(nn.Module):
         keys = _inner(keys, self.name)
         y = Conv(x.shape[-1], name='conv0')(Activate(self.groups, self.dropout, name='act0')(x, keys))
         y = Activate(self.groups, self.dropout, name='act1')(y, keys)
-        return x + Conv(x.shape[-1], init=nn.initializers.zeros, name='conv1')(y)
+        return x + Conv(x.shape[-1], kernel_init=nn.initializers.zeros, name='conv1')(y)
 
 
 class Encoder(nn.Module):

@@ -338,7 +338,10 @@ def test_make_augment_reads_presets_and_names():
     'section, message',
     [
         ({'name': 'ada', 'transforms': 'xflp'}, r"method\.augment\.transforms: .*'xflp'.*did you mean 'xflip'.*xint"),
-        ({'name': 'diffaugment', 'transforms': 'bgc'}, r'method\.augment\.transforms: .*color, translation, cutout'),
+        (
+            {'name': 'diffaugment', 'transforms': 'bgc'},
+            r'method\.augment\.transforms: .*known: color, cutout, translation',
+        ),
         ({'name': 'adda'}, r"method\.augment\.name: .*did you mean 'ada'"),
         ({'name': 'ada', 'p': 1.5}, r'method\.augment\.p: '),
         ({'name': 'ada', 'adjust_kimg': 0}, r'method\.augment\.adjust_kimg: '),

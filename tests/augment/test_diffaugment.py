@@ -82,5 +82,5 @@ def test_make_augment_follows_the_policy():
 
 
 def test_unknown_policies_raise():
-    with pytest.raises(ValueError, match="'colour', did you mean 'color'"):
+    with pytest.raises(ValueError, match="'colour'; did you mean 'color'"):
         diff_augment(jnp.zeros((1, 8, 8, 3)), keys_of(1), 'colour')

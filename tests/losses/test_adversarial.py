@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from productgen.losses.adversarial import ADVERSARIAL, SIGNED, classification
+from productgen.losses.adversarial import ADVERSARIAL, PAIRED, SIGNED, classification
 
 sigmoid = lambda x: 1 / (1 + np.exp(-x))
 
@@ -112,3 +112,11 @@ def test_classification_is_the_cross_entropy_summed_over_known_attributes():
 def test_classification_needs_a_classifier_for_each_attribute():
     with pytest.raises(ValueError, match='1 classifiers for 2 attributes'):
         classification([np.zeros((4, 3), np.float32)], np.zeros((4, 2), int))
+
+
+@EACH
+def test_paired_losses_are_those_whose_generator_sees_real_logits(name):
+    slope = jax.grad(lambda real: ADVERSARIAL[name](real, np.zeros(1, np.float32))[0].sum())(
+        np.full(1, 0.3, np.float32)
+    )
+    assert (slope != 0).any() == (name in PAIRED)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import scipy.signal
 
+from productgen.methods.base import levels
 from productgen.nets.r3gan import Block, Discriminator, Generator
-from productgen.nets.stylegan2 import Widths, levels
+from productgen.nets.stylegan2 import Widths
 
 FILTER = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
 SMALL = {'base': (3, 2), 'widths': Widths(64, 8, 2, 0), 'blocks': 1, 'group': 4}  # 8, 8 and 4 channels, 12 x 8 pixels

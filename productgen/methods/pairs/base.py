@@ -8,7 +8,6 @@ from typing import Any
 import flax.linen as nn
 
 from productgen.config import ConfigError, choose
-from productgen.nets.stylegan2 import levels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,18 +29,6 @@ class Pair:
     generator: nn.Module
     discriminator: nn.Module
     couples_images: bool = False
-
-
-def base_and_levels(resolution: tuple[int, int]) -> tuple[tuple[int, int], int]:
-    """`nets.stylegan2.levels`, which takes 2^n out of (H, W).
-
-    Raises:
-      ConfigError: a resolution that is no such size; the message names the nearest that are.
-    """
-    try:
-        return levels(resolution)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
 
 
 def doubling(finest: int, most: int, count: int) -> tuple[int, ...]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from productgen.config import ConfigError, build
-from productgen.methods.base import Problem
-from productgen.methods.pairs.base import Pair, at_least, base_and_levels, doubling, one_of, share
+from productgen.methods.base import Problem, levels
+from productgen.methods.pairs.base import Pair, at_least, doubling, one_of, share
 from productgen.nets import dcgan as nets
 
 
@@ -58,8 +58,8 @@ def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair
             "model.discriminator_condition: with 'concat' all layers see the label, so there is no logit that ignores "
             "it; choose 'projection' or 'classes', or leave method.transition_kimg empty"
         )
-    base, levels = base_and_levels(problem.resolution)
-    widths = doubling(m.width, m.max_width, levels)
+    base, depth = levels(problem.resolution)
+    widths = doubling(m.width, m.max_width, depth)
     return Pair(
         z_dim=m.z_dim,
         generator=nets.Generator(base, widths[::-1], m.generator_condition, m.embed),
@@ -74,5 +74,5 @@ def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair
             # A classifier's only logit ignores the label already.
             plain_head=plain_head and m.discriminator_condition != 'classes',
         ),
-        couples_images=m.norm == 'batch' and levels > 1,  # the first level has no norm
+        couples_images=m.norm == 'batch' and depth > 1,  # the first level has no norm
     )

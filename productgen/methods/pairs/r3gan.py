@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from productgen.config import ConfigError, build
-from productgen.methods.base import Problem
-from productgen.methods.pairs.base import Pair, at_least, base_and_levels
+from productgen.methods.base import Problem, levels
+from productgen.methods.pairs.base import Pair, at_least
 from productgen.nets import r3gan as nets
 from productgen.nets.stylegan2 import Widths
 
@@ -43,14 +43,14 @@ class R3GANModel:
 def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair:
     """See `PAIRS`."""
     m = build(R3GANModel, section, 'model')
-    base, levels = base_and_levels(problem.resolution)
-    widths = Widths(m.channel_base, m.channel_max, levels, m.bf16_levels)
-    for level in range(levels + 1):
+    base, depth = levels(problem.resolution)
+    widths = Widths(m.channel_base, m.channel_max, depth, m.bf16_levels)
+    for level in range(depth + 1):
         width = widths.channels(level)
         if not width or nets.EXPANSION * width % m.group:
             raise ConfigError(
                 f'model.group: {m.group} does not divide the {nets.EXPANSION} x {width} channels inside the blocks of '
-                f'level {level} of {levels}; make model.channel_base a multiple of {(4 << levels) * m.group} and '
+                f'level {level} of {depth}; make model.channel_base a multiple of {(4 << depth) * m.group} and '
                 f'model.channel_max one of {m.group}'
             )
     stages = {'base': base, 'widths': widths, 'blocks': m.blocks, 'group': m.group}

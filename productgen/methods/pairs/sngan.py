@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from productgen.config import ConfigError, build
-from productgen.methods.base import Problem
-from productgen.methods.pairs.base import Pair, at_least, base_and_levels, doubling, one_of
+from productgen.methods.base import Problem, levels
+from productgen.methods.pairs.base import Pair, at_least, doubling, one_of
 from productgen.nets import sngan as nets
 
 
@@ -53,7 +53,7 @@ class SNGANModel:
 def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair:
     """See `PAIRS`."""
     m = build(SNGANModel, section, 'model')
-    base, levels = base_and_levels(problem.resolution)
+    base, depth = levels(problem.resolution)
     height, width = problem.resolution
     common = math.gcd(height, width)
     halvings = (common & -common).bit_length() - 1  # the factors of two in both sides
@@ -63,7 +63,7 @@ def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair
         )
     return Pair(
         z_dim=m.z_dim,
-        generator=nets.Generator(base, doubling(m.generator_width, m.generator_max, levels + 1)[::-1]),
+        generator=nets.Generator(base, doubling(m.generator_width, m.generator_max, depth + 1)[::-1]),
         discriminator=nets.Discriminator(
             widths=doubling(m.discriminator_width, m.discriminator_max, m.down_blocks + m.flat_blocks),
             down_blocks=m.down_blocks,

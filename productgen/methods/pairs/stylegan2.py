@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from productgen.config import ConfigError, build
-from productgen.methods.base import Problem
+from productgen.methods.base import Problem, levels
 from productgen.methods.pairs.base import Pair
 from productgen.nets import stylegan2 as nets
 
@@ -53,22 +53,19 @@ class StyleGAN2Model:
 def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair:
     """See `PAIRS`."""
     m = build(StyleGAN2Model, section, 'model')
-    try:
-        base, levels = nets.levels(problem.resolution)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+    base, depth = levels(problem.resolution)
     part = problem.batch_size // problem.accumulate
     if m.stddev_group and part % m.stddev_group:
         raise ConfigError(
             f'model.stddev_group: {m.stddev_group} does not divide the {part} images a forward pass sees '
             f'(train.batch_size / train.accumulate); choose a divisor, or 0 to leave the layer out'
         )
-    if m.channel_base < 4 << levels:
+    if m.channel_base < 4 << depth:
         raise ConfigError(
-            f'model.channel_base: {m.channel_base} leaves the finest of {levels + 1} levels without channels; '
-            f'at this resolution it must be at least {4 << levels}, and some {16 * (4 << levels)} to be of use'
+            f'model.channel_base: {m.channel_base} leaves the finest of {depth + 1} levels without channels; '
+            f'at this resolution it must be at least {4 << depth}, and some {16 * (4 << depth)} to be of use'
         )
-    widths = nets.Widths(m.channel_base, m.channel_max, levels, m.bf16_levels)
+    widths = nets.Widths(m.channel_base, m.channel_max, depth, m.bf16_levels)
     return Pair(
         z_dim=m.z_dim,
         generator=nets.Generator(base, widths, m.w_dim, m.mapping_layers, m.mapping_lr),
