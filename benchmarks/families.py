@@ -76,7 +76,11 @@ def train(method: str, data: Data, out: Path, extra: list[str]) -> Path:
     """Trains a method, unless it has been; returns its workdir."""
     workdir = out / f'{method}-{data.name}'
     if (workdir / 'wall.json').exists():
+        if read_config(workdir)['train']['duration'] != data.budget:
+            raise SystemExit(f'{workdir} holds a run of another length; choose another --out, or remove it')
         return workdir
+    if workdir.exists():
+        raise SystemExit(f'{workdir} holds a run that was broken off, whose time is not known; remove it')
     every = [f'--config.train.{name}_every={data.budget}' for name in ('sample', 'checkpoint', 'validate')]
     flags = [f'--workdir={workdir}', f'--config.train.duration={data.budget}', *every, *data.flags, *extra]
     command = [sys.executable, 'launch.py', f'--config=configs/{method}.py', *flags]
@@ -92,12 +96,11 @@ def train(method: str, data: Data, out: Path, extra: list[str]) -> Path:
 def samples(workdir: Path) -> np.ndarray:
     """Pictures of the first seeds, uint8 [N, H, W, 3]."""
     folder = workdir / 'shown'
-    if not list(folder.glob('*.png')):
-        flags = [
-            '--config.sample.output=png',
-            f'--config.sample.seeds=0-{COLUMNS - 1}',
-            f'--config.sample.out={folder}',
-        ]
+    if len(list(folder.glob('*.png'))) != COLUMNS:
+        # The batch size of training: its program is there already.
+        size = read_config(workdir)['train']['batch_size']
+        flags = [f'--config.sample.batch_size={size}', f'--config.sample.out={folder}']
+        flags += ['--config.sample.output=png', f'--config.sample.seeds=0-{COLUMNS - 1}']
         command = [sys.executable, 'launch.py', '--mode=sample', f'--workdir={workdir}', *flags]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return np.stack([np.asarray(Image.open(path).convert('RGB')) for path in sorted(folder.glob('*.png'))])
@@ -124,7 +127,11 @@ def row(workdir: Path) -> dict[str, float | str]:
 def made(workdirs: Iterable[Path]) -> str:
     """Commits and days of some runs."""
     lines = [json.loads((w / 'environment.jsonl').read_text().splitlines()[-1]) for w in workdirs]
-    commits, days = sorted({line['git'][:7] for line in lines}), sorted({line['time'][:10] for line in lines})
+    dirty = lambda line: '+' if line['git_dirty'] else ''
+    commits, days = (
+        sorted({line['git'][:7] + dirty(line) for line in lines}),
+        sorted({line['time'][:10] for line in lines}),
+    )
     return f'commit {", ".join(commits)}, {", ".join(days)}'
 
 
@@ -162,8 +169,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, required=True, help='folder of the runs')
     parser.add_argument('--clothing', type=Path, help='folder of clothing photos; without, only the catalog')
-    parser.add_argument('--catalog_budget', default='20kimg')
-    parser.add_argument('--clothing_budget', default='5kimg')
+    parser.add_argument('--catalog_budget', default='15kimg')
+    parser.add_argument('--clothing_budget', default='2kimg')
     parser.add_argument('--methods', default=','.join(METHODS), help='names, comma separated')
     args = parser.parse_args()
     # Few enough that drawing them is soon over and does not count.

@@ -67,6 +67,7 @@ def small() -> ConfigDict:
 
 def published(config: ConfigDict) -> None:
     """Sets what Ho et al. used for CIFAR-10; an average's decay of 0.9999 halves in 887 kimg at their batch size."""
+    config.data.source = 'tfds:cifar10'
     config.method.update(schedule='linear', prediction='epsilon', sampler='ddpm', ema_kimg=887.0, ema_rampup=0.0)
     config.model.update(patch=1, channels=128, multipliers='1,2,2,2', blocks=2, attention='1', dropout=0.1)
     config.optim.unet = common.optimizer(learning_rate=2e-4, clip=1.0, warmup=5_000 / 800_000)

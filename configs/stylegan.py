@@ -5,10 +5,10 @@
   configs/stylegan.py:res=128    StyleGAN2-ADA's settings for one GPU (its `auto`) at any resolution; also res=96x128
   configs/stylegan.py:paper256   as published for FFHQ 256 x 256; also paper512, paper1024
 
-The last two are the settings that the authors of Karras et al., "Training Generative Adversarial Networks with Limited
-Data", NeurIPS 2020, published with it under the same names: batch size, minibatch-std group, channels, learning rate,
-R1 gamma, EMA half-life and ramp-up, depth of the mapping network, 25,000 kimg. Regularisation intervals and weights,
-style mixing and Adam's betas are those of "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020.
+The `paper` variants are the settings that the authors of Karras et al., "Training Generative Adversarial Networks with
+Limited Data", NeurIPS 2020, published with it under the same names: batch size, minibatch-std group, channels, learning
+rate, R1 gamma, EMA half-life and ramp-up, depth of the mapping network, 25,000 kimg. Regularisation intervals and
+weights, style mixing and Adam's betas are those of "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020.
 """
 
 import re

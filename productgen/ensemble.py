@@ -109,7 +109,7 @@ def _other(model: Model, workdir: Path, text: str) -> Model:
     if other.problem.resolution != model.problem.resolution:
         sizes = ' and '.join('{1}x{0}'.format(*m.problem.resolution) for m in (other, model))
         raise ConfigError(f'sample.also={text}: its pictures are of another size ({sizes}); sample it by itself')
-    if other.table.to_json()['attributes'] != model.table.to_json()['attributes']:
+    if not other.table.same_values(model.table):
         raise ConfigError(f'sample.also={text}: it was trained with other labels; sample it by itself')
     return other
 

@@ -55,7 +55,8 @@ class Inherited:
         told = ', '.join(f'{len(p)} arrays ({sum(p.values()):,} numbers) {name}' for name, p in parts.items())
         names = ['.'.join(place) for place in self.fresh]
         names = names if len(names) <= _NAMED else [*names[:_NAMED], '...']
-        _log.info('From %s: %s%s', self.origin, told, f': {", ".join(names)}' if names else '')
+        level = logging.WARNING if names else logging.INFO
+        _log.log(level, 'From %s: %s%s', self.origin, told, f': {", ".join(names)}' if names else '')
         return state.replace(nets=nets)
 
     def _part(self, name: str, net: Net, part: str):
@@ -102,12 +103,21 @@ def inherit(config: Mapping[str, Any], run: Run) -> Inherited | None:
     checkpoints, step = checkpoints_of(workdir, step)
     with contextlib.closing(checkpoints):
         found, weights = checkpoints.read_weights(step)
-    axes = {} if table.attributes == run.table.attributes else _label_axes(config, run, state)
+    axes = {} if run.table.same_values(table) else _label_axes(config, run, state)
     inherited = _match(state, weights, names, axes, (table, run.table), f'{workdir}, step {found}')
-    if not inherited.values:
-        raise ConfigError(
-            f'{field}: no array of {", ".join(names)} fits; that run has the networks {", ".join(weights) or "none"}'
-        )
+    taken, fresh = ({place[0] for place in places} for places in (inherited.values, inherited.fresh))
+    for name in names:
+        if name not in taken:
+            raise ConfigError(
+                f'{field}: no array of {name!r} fits; that run has the networks {", ".join(weights) or "none"} '
+                '(see train.init_nets)'
+            )
+    for name in getattr(run.method, 'untrained', ()):
+        if name not in taken or name in fresh:
+            raise ConfigError(
+                f'{field}: {name!r} is never trained here and has to come whole from there, but not all of it fits; '
+                f'give it the same sections as that run, and name it in train.init_nets'
+            )
     return inherited
 
 

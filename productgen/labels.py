@@ -60,6 +60,10 @@ class LabelTable:
         """The attributes, in the order of the columns of `label`."""
         return tuple(self.attributes)
 
+    def same_values(self, other: LabelTable) -> bool:
+        """Whether codes mean the same in both: the same attributes and values, in the same order."""
+        return list(self.attributes.items()) == list(other.attributes.items())
+
     @property
     def sizes(self) -> tuple[int, ...]:
         """How many values each attribute has."""

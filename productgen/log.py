@@ -163,6 +163,10 @@ class RunLog:
         if self._primary:
             self._bar.update(step * self._batch_size - self._bar.n)
 
+    def exclude(self, seconds: float) -> None:
+        """Leaves seconds that were not spent on training out of the next rate."""
+        self._mark = (self._mark[0], self._mark[1] + seconds)
+
     def restart_clock(self, step: int) -> None:
         """Lets the next rate count from now, as after compilation."""
         self._mark = (step, time.monotonic())
@@ -209,7 +213,7 @@ class RunLog:
         if self._primary:
             try:
                 save_png(path, image)
-                self._board.add_image('samples', image, step, dataformats='HWC')
+                self._board.add_image(name.partition('_')[0], image, step, dataformats='HWC')
                 self._board.flush()
             except OSError as error:  # a full disk: the next checkpoint says more, and may still fit
                 _log.warning('%s cannot be written: %s', path, error)

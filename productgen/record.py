@@ -19,7 +19,6 @@ from productgen.sampler import Sampler
 from productgen.setup import Run
 from productgen.sharding import to_host
 from productgen.state import State
-from productgen.validate import Best
 from productgen.watch import CollapseWatch, check_finite
 
 _log = logging.getLogger('productgen')
@@ -105,8 +104,8 @@ class Recorder:
         sheets = self._preview.sheet(self._preview.real), self._preview.sheet(self._samples(state))
         return self._log.picture(step, 'comparison', beside(*sheets, ('real', 'generated')))
 
-    def validated(self, step: int, figures: dict[str, float], best: Best) -> None:
-        """Checks the figures of a validation and logs them with the metrics of its step.
+    def validated(self, step: int, figures: dict[str, float], seconds: float) -> None:
+        """Checks the figures of a validation, which took so long, and logs them with the metrics of its step.
 
         Raises:
           NotFiniteError: one of them is NaN or infinite.
@@ -114,9 +113,10 @@ class Recorder:
         named = {f'validation/{name}': value for name, value in figures.items()}
         check_finite(step, named, max(self._checkpoints.steps(), default=None))
         self._due |= named
-        self._log.restart_clock(step)  # the time it took does not count as training
-        text = ', '.join(f'{name} {value:.4g}' for name, value in figures.items())
-        _log.info('Validation at step %d: %s%s', step, text, f'; {best}' if best.figure else '')
+        self._log.exclude(seconds)
+        _log.info(
+            'Validation at step %d: %s', step, ', '.join(f'{name} {value:.4g}' for name, value in figures.items())
+        )
 
     def _samples(self, state: State) -> np.ndarray:
         images = self._sampler(state, np.arange(len(self._preview.real)), self._preview.label)

@@ -285,7 +285,7 @@ def prepare(config: Mapping[str, Any]) -> Run:
     check_sections(config)
     _check_batch(build(TrainConfig, config['train'], 'train'), make_mesh().size)
     # First with a stand-in for what only the data can tell, so that a wrong setting is found before a folder is read.
-    model = prepare_model(config, LabelTable({'label': ('a', 'b')}, np.zeros((1, 1), np.int32), np.asarray([10_000])))
+    model = prepare_model(config, _stand_in(config['data'].get('labels') not in ('none', '')))
     source = data.open_source(model.data)
     names = data.conditions(source, model.data.labels)
     items, held_out = data.split(source, model.data.validation)
@@ -311,6 +311,12 @@ def _check_frozen(optim: Mapping[str, Any], run: Run) -> None:
     for name, patterns in freeze.items():
         owners = [nets[name]] if name in nets else nets.values()
         check_freeze(owners, patterns, f'optim.{name}.freeze')
+
+
+def _stand_in(labels: bool) -> LabelTable:
+    """A table of no data set, with labels or without."""
+    attributes = {'label': ('a', 'b')} if labels else {}
+    return LabelTable(attributes, np.zeros((1, len(attributes)), np.int32), np.asarray([10_000]))
 
 
 def _abstract_batch(model: Model) -> dict[str, jax.ShapeDtypeStruct]:

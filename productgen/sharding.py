@@ -49,6 +49,14 @@ def to_host(tree: Any) -> Any:
     return jax.tree.map(np.asarray, tree)
 
 
+def from_first(values: dict[str, float]) -> dict[str, float]:
+    """What the first process found, for all: others may differ in the last bit, and decide otherwise by it."""
+    if jax.process_count() == 1:
+        return values
+    found = multihost_utils.broadcast_one_to_all(np.asarray(list(values.values()), np.float32))
+    return dict(zip(values, map(float, found), strict=True))
+
+
 def any_process(flag: bool) -> bool:
     """Whether `flag` is true in any process; all processes must ask at the same step."""
     if jax.process_count() == 1:

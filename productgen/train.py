@@ -195,15 +195,17 @@ def _loop(
             # Processes must stop at the same step; where clocks and signals may differ they agree at log points only.
             alone = jax.process_count() == 1
             if due.get('validate'):
+                start = time.monotonic()
                 figures = validator(state)
+                record.validated(step, figures, time.monotonic() - start)
+                record.flush(left())  # what is not finite must not be kept as the best
                 keeper.take(state, figures)
-                record.validated(step, figures, keeper.best)
             ended = finished() if alone or limit is None else due['log'] and any_process(finished())
             halted = bool(stop.number) if alone else due['log'] and any_process(bool(stop.number))
             ended |= keeper.exhausted
             if due['sample'] or ended:
                 record.show(state, step)
-            if due['log'] or due['checkpoint'] or due.get('validate') or ended or halted:
+            if due['log'] or due['checkpoint'] or ended or halted:
                 record.flush(left())
             if due['checkpoint'] or ended or halted:
                 notes = save()

@@ -8,6 +8,7 @@ Pictures, seeds and labels are the same each time.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ from productgen.methods import Evaluable
 from productgen.metrics.swd import SlicedWasserstein, figure_names
 from productgen.sampler import RowByRow, Sampler
 from productgen.setup import Run, abstract_state
+from productgen.sharding import from_first
 from productgen.state import State
 from productgen.watch import check_state
+
+_log = logging.getLogger('productgen')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Best:
     Attributes:
       figure: the figure that counts; empty where none does.
       patience: validations in a row without a new best that end the training.
+      measured: what it was measured on; the figures of other pictures are no measure.
       value: the lowest so far; None before the first validation.
       step: when that was.
       bad: validations since then.
@@ -40,6 +45,7 @@ class Best:
 
     figure: str
     patience: int
+    measured: str = ''
     value: float | None = None
     step: int = 0
     bad: int = 0
@@ -63,9 +69,9 @@ class Best:
         return f'best {self.figure} {self.value:.4g} at step {self.step}{since}'
 
     def remembering(self, notes: dict[str, Any]) -> Best:
-        """With what a checkpoint's notes say; another figure than before starts anew."""
+        """With what a checkpoint's notes say; another figure than before, or of other pictures, starts anew."""
         old = notes.get('best', {})
-        if old.get('figure') != self.figure:
+        if (old.get('figure'), old.get('measured')) != (self.figure, self.measured):
             return self
         return dataclasses.replace(self, value=old['value'], step=old['step'], bad=old['bad'])
 
@@ -85,7 +91,10 @@ class BestKeeper:
     """
 
     def __init__(self, run: Run, workdir: Path, step: int, notes: dict[str, Any]):
-        self.best = Best(run.train.stop_on, run.train.patience).remembering(notes)
+        measured = f'{run.train.validate_items} of {run.source.digest}, {run.data.validation}, seed {run.seed}'
+        self.best = Best(run.train.stop_on, run.train.patience, measured).remembering(notes)
+        self._noted = self.best.step  # the best that the newest checkpoint of the training knows of
+        self._first_stage = getattr(run.method, 'first_stage', 0)
         self._checkpoints = Checkpoints(workdir, keep=None, folder='best') if run.train.stop_on else None
         if self._checkpoints:
             self._checkpoints.keep_only(lambda other: other <= step)
@@ -100,17 +109,22 @@ class BestKeeper:
         return {'best': dataclasses.asdict(self.best)} if self._checkpoints else {}
 
     def take(self, state: State, figures: dict[str, float]) -> None:
-        """Takes the figures of a state and keeps it where it is the best so far."""
+        """Takes the figures of a state and keeps it where it is the best so far; a first stage does not count."""
         step = int(state.step)
+        if not self._checkpoints or step <= self._first_stage:
+            return
         self.best = self.best.after(step, figures)
-        if self._checkpoints and self.best.step == step:
+        _log.info('%s', self.best)
+        if self.best.step == step:
             check_state(state, max(self._checkpoints.steps(), default=None))
             self._checkpoints.save(state, {})
+            self._checkpoints.keep_only(lambda other: other in (self._noted, step))
 
     def saved(self) -> None:
         """The newest notes are on disk."""
-        if self._checkpoints:
-            self._checkpoints.keep_only(lambda step: step == self.best.step)
+        self._noted = self.best.step
+        if self._checkpoints and self.best.value is not None:
+            self._checkpoints.keep_only(lambda step: step == self._noted)
 
     def close(self) -> None:
         if self._checkpoints:
@@ -159,8 +173,13 @@ class Validator:
         """All figures of a state."""
         if self._swd is None:
             self._swd = SlicedWasserstein((p['image'] for p in self._pictures()), len(self._items), self._run.seed)
-        samples = (self._sampler(state, p['seed'], p['label']) for p in self._pictures())
-        return {**self._evaluate(state), **self._swd(samples)}
+        return from_first({**self._evaluate(state), **self._swd(self._samples(state))})
+
+    def _samples(self, state: State) -> Iterator[np.ndarray]:
+        """As many samples, of the same labels, some at a time."""
+        for start in range(0, len(self._items), self._size):
+            chosen = np.arange(start, min(start + self._size, len(self._items)))
+            yield self._sampler(state, chosen, self._batches.label(self._items[chosen]))
 
     def _evaluate(self, state: State) -> dict[str, float]:
         """Means of the method's own figures, in float64 whatever the batches are."""

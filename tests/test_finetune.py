@@ -163,7 +163,7 @@ def test_what_cannot_be_started_from_is_refused_before_anything_is_written(sourc
 
 
 def test_nothing_that_fits_and_no_checkpoint_are_refused(source, tmp_path):
-    with pytest.raises(ConfigError, match=r'train\.init_from.*: no array of judge fits.*judge, painter'):
+    with pytest.raises(ConfigError, match=r'train\.init_from.*: no array of .judge. fits.*judge, painter'):
         copy = shutil.copytree(source, tmp_path / 'copy')
         weights = initial_state(prepare(toy_config()))
         kernel = {'other': {'kernel': np.zeros(3)}}

@@ -35,7 +35,9 @@ ALLOWED = {
     'ensemble': {'checkpoint', 'config', 'methods', 'sampler', 'setup', 'state', 'workdir'},
     'sample': {'config', 'ensemble', 'methods', 'pictures', 'ranges', 'sampler', 'setup', 'state', 'workdir'},
     'finetune': {'checkpoint', 'config', 'labels', 'setup', 'state', 'workdir'},
-    'validate': {'checkpoint', 'config', 'data', 'methods', 'metrics', 'sampler', 'setup', 'state', 'watch'},
+    'validate': {
+        'checkpoint', 'config', 'data', 'methods', 'metrics', 'sampler', 'setup', 'sharding', 'state', 'watch',
+    },
     'report': {'finetune', 'methods', 'setup', 'sharding', 'state', 'validate'},
     'record': {
         'checkpoint', 'data', 'log', 'methods', 'pictures', 'preview', 'sampler', 'setup', 'sharding', 'state',

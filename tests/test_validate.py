@@ -123,7 +123,8 @@ def test_training_stops_when_the_figure_no_longer_falls(whole, tmp_path, monkeyp
     script(monkeypatch, LOSSES)
     assert folders(workdir, 'checkpoints')[-1] == 16 and folders(workdir, 'best') == [10]
     best = {'figure': 'loss', 'patience': 3, 'value': 4.0, 'step': 10, 'bad': 3}
-    assert notes(workdir, 'checkpoints', 16)['best'] == best
+    noted = notes(workdir, 'checkpoints', 16)['best']
+    assert noted.pop('measured') and noted == best
     assert 'Stopped early: best loss 4 at step 10, 3 of 3 validations ago' in (workdir / 'log.txt').read_text()
     before = (workdir / 'metrics.jsonl').read_text()
     train(config, workdir)
@@ -157,7 +158,7 @@ def test_between_checkpoints_the_noted_best_is_kept(tmp_path, monkeypatch):
     kill(monkeypatch, 8)
     with pytest.raises(KeyboardInterrupt):
         train(toy_config(**FIELDS), tmp_path / 'run')
-    assert folders(tmp_path / 'run', 'best') == [4, 6, 8]
+    assert folders(tmp_path / 'run', 'best') == [4, 8]
     assert notes(tmp_path / 'run', 'checkpoints', 5)['best']['step'] == 4
 
 
@@ -167,10 +168,11 @@ def test_best_by_hand():
     best = best.after(1, {'a': 3.0}).after(2, {'a': 3.0})
     assert (best.step, best.bad, best.exhausted) == (1, 1, False)
     assert best.after(3, {'a': 4.0}).exhausted and not best.after(3, {'a': 2.0}).exhausted
-    noted = {'best': {'figure': 'b', 'patience': 2, 'value': 0.0, 'step': 1, 'bad': 3}}
+    noted = {'best': {'figure': 'b', 'patience': 2, 'measured': '', 'value': 0.0, 'step': 1, 'bad': 3}}
     assert Best('a', 5).remembering(noted) == Best('a', 5) and Best('b', 5).remembering(noted) == Best(
-        'b', 5, 0.0, 1, 3
+        'b', 5, '', 0.0, 1, 3
     )
+    assert Best('b', 5, 'others').remembering(noted) == Best('b', 5, 'others')
     assert not Best('', 1).after(1, {'a': 1.0}).after(2, {'a': 2.0}).exhausted
 
 

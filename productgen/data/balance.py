@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 
 import numpy as np
 
@@ -32,6 +33,7 @@ class BalancedOrder:
         share *= sizes[known].sum() / max(share.sum(), 1e-300)
         self._places = _rounded(np.where(known, share, sizes))
         # The newest epochs: batches are read ahead by threads, around the end of one epoch too.
+        self._lock = threading.Lock()
         self._epoch = functools.lru_cache(maxsize=4)(self._make_epoch)
 
     def __len__(self) -> int:
@@ -39,7 +41,9 @@ class BalancedOrder:
 
     def __getitem__(self, place: int) -> int:
         epoch, place = divmod(place, len(self._items))
-        return int(self._epoch(epoch)[place])
+        with self._lock:  # so that an epoch is made by one of the reading threads
+            order = self._epoch(epoch)
+        return int(order[place])
 
     def _draw(self, *key: int) -> np.random.RandomState:
         """RandomState's numbers are frozen for good, unlike those of the newer generators."""
@@ -53,9 +57,13 @@ class BalancedOrder:
             # Draws of this class are counted from the first epoch on; pass p over its items is one permutation.
             first = epoch * len(places)
             passes, rank = np.divmod(np.arange(first, first + len(places)), len(members))
-            for p in np.unique(passes):
-                order = self._draw(c, p).permutation(len(members))
-                chosen[places[passes == p]] = members[order[rank[passes == p]]]
+            if len(members) == 1:
+                chosen[places] = members
+                continue
+            ends = np.flatnonzero(np.diff(passes, append=-1)) + 1  # of the runs of one pass
+            for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+                order = self._draw(c, passes[begin]).permutation(len(members))
+                chosen[places[begin:end]] = members[order[rank[begin:end]]]
         return self._items[chosen]
 
 

@@ -52,10 +52,11 @@ class Batches:
 
     def load(self, items: np.ndarray) -> dict[str, np.ndarray]:
         """`image` uint8 [B, H, W, 3] and `label` int32 [B, A] of the given items of the source."""
-        return {
-            'image': np.stack([self._source[int(i)]['image'] for i in items]),
-            'label': self._codes[items].astype(np.int32),
-        }
+        return {'image': np.stack([self._source[int(i)]['image'] for i in items]), 'label': self.label(items)}
+
+    def label(self, items: np.ndarray) -> np.ndarray:
+        """`label` int32 [B, A] of the given items."""
+        return self._codes[items].astype(np.int32)
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         """The batch of one step."""

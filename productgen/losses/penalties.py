@@ -55,8 +55,8 @@ def wgan_gp(logits_fn: Logits, real: jax.Array, fake: jax.Array, keys: jax.Array
 def dragan(logits_fn: Logits, real: jax.Array, fake: jax.Array, keys: jax.Array) -> jax.Array:
     """The same around real images (Kodali et al. 2017, section 2.4).
 
-    The perturbation is that of the authors' code: uniform noise of up to half the batch's standard deviation in every
-    pixel, of which a random share is taken for each image.
+    The perturbation is that of the authors' code: uniform noise of up to half the batch's standard deviation (of its
+    part, with `train.accumulate`) in every pixel, of which a random share is taken for each image.
     """
 
     def perturbation(key):

@@ -58,6 +58,9 @@ def levels(resolution: tuple[int, int]) -> tuple[tuple[int, int], int]:
 class Method(Protocol):
     """A frozen dataclass holding Linen modules and optax transforms.
 
+    One that trains in stages may tell in `first_stage` the updates of the first, whose pictures say nothing of the
+    finished model; one with networks that are never trained names them in `untrained`: they come from another run.
+
     Batches: `image` uint8 [B, H, W, 3], `label` int32 [B, A], one column an attribute of `Problem.labels`, -1 where
     unknown; for sampling `seed` int32 [B] instead of `image`.
     """

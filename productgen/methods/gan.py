@@ -19,11 +19,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from productgen.augment import AugmentConfig, follow_sign, make_augment
+from productgen.augment import follow_sign, make_augment
 from productgen.config import ConfigError, build, choose
 from productgen.losses.adversarial import ADVERSARIAL, PAIRED, SIGNED, Loss, classification
 from productgen.losses.penalties import PENALTIES, Penalty
 from productgen.methods.base import Batch, Problem
+from productgen.methods.gan_config import GanConfig
 from productgen.methods.pairs import PAIRS, Pair
 from productgen.nets.conditioning import Judgement
 from productgen.nets.layers import one_hot_labels
@@ -44,58 +45,6 @@ from productgen.state import (
     streams,
     to_float,
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class GanConfig:
-    """The `method` section.
-
-    Attributes:
-      name: `gan`.
-      loss: adversarial loss, by name (`losses.adversarial`).
-      penalty: `none` or a penalty on the discriminator, by name (`losses.penalties`).
-      penalty_weight: its weight; `auto` is StyleGAN2-ADA's rule for R1, 0.0002 x pixels / batch size; `A->B` moves.
-      penalty_interval: 1 makes it part of every discriminator step; k > 1 gives it a step of its own every k
-        iterations, with k times the weight (lazy regularisation, Karras et al. 2020).
-      critic_steps: discriminator steps an iteration.
-      clip_weights: largest size of a discriminator's weight (WGAN, Arjovsky et al. 2017: 0.01); 0 leaves them.
-      classification: weight of the class terms of a classifying discriminator (AC-GAN, Odena et al. 2017).
-      transition_kimg: `A->B`: labels are let in between these amounts of images, and until then everything is
-        unconditional (Shahbazi et al., "Collapse by Conditioning", 2022); empty: from the start.
-      anneal: share of the training over which values given as `A->B` move.
-      ema_kimg: half-life of the averaged weights, thousands of images; `A->B` moves.
-      ema_rampup: the half-life is at most this share of the images seen; 0 for no limit.
-      augment: what both real and fake images go through before the discriminator.
-    """
-
-    name: str
-    loss: str
-    penalty: str
-    penalty_weight: float | str
-    penalty_interval: int
-    critic_steps: int
-    clip_weights: float
-    classification: float
-    transition_kimg: str
-    anneal: float
-    ema_kimg: float | str
-    ema_rampup: float
-    augment: AugmentConfig
-
-    def __post_init__(self):
-        choose(ADVERSARIAL, self.loss, 'method.loss')
-        choose({'none': None, **PENALTIES}, self.penalty, 'method.penalty')
-        for field in ('penalty_interval', 'critic_steps'):
-            if getattr(self, field) < 1:
-                raise ConfigError(f'method.{field}: {getattr(self, field)} is less than 1')
-        for field in ('ema_rampup', 'clip_weights', 'classification'):
-            if getattr(self, field) < 0:
-                raise ConfigError(f'method.{field}: must not be negative')
-        if self.augment.adaptive and self.loss not in SIGNED:
-            raise ConfigError(
-                f'method.augment.target: adapts p to the sign of the logits, which tells nothing under {self.loss!r}; '
-                'set it to 0 and method.augment.p to what suits'
-            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,8 +93,15 @@ class Gan:
         )
         return image, new.get('stats', stats), {}
 
+    def settle(self, g: Net, batch: Batch, share: jax.Array) -> Net:
+        """Lets the generator's running statistics follow the averaged weights, with which alone they are used."""
+        if not jax.tree.leaves(g.stats):
+            return g
+        one = jax.tree.map(lambda x: parts(x, self.problem.accumulate, self.problem.devices)[0], batch)
+        return g.replace(stats=self.generate(g.ema, g.stats, one, share)[1])
+
     def track(self, stats: PyTree, means: Mapping[str, jax.Array]) -> PyTree:
-        """Statistics that follow means over the whole batch, after a generator step."""
+        """Statistics after a generator step that had these means over the batch."""
         return stats
 
     def judge(
@@ -175,7 +131,7 @@ class Gan:
     def init(self, rng: jax.Array, batch: Batch) -> State:
         """State at step 0; of `batch` only shapes matter."""
         label, image = self.one_hot(batch['label'][:2]), to_float(batch['image'][:2])
-        keys = sample_keys(rng, jnp.arange(2))
+        keys = sample_keys(rng, jnp.arange(len(image)))
         g = self.pair.generator.init(stream(rng, 'generator'), self.draw(keys), label, keys, train=True)
         d = self.pair.discriminator.init(stream(rng, 'discriminator'), image, label, keys, train=True)
         zero = jnp.zeros(())
@@ -199,10 +155,10 @@ class Gan:
         g, d, extra = state.nets['generator'], state.nets['discriminator'], dict(state.extra)
         p = extra['augment_p'] if c.augment.adaptive else self.augment_p(step)
         share = self.label_share(step)
-        shares = parts(
-            {'image': to_float(batch['image']), 'label': batch['label']}, c.critic_steps, self.problem.devices
-        )
-        first = jax.tree.map(lambda x: x[0], shares)
+        rows = {'image': to_float(batch['image']), 'label': batch['label']}
+        # Every k-th row to one turn: each device keeps its own rows, and a turn has the same on any number of them.
+        turns = jax.tree.map(lambda x: x.reshape(self.size, c.critic_steps, *x.shape[1:]).swapaxes(0, 1), rows)
+        first = jax.tree.map(lambda x: x[0], turns)
 
         def keyed(name, rows, turn=0):
             return rows | {'key': sample_keys(stream(rng, name), turn * self.size + jnp.arange(self.size))}
@@ -210,6 +166,7 @@ class Gan:
         g, g_metrics = self._generator_step(g, d, keyed('generator', first), p, share)
         g, extra, lazy_metrics = self.regularise(step, g, keyed('path', first), extra, share)
         g = average(g, ema_decay(step, self.problem.batch_size, self.half_life(step), c.ema_rampup))
+        g = self.settle(g, keyed('statistics', first), share)
 
         def critic(d, turn_rows):
             turn, rows = turn_rows
@@ -218,8 +175,8 @@ class Gan:
         if c.critic_steps == 1:
             d, d_metrics = critic(d, (0, first))
         else:
-            d, rows = jax.lax.scan(critic, d, (jnp.arange(c.critic_steps), shares))
-            d_metrics = jax.tree.map(jnp.mean, rows)
+            d, found = jax.lax.scan(critic, d, (jnp.arange(c.critic_steps), turns))
+            d_metrics = jax.tree.map(jnp.mean, found)
         if 'penalty' in extra:
             lazy = lambda: self._penalty_step(d, g, keyed('penalty', first), p, share, step)
             d, extra['penalty'] = jax.lax.cond(step % c.penalty_interval == 0, lazy, lambda: (d, extra['penalty']))
@@ -257,8 +214,9 @@ class Gan:
             value = self._objective(0, real, fake, share)
             return value + self._class_loss([fake], batch['label'], share), (stats, {'loss': value, 'means': means})
 
-        g, metrics = self._step(g, self.g_tx, loss, batch)
-        return g.replace(stats=self.track(g.stats, metrics.pop('means'))), metrics
+        new, metrics = self._step(g, self.g_tx, loss, batch)
+        # Training reads the batch's own statistics; the running ones are those of the averaged weights, see `settle`.
+        return new.replace(stats=self.track(g.stats, metrics.pop('means'))), metrics
 
     def regularise(
         self, step: jax.Array, g: Net, batch: Batch, extra: dict, share: jax.Array
@@ -292,10 +250,11 @@ class Gan:
             return total, (stats, metrics)
 
         d, metrics = self._step(d, self.d_tx, loss, batch)
-        if c.clip_weights:
-            clip = lambda x: jnp.clip(x, -c.clip_weights, c.clip_weights)
-            d = d.replace(params=jax.tree.map(clip, d.params))
-        return d, metrics
+        return self._clipped(d), metrics
+
+    def _clipped(self, d: Net) -> Net:
+        c = self.config.clip_weights
+        return d.replace(params=jax.tree.map(lambda x: jnp.clip(x, -c, c), d.params)) if c else d
 
     def _fakes(self, g: Net, batch: Batch, share: jax.Array) -> jax.Array:
         return jax.lax.stop_gradient(self.generate(g.params, g.stats, batch, share)[0])
@@ -321,7 +280,7 @@ class Gan:
             return self.penalty_weight(step) * self.config.penalty_interval * value, (stats, {'loss': value})
 
         d, metrics = self._step(d, self.d_tx, loss, batch)
-        return d, metrics['loss']
+        return self._clipped(d), metrics['loss']
 
     def sample(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
         """`image` [B, H, W, 3] of `seed` [B], `label` [B, A] and, optionally, `truncation` [B], which scales z."""
@@ -340,6 +299,8 @@ def make(config: Mapping[str, Any], problem: Problem) -> Gan:
     Raises:
       ConfigError: a value that cannot be used, alone or with the others.
     """
+    if config['model'].get('name') == 'stylegan2':
+        raise ConfigError("model.name: 'stylegan2' has latents of its own and goes with method.name=stylegan2")
     return assemble(Gan, build(GanConfig, config['method'], 'method'), config, problem)
 
 
@@ -364,7 +325,9 @@ def assemble(cls: type[Gan], c: GanConfig, config: Mapping[str, Any], problem: P
             f'is {max(round(problem.batch_size / unit), 1) * unit}'
         )
     section = config['model']
-    pair = choose(PAIRS, section.get('name', ''), 'model.name')(section, problem, bool(c.transition_kimg))
+    # What a network sees at a time is the batch of one discriminator step.
+    turn = dataclasses.replace(problem, batch_size=problem.batch_size // c.critic_steps)
+    pair = choose(PAIRS, section.get('name', ''), 'model.name')(section, turn, bool(c.transition_kimg))
     penalty = PENALTIES.get(c.penalty)
     if penalty and pair.couples_images:
         raise ConfigError(
@@ -376,11 +339,17 @@ def assemble(cls: type[Gan], c: GanConfig, config: Mapping[str, Any], problem: P
     height, width = problem.resolution
     auto = 0.0002 * height * width / problem.batch_size
     annealed = lambda field, value: parse_annealed(value, f'method.{field}', problem.steps, c.anneal)
+    weight = annealed('penalty_weight', auto if c.penalty_weight == 'auto' else c.penalty_weight)
+    if penalty and (min(weight.start, weight.end) < 0 or weight.start == weight.end == 0):
+        raise ConfigError(f'method.penalty_weight: {c.penalty!r} needs a positive one, not {c.penalty_weight}')
     optim = {
         name: build(OptimConfig, choose(config['optim'], name, 'optim'), f'optim.{name}')
         for name in ('generator', 'discriminator')
     }
-    lazy = c.penalty_interval if penalty and c.penalty_interval > 1 else None
+    if c.clip_weights and optim['discriminator'].freeze:
+        raise ConfigError('method.clip_weights: would move what optim.discriminator.freeze holds; set it to 0')
+    # In discriminator steps, as the optimiser counts.
+    lazy = c.penalty_interval * c.critic_steps if penalty and c.penalty_interval > 1 else None
     return cls(
         config=c,
         problem=problem,
@@ -390,7 +359,7 @@ def assemble(cls: type[Gan], c: GanConfig, config: Mapping[str, Any], problem: P
         loss=ADVERSARIAL[c.loss],
         penalty=penalty,
         augment=make_augment(c.augment),
-        penalty_weight=annealed('penalty_weight', auto if c.penalty_weight == 'auto' else c.penalty_weight),
+        penalty_weight=weight,
         half_life=annealed('ema_kimg', c.ema_kimg),
         augment_p=annealed('augment.p', c.augment.p),
         transition=parse_ramp(c.transition_kimg, 'method.transition_kimg') if c.transition_kimg else None,

@@ -97,6 +97,16 @@ class LatentDiffusion:
     tx: optax.GradientTransformation
     first: int  # update of the diffusion
 
+    @property
+    def first_stage(self) -> int:
+        """Updates of the autoencoder alone."""
+        return self.first
+
+    @property
+    def untrained(self) -> tuple[str, ...]:
+        """Networks that have to come from another run."""
+        return ('vae',) if self.config.autoencoder_share == FROZEN else ()
+
     def _encode(self, params: Any, image: jax.Array, keys: jax.Array) -> jax.Array:
         """A code [B, h, w, c] drawn for each image [B, H, W, 3] in [-1, 1]."""
         mean, log_variance = self.autoencoder.encoder.apply({'params': params['encoder']}, image, None)
@@ -106,8 +116,8 @@ class LatentDiffusion:
         """State at step 0; of `batch` only shapes matter."""
         state = self.autoencoder.init(stream(rng, 'vae'), batch)
         params = self.denoiser.init(stream(rng, 'unet'), self.autoencoder.latent)
-        nets = state.nets | {'unet': create_net(params, self.tx, ema=True)}
-        return state.replace(nets=nets, extra={'code_variance': jnp.ones(())})
+        unet = create_net(params, self.tx, {'code_variance': jnp.ones(())}, ema=True)
+        return state.replace(nets=state.nets | {'unet': unet})
 
     def update(self, state: State, batch: Batch, rng: jax.Array) -> tuple[State, dict[str, jax.Array]]:
         """One iteration; figures of a network that rests are 0."""
@@ -118,21 +128,20 @@ class LatentDiffusion:
             (net,), figures = _when(state.step < self.first if share else True, train, (net,))
             metrics |= {f'{name}/vae': value for name, value in figures.items()}
         diffuse = lambda: self._diffusion_step(state, net, batch, stream(rng, 'unet'))
-        rest = state.nets['unet'], state.extra['code_variance']
-        (unet, variance), figures = _when(state.step >= self.first if share > 0 else True, diffuse, rest)
-        metrics |= {f'{name}/unet': value for name, value in figures.items()} | {'code_std': jnp.sqrt(variance)}
-        return State(state.step + 1, {'vae': net, 'unet': unet}, {'code_variance': variance}, state.frozen), metrics
+        due = state.step >= self.first if share > 0 else True
+        (unet,), figures = _when(due, diffuse, (state.nets['unet'],))
+        metrics |= {f'{name}/unet': value for name, value in figures.items()}
+        metrics |= {'code_std': jnp.sqrt(unet.stats['code_variance'])}
+        return State(state.step + 1, {'vae': net, 'unet': unet}, state.extra, state.frozen), metrics
 
     def _autoencoder_step(self, state: State, batch: Batch, rng: jax.Array) -> tuple[tuple[Net], dict]:
         own = State(state.step, {'vae': state.nets['vae']}, {}, {})
         own, metrics = self.autoencoder.update(own, batch, rng)
         return (own.nets['vae'],), metrics
 
-    def _diffusion_step(
-        self, state: State, autoencoder: Net, batch: Batch, rng: jax.Array
-    ) -> tuple[tuple[Net, jax.Array], dict]:
+    def _diffusion_step(self, state: State, autoencoder: Net, batch: Batch, rng: jax.Array) -> tuple[tuple[Net], dict]:
         c, problem, step = self.config, self.problem, state.step - self.first
-        variance = state.extra['code_variance']
+        variance = self._variance(state)
         keys = sample_keys(rng, jnp.arange(problem.batch_size))
         batch = {'image': to_float(batch['image']), 'label': batch['label'], 'key': keys}
 
@@ -147,7 +156,11 @@ class LatentDiffusion:
         net = average(net, ema_decay(step, problem.batch_size, c.ema_kimg, c.ema_rampup))
         new = metrics.pop('square') - jnp.square(metrics.pop('mean'))
         variance = jnp.where(step == 0, new, SCALE_DECAY * variance + (1 - SCALE_DECAY) * new)
-        return (net, variance), metrics
+        return (net.replace(stats={'code_variance': variance}),), metrics
+
+    def _variance(self, state: State) -> jax.Array:
+        """Of the codes."""
+        return state.nets['unet'].stats['code_variance']
 
     # From the averaged weights.
 
@@ -155,7 +168,7 @@ class LatentDiffusion:
         """`image` [B, H, W, 3] of `seed` [B] and `label` [B, A]."""
         keys = sample_keys(rng, batch['seed'])
         code = self.denoiser.draw(state.nets['unet'].ema, self.autoencoder.latent, batch['label'], keys)
-        code = code * jnp.sqrt(state.extra['code_variance'])
+        code = code * jnp.sqrt(self._variance(state))
         params = {'params': state.nets['vae'].ema['decoder']}
         image = self.autoencoder.likelihood.mean(self.autoencoder.decoder.apply(params, code, None))
         return {'image': jnp.clip(image, -1, 1)}
@@ -164,7 +177,7 @@ class LatentDiffusion:
         """`loss` of the diffusion over times spread evenly, the figures of the autoencoder as `vae_...`, [B] each."""
         keys = sample_keys(rng, batch['seed'])
         code = self._encode(state.nets['vae'].ema, to_float(batch['image']), keys)
-        x0 = code * jax.lax.rsqrt(state.extra['code_variance'])
+        x0 = code * jax.lax.rsqrt(self._variance(state))
         loss = self.denoiser.evaluate(state.nets['unet'].ema, x0, batch['label'], keys)
         figures = self.autoencoder.evaluate(state, batch, rng)
         return {'loss': loss} | {f'vae_{name}': value for name, value in figures.items()}
@@ -203,7 +216,7 @@ def make(config: Mapping[str, Any], problem: Problem) -> LatentDiffusion:
                 'method.autoencoder_share: a share of the training needs a train.duration in images, steps or epochs, '
                 'not in time; or set it to 0.0'
             )
-        first = round(c.autoencoder_share * problem.steps)
+        first = min(max(round(c.autoencoder_share * problem.steps), 1), problem.steps - 1)
         rest = problem.steps - first
     sections = {'method': config['method']['vae'], 'model': config['model']['vae'], 'optim': config['optim']}
     autoencoder = vae.make(sections, dataclasses.replace(problem, steps=first or problem.steps))

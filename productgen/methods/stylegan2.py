@@ -23,7 +23,8 @@ import jax.numpy as jnp
 from productgen.config import ConfigError, build
 from productgen.losses.penalties import path_lengths
 from productgen.methods.base import Batch, Problem
-from productgen.methods.gan import Gan, GanConfig, assemble
+from productgen.methods.gan import Gan, assemble
+from productgen.methods.gan_config import GanConfig
 from productgen.nets import stylegan2 as nets
 from productgen.state import Net, PyTree, State, normal, sample_keys, stream, streams
 
@@ -178,7 +179,7 @@ def make(config: Mapping[str, Any], problem: Problem) -> StyleGAN2:
     method = assemble(StyleGAN2, c, config, problem, path_interval=c.path_interval if c.path_weight else None)
     if not isinstance(method.pair.generator, nets.Generator):
         raise ConfigError(f"model.name: {config['model']['name']!r} has no styles; use 'stylegan2', or method.name=gan")
-    if c.path_weight and method.size % (c.path_shrink * problem.accumulate):
-        part = method.size // problem.accumulate
+    part = method.size // (problem.accumulate * (problem.devices if problem.accumulate > 1 else 1))
+    if c.path_weight and part % c.path_shrink:
         raise ConfigError(f'method.path_shrink: {c.path_shrink} does not divide the {part} images of a forward pass')
     return method

@@ -9,7 +9,7 @@ the prior sample z_p and the features Dis_l of one layer of the discriminator,
 
 the encoder descends L_prior + L_llike, the decoder gamma L_llike - L_GAN, the discriminator -L_GAN (algorithm 1). All
 three gradients are taken at the same weights and the same random numbers, as there, so that XLA computes the forward
-passes they share once. Deviations:
+passes they share once, unless the batch is taken in parts. Deviations:
 
 - The decoder's part of the game is the non-saturating one (Goodfellow et al. 2014), which has the same fixed point and
   does not vanish while the discriminator wins. Each loss of the game is a mean over what it judges.

@@ -168,6 +168,11 @@ class VQVAE:
     distance: Distance
     start: int
 
+    @property
+    def first_stage(self) -> int:
+        """Updates of the autoencoder alone."""
+        return self.start
+
     # Forward passes.
 
     def _encode(self, params: Any, image: jax.Array) -> jax.Array:
@@ -200,10 +205,10 @@ class VQVAE:
             name: create_net(net.init(stream(rng, name), *args)['params'], self.tx[name], ema=True)
             for name, (net, *args) in inputs.items()
         }
-        extra = {
-            'codebook': create_codebook(stream(rng, 'codebook'), self.codes, width),
-            'metrics': dict.fromkeys(METRICS, jnp.zeros(())),  # the last of each stage, for the log
-        }
+        # With the decoder, whose input it is, so that who takes over the one takes the other.
+        codebook = create_codebook(stream(rng, 'codebook'), self.codes, width)
+        nets['decoder'] = nets['decoder'].replace(stats={'codebook': codebook})
+        extra = {'metrics': dict.fromkeys(METRICS, jnp.zeros(()))}  # the last of each stage, for the log
         return State(jnp.zeros((), jnp.int32), nets, extra, frozen={})
 
     def update(self, state: State, batch: Batch, rng: jax.Array) -> tuple[State, dict[str, jax.Array]]:
@@ -227,7 +232,7 @@ class VQVAE:
     def _autoencoder_step(self, state: State, batch: Batch, key: jax.Array) -> State:
         """Encoder, decoder and codebook."""
         c, problem, positions = self.config, self.problem, int(np.prod(self.prior.shape))
-        codebook, all_codes = state.extra['codebook'], jnp.arange(self.codes)
+        codebook, all_codes = state.nets['decoder'].stats['codebook'], jnp.arange(self.codes)
         vectors = codebook.vectors
         # For each code the vector of the batch that it gets should it be dead, as a number over all of them.
         count = problem.batch_size * positions
@@ -260,11 +265,12 @@ class VQVAE:
         share, total, picked = metrics.pop('tally')
         codebook, dead = revive(move(codebook, share, total, c.decay), picked * count, c.revive)
         metrics |= {'codes/perplexity': perplexity(share), 'codes/revived': jnp.sum(dead).astype(jnp.float32)}
-        return state.replace(nets=nets, extra={'codebook': codebook, 'metrics': state.extra['metrics'] | metrics})
+        nets['decoder'] = nets['decoder'].replace(stats={'codebook': codebook})
+        return state.replace(nets=nets, extra={'metrics': state.extra['metrics'] | metrics})
 
     def _prior_step(self, state: State, batch: Batch) -> State:
         """The prior, on codes of the averaged encoder."""
-        encoder, vectors = state.nets['encoder'].ema, state.extra['codebook'].vectors
+        encoder, vectors = state.nets['encoder'].ema, state.nets['decoder'].stats['codebook'].vectors
 
         def loss(params, stats, batch):
             codes, _, _ = quantize(self._encode(encoder, batch['image']), vectors)
@@ -283,7 +289,7 @@ class VQVAE:
         )
         metrics['grad_norm/prior'] = metrics.pop('grad_norm')
         nets = state.nets | {'prior': self._averaged(net, state.step - self.start)}
-        return state.replace(nets=nets, extra=state.extra | {'metrics': state.extra['metrics'] | metrics})
+        return state.replace(nets=nets, extra={'metrics': state.extra['metrics'] | metrics})
 
     # From the averaged weights.
 
@@ -293,7 +299,7 @@ class VQVAE:
         temperature = batch.get('truncation', jnp.ones(keys.shape))
         label = one_hot_labels(batch['label'], self.problem.labels)
         codes = generate(self.prior, state.nets['prior'].ema, keys, label, temperature)
-        vectors = state.extra['codebook'].vectors[codes.reshape(-1, *self.prior.shape)]  # [B, h, w, D]
+        vectors = state.nets['decoder'].stats['codebook'].vectors[codes.reshape(-1, *self.prior.shape)]  # [B, h, w, D]
         return {'image': jnp.clip(self._decode(state.nets['decoder'].ema, vectors), -1, 1)}
 
     def reconstruct(self, state: State, batch: Batch, rng: jax.Array) -> jax.Array:
@@ -314,7 +320,7 @@ class VQVAE:
     def _through_codes(self, state: State, image: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Reconstructions [B, H, W, 3], codes [B, h, w] and commitment terms [B] of images."""
         z = self._encode(state.nets['encoder'].ema, image)
-        codes, quantized, commitment = quantize(z, state.extra['codebook'].vectors)
+        codes, quantized, commitment = quantize(z, state.nets['decoder'].stats['codebook'].vectors)
         return self._decode(state.nets['decoder'].ema, quantized), codes, commitment
 
 

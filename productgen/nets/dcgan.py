@@ -3,7 +3,7 @@
 Radford et al., "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks", ICLR
 2016: 4x4 convolutions of stride 2 and their transposes, batch norm except at the image, ReLU in the generator, leaky
 ReLU of slope 0.2 in the discriminator, weights drawn from N(0, 0.02). z is normal, not uniform; any H x W = base x 2^n.
-Layers that a norm follows have no bias; it would do nothing.
+Layers that a norm follows have no bias: it would do nothing, except after z, where it would be a mean image.
 """
 
 from __future__ import annotations

@@ -97,8 +97,8 @@ def dropout(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
 def minibatch_stddev(x: jax.Array, group: int, channels: int = 1) -> jax.Array:
     """Appends the standard deviation over groups of samples as further channels (Karras et al. 2018, section 3).
 
-    Groups are runs of neighbouring samples of the global batch, so a group never crosses devices unless it must, and
-    the result is the same on any number of them.
+    Groups are runs of neighbouring samples of a forward pass, so a group never crosses devices unless it must, and the
+    result is the same on any number of them (with `train.accumulate`, if the group divides a device's part).
 
     Args:
       x: [B, H, W, C].

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe and Szegedy 2015) of [B, ..., C] over all axes but the last, conditional on a label.
 
-    Mean and biased variance are those of the global batch. With a label, gain and bias of each of its values, summed
-    over attributes, are added to the shared ones (de Vries et al. 2017; Miyato and Koyama 2018). They start at zero, so
-    that an unknown label starts where the others do.
+    Mean and biased variance are those of all images of a forward pass, on whatever devices: of the global batch or,
+    with `train.accumulate`, of one part of it. With a label, gain and bias of each of its values, summed over
+    attributes, are added to the shared ones (de Vries et al. 2017; Miyato and Koyama 2018). They start at zero, so that
+    an unknown label starts where the others do.
 
     Attributes:
       running: keep running statistics in the collection `stats` and use them outside training. Without, as in a

@@ -3,7 +3,7 @@
 Huang et al., "The GAN is dead; long live the GAN! A Modern Baseline GAN", NeurIPS 2024, section 4 (configuration E):
 two mirrored residual networks of inverted bottlenecks with grouped convolutions, bilinear resampling, and no
 normalisation, noise, mapping network or minibatch statistics. Images are [B, H, W, 3] in about [-1, 1]; any H x W that
-is a base times 2^n (`nets.stylegan2.levels`).
+is a base times 2^n.
 
 One thing is added: the vector that the discriminator's features are projected on has a part that belongs to no label,
 zero at first. Without it an image of unknown label would always be given the logit 0.

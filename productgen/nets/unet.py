@@ -67,11 +67,14 @@ def double(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 class Norm(nn.Module):
-    """Group normalisation, of 32 groups or, in narrow nets, of fewer of 4 channels each and more."""
+    """Group normalisation, of 32 groups or, where these would have fewer than 4 channels each, of half as many, ..."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        return nn.GroupNorm(math.gcd(32, x.shape[-1] // 4), name='norm')(x)
+        groups = math.gcd(32, x.shape[-1])
+        while groups > 1 and x.shape[-1] // groups < 4:
+            groups //= 2
+        return nn.GroupNorm(groups, name='norm')(x)
 
 
 class Resize(nn.Module):

@@ -132,8 +132,8 @@ def test_codes_are_scaled_by_their_deviation():
     # A drawn code is a standard deviation away from its mean.
     deviations = (code - mean) / np.exp(log_variance / 2)
     assert abs(np.mean(deviations)) < 0.2 and abs(np.std(deviations) - 1) < 0.2
-    np.testing.assert_allclose(states[1].extra['code_variance'], np.var(code), rtol=1e-4)
-    changes = [float(s.extra['code_variance']) for s in states[1:]]
+    np.testing.assert_allclose(states[1].nets['unet'].stats['code_variance'], np.var(code), rtol=1e-4)
+    changes = [float(s.nets['unet'].stats['code_variance']) for s in states[1:]]
     assert all(0 < abs(b / a - 1) < 0.01 for a, b in zip(changes, changes[1:], strict=False))
 
 
@@ -146,7 +146,9 @@ def test_pictures_are_decoded_from_scaled_codes():
         state.nets['unet'].ema, (4, 6, 2), batch['label'], sample_keys(KEY, batch['seed'])
     )
     decoder = {'params': state.nets['vae'].ema['decoder']}
-    expected = method.autoencoder.decoder.apply(decoder, code * np.sqrt(state.extra['code_variance']), None)
+    expected = method.autoencoder.decoder.apply(
+        decoder, code * np.sqrt(state.nets['unet'].stats['code_variance']), None
+    )
     np.testing.assert_allclose(image, np.clip(expected, -1, 1), atol=1e-4)
 
 

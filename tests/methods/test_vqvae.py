@@ -43,6 +43,10 @@ CONFIG = {
 }
 
 
+def codebook_of(state):
+    return state.nets['decoder'].stats['codebook']
+
+
 def tiny(labels=LABELS, accumulate=1, resolution=RESOLUTION, steps=10, **changes):
     """The method, with fields such as method__commitment changed."""
     config = copy.deepcopy(CONFIG)
@@ -94,8 +98,9 @@ def test_the_codebook_moves_by_the_means_of_the_vectors_nearest_to_each_code():
     method, state, batch = tiny(), start(), batch_of(1)
     # Half of the codes have had no use of late; their vectors stay.
     weight = np.where(np.arange(CODES) % 2, 1.0, 1e-3).astype(np.float32)
-    old = jax.tree.map(lambda x: np.asarray(x) * weight.reshape(-1, *[1] * (x.ndim - 1)), state.extra['codebook'])
-    state = state.replace(extra=state.extra | {'codebook': old})
+    old = jax.tree.map(lambda x: np.asarray(x) * weight.reshape(-1, *[1] * (x.ndim - 1)), codebook_of(state))
+    decoder = state.nets['decoder'].replace(stats={'codebook': old})
+    state = state.replace(nets=state.nets | {'decoder': decoder})
     new, metrics = compiled()(state, batch, KEY)
     z = encoded(method, state.nets['encoder'].params, batch['image'])
     codes = nearest(z, old.vectors)
@@ -104,7 +109,7 @@ def test_the_codebook_moves_by_the_means_of_the_vectors_nearest_to_each_code():
     usage, total = 0.8 * old.usage + 0.2 * share, 0.8 * old.total + 0.2 * total
     alive = usage >= 0.3 / CODES
     assert 0 < alive.sum() < CODES
-    found = new.extra['codebook']
+    found = codebook_of(new)
     np.testing.assert_allclose(found.usage[alive], usage[alive], rtol=1e-4)
     np.testing.assert_allclose(found.vectors[alive], (total / usage[:, None])[alive], atol=1e-4)
     # Dead codes are now vectors of the batch.
@@ -118,7 +123,7 @@ def test_the_codebook_moves_by_the_means_of_the_vectors_nearest_to_each_code():
 def test_the_first_batch_seeds_the_codebook():
     method = tiny()
     z = encoded(method, jax.jit(method.init)(KEY, batch_of()).nets['encoder'].params, batch_of()['image'])
-    means = np.asarray(start().extra['codebook'].vectors)
+    means = np.asarray(codebook_of(start()).vectors)
     low, high = z.min(0) - 1e-4, z.max(0) + 1e-4
     assert np.all((means >= low) & (means <= high))
     assert len(np.unique(means.round(4), axis=0)) > CODES // 2
@@ -127,7 +132,7 @@ def test_the_first_batch_seeds_the_codebook():
 def test_autoencoder_loss_is_distance_and_commitment():
     method, state, batch = tiny(), start(), batch_of(1)
     _, metrics = compiled()(state, batch, KEY)
-    vectors = np.asarray(state.extra['codebook'].vectors)
+    vectors = np.asarray(codebook_of(state).vectors)
     z = encoded(method, state.nets['encoder'].params, batch['image'])
     grid = vectors[nearest(z, vectors)]
     shape = (BATCH, *method.prior.shape, 5)
@@ -158,7 +163,7 @@ def test_two_stages_take_turns():
         state, metrics = update(state, batch_of(step), jax.random.fold_in(KEY, step))
         moved = {name for name in state.nets if not same(before.nets[name].params, state.nets[name].params)}
         moved |= {f'{name}.ema' for name in state.nets if not same(before.nets[name].ema, state.nets[name].ema)}
-        moved |= set() if same(before.extra['codebook'], state.extra['codebook']) else {'codebook'}
+        moved |= set() if same(codebook_of(before), codebook_of(state)) else {'codebook'}
         history.append((moved, float(metrics['loss/prior']), float(metrics['loss/autoencoder'])))
     first = {'encoder', 'encoder.ema', 'decoder', 'decoder.ema', 'codebook'}
     assert [moved for moved, *_ in history] == [first, first, {'prior', 'prior.ema'}, {'prior', 'prior.ema'}]
@@ -180,7 +185,7 @@ def test_evaluation_is_of_each_picture_alone_and_counts_the_bits_of_its_codes():
         np.testing.assert_allclose(swapped[name][0], value[0], rtol=1e-5)
         assert np.ptp(value) > 0, name
 
-    codes = nearest(encoded(method, state.nets['encoder'].ema, batch['image']), state.extra['codebook'].vectors)
+    codes = nearest(encoded(method, state.nets['encoder'].ema, batch['image']), codebook_of(state).vectors)
     codes = codes.reshape(BATCH, -1)
     label = one_hot_labels(jnp.asarray(batch['label']), LABELS)
     logits = np.float64(method.prior.apply({'params': state.nets['prior'].ema}, jnp.asarray(codes), label))

@@ -1,0 +1,62 @@
+"""The `method` section of adversarial methods."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from productgen.augment import AugmentConfig
+from productgen.config import ConfigError, choose
+from productgen.losses.adversarial import ADVERSARIAL, SIGNED
+from productgen.losses.penalties import PENALTIES
+
+
+@dataclasses.dataclass(frozen=True)
+class GanConfig:
+    """The `method` section.
+
+    Attributes:
+      name: `gan`.
+      loss: adversarial loss, by name (`losses.adversarial`).
+      penalty: `none` or a penalty on the discriminator, by name (`losses.penalties`).
+      penalty_weight: its weight; `auto` is StyleGAN2-ADA's rule for R1, 0.0002 x pixels / batch size; `A->B` moves.
+      penalty_interval: 1 makes it part of every discriminator step; k > 1 gives it a step of its own every k
+        iterations, with k times the weight (lazy regularisation, Karras et al. 2020).
+      critic_steps: discriminator steps an iteration.
+      clip_weights: largest size of a discriminator's weight (WGAN, Arjovsky et al. 2017: 0.01); 0 leaves them.
+      classification: weight of the class terms of a classifying discriminator (AC-GAN, Odena et al. 2017).
+      transition_kimg: `A->B`: labels are let in between these amounts of images, and until then everything is
+        unconditional (Shahbazi et al., "Collapse by Conditioning", 2022); empty: from the start.
+      anneal: share of the training over which values given as `A->B` move.
+      ema_kimg: half-life of the averaged weights, thousands of images; `A->B` moves.
+      ema_rampup: the half-life is at most this share of the images seen; 0 for no limit.
+      augment: what both real and fake images go through before the discriminator.
+    """
+
+    name: str
+    loss: str
+    penalty: str
+    penalty_weight: float | str
+    penalty_interval: int
+    critic_steps: int
+    clip_weights: float
+    classification: float
+    transition_kimg: str
+    anneal: float
+    ema_kimg: float | str
+    ema_rampup: float
+    augment: AugmentConfig
+
+    def __post_init__(self):
+        choose(ADVERSARIAL, self.loss, 'method.loss')
+        choose({'none': None, **PENALTIES}, self.penalty, 'method.penalty')
+        for field in ('penalty_interval', 'critic_steps'):
+            if getattr(self, field) < 1:
+                raise ConfigError(f'method.{field}: {getattr(self, field)} is less than 1')
+        for field in ('ema_rampup', 'clip_weights', 'classification'):
+            if getattr(self, field) < 0:
+                raise ConfigError(f'method.{field}: must not be negative')
+        if self.augment.adaptive and self.loss not in SIGNED:
+            raise ConfigError(
+                f'method.augment.target: adapts p to the sign of the logits, which tells nothing under {self.loss!r}; '
+                'set it to 0 and method.augment.p to what suits'
+            )
