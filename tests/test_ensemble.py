@@ -109,6 +109,15 @@ def test_what_does_not_go_together_is_refused(pictures, other, fields, combine, 
         pictures(also=str(workdir), combine=combine)
 
 
+def test_the_same_attributes_in_another_order_do_not_go_together(tmp_path):
+    for name, labels in (('a', 'label,colour'), ('b', 'colour,label')):
+        train(toy_config(data__labels=labels, train__duration='3steps'), tmp_path / name)
+    config = toy_config()
+    config['sample'] |= {'also': str(tmp_path / 'b'), 'seeds': '0'}
+    with pytest.raises(ConfigError, match=r'sample\.also=.*other labels'):
+        sample(config, tmp_path / 'a')
+
+
 def test_what_is_not_there_is_refused(pictures, runs):
     with pytest.raises(ConfigError, match=r'sample\.also=nowhere: there is no run in it'):
         pictures(also='nowhere')

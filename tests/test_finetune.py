@@ -7,7 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from toy import make, toy_config
+from toy import Toy, make, toy_config
 
 from productgen.checkpoint import CheckpointError, Checkpoints
 from productgen.config import ConfigError
@@ -113,6 +113,23 @@ def test_label_values_are_carried_over_by_name(source, tmp_path, labels):
         assert len(got) == len(new) and np.array_equal(got, expected)
         assert (got != getattr(fresh.nets['painter'], part)['embed']).any(1).sum() == len(values) - 3
     assert set(inherited.rows) == {('painter', 'params', 'embed'), ('painter', 'ema', 'embed')}
+
+
+def test_the_same_attributes_in_another_order_are_other_labels(tmp_path):
+    train(toy_config(data__labels='label,colour', train__duration='3steps'), tmp_path / 'run')
+    state, _, inherited = started(tmp_path / 'run', data__labels='colour,label')
+    given = saved(tmp_path / 'run', 3)['painter']['params']['embed']
+    got, labels = np.asarray(state.nets['painter'].params['embed']), len(prepare_values('label'))
+    assert np.array_equal(got, np.concatenate([given[labels:], given[:labels]]))
+    assert ('painter', 'params', 'embed') in inherited.rows
+
+
+def test_a_network_that_is_never_trained_has_to_come_whole(source, monkeypatch):
+    monkeypatch.setattr(Toy, 'untrained', ('judge',), raising=False)
+    started(source)
+    for fields in ({'model__width': 4}, {'train__init_nets': 'painter'}):
+        with pytest.raises(ConfigError, match=r"init_from.*'judge' is never trained here"):
+            started(source, **fields)
 
 
 def prepare_values(name):

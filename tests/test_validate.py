@@ -6,7 +6,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from toy import make, toy_config
+from toy import Toy, make, toy_config
 
 from productgen import validate
 from productgen.checkpoint import CheckpointError, Checkpoints
@@ -174,6 +174,14 @@ def test_best_by_hand():
     )
     assert Best('b', 5, 'others').remembering(noted) == Best('b', 5, 'others')
     assert not Best('', 1).after(1, {'a': 1.0}).after(2, {'a': 2.0}).exhausted
+
+
+def test_a_first_stage_neither_counts_nor_stops(tmp_path, monkeypatch):
+    """Its figures are low and do not move; the best is of the second stage."""
+    monkeypatch.setattr(Toy, 'first_stage', 8, raising=False)
+    script(monkeypatch, [1, 1, 1, 1, 9, 8, 7, 6])
+    train(toy_config(**FIELDS | {'train__duration': '16steps'}), tmp_path / 'run')
+    assert folders(tmp_path / 'run', 'best') == [16]
 
 
 def test_a_figure_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):

@@ -23,16 +23,19 @@ SGD = {'name': 'sgd', 'learning_rate': 0.5, 'b1': 0.0}
 
 
 class Generator(nn.Module):
-    """Pixels linear in z, shifted by the label's embedding; counts its training passes."""
+    """Pixels linear in z, shifted by the label's embedding; counts its training passes, keeps the last mean."""
 
     @nn.compact
     def __call__(self, z, label, keys, train=False, label_weight=1.0):
         count = self.variable('stats', 'count', jnp.zeros, ())
         if train and not self.is_initializing():
             count.value += 1
+        mean = self.variable('stats', 'mean', jnp.zeros, ())
         x = nn.Dense(18, name='pixels')(z)
         if label is not None:
             x += Embed(18, name='embed')(label, label_weight)
+        if train and not self.is_initializing():
+            mean.value = jnp.mean(x)
         return jnp.tanh(x).reshape(-1, *SHAPE, 3)
 
 
@@ -114,7 +117,7 @@ def keys_of(name, size=BATCH):
 
 
 def fakes(method, params, name, label, share=1.0):
-    variables = {'params': params, 'stats': {'count': jnp.zeros(())}}
+    variables = {'params': params, 'stats': {'count': jnp.zeros(()), 'mean': jnp.zeros(())}}
     z = method.draw(keys_of(name, len(label)))
     return Generator().apply(variables, z, one_hot(label), None, label_weight=share)
 
@@ -192,6 +195,25 @@ def test_several_critic_steps_share_the_batch_among_them():
         d = optax.apply_updates(d, jax.tree.map(lambda x: -SGD['learning_rate'] * x, jax.grad(loss)(d)))
     close(state.nets['discriminator'].params, d)
     assert state.nets['discriminator'].stats['count'] == 8 and g.stats['count'] == 1
+
+
+def test_running_statistics_are_those_of_the_averaged_weights():
+    """They are used with these alone: those of the weights of the moment would fit others."""
+    method, batch = gan(critic_steps=2), batch_of()
+    _, state, _ = update(method, batch)
+    g, label = state.nets['generator'], batch['label'][::2]
+    made = fakes(method, g.ema, 'statistics', label)
+    np.testing.assert_allclose(g.stats['mean'], jnp.mean(jnp.arctanh(made)), rtol=1e-4, atol=1e-6)
+    assert g.stats['count'] == 1
+    assert abs(float(jnp.mean(jnp.arctanh(fakes(method, g.params, 'statistics', label))) - g.stats['mean'])) > 1e-4
+
+
+def test_the_penalty_steps_of_a_critic_count_in_its_own_steps():
+    """Two critic steps an iteration, a penalty every second one: c = 4 / 5 corrects the rate."""
+    method = gan(penalty='r1', penalty_weight='1', penalty_interval=2, critic_steps=2)
+    grads = jax.tree.map(jnp.ones_like, {'w': jnp.zeros(2)})
+    updates, _ = method.d_tx.update(grads, method.d_tx.init(grads), grads)
+    np.testing.assert_allclose(updates['w'], -SGD['learning_rate'] * 4 / 5, rtol=1e-6)
 
 
 def test_clipped_weights_stay_within_the_bound():
@@ -292,6 +314,10 @@ def test_truncation_scales_z():
         ({'critic_steps': 0}, r'method\.critic_steps: 0 is less than 1'),
         ({'critic_steps': 3}, r'method\.critic_steps: the 8 images .* the nearest that can is 9'),
         ({'clip_weights': -1.0}, r'method\.clip_weights: must not be negative'),
+        ({'penalty': 'r1'}, r"method\.penalty_weight: 'r1' needs a positive one, not 0"),
+        ({'penalty': 'r1', 'penalty_weight': '-1->2'}, r'method\.penalty_weight: .*needs a positive one'),
+        ({'clip_weights': 0.1, 'optim': SGD | {'freeze': 'hidden'}}, r'method\.clip_weights: .*freeze'),
+        ({'pair': 'stylegan2'}, r'model\.name: .*method\.name=stylegan2'),
         ({'penalty_weight': 'much'}, r'method\.penalty_weight: expected a number'),
         ({'penalty_weight': '1->2', 'steps': None}, r'method\.penalty_weight: .*train\.duration'),
         ({'ema_kimg': 'long'}, r'method\.ema_kimg: expected a number'),
