@@ -61,7 +61,11 @@ def training_state(run: Run, checkpoints: Checkpoints, inherited: Inherited | No
     restored = checkpoints.restore(abstract_state(run)[0])
     if not restored:
         state = initial_state(run)
-        return (inherited.give(state) if inherited else state), {}
+        if inherited:
+            state = inherited.give(state)
+            # At once: what becomes of the other run from now on is nothing to this one.
+            checkpoints.save(state, {'seconds': 0.0, 'images': 0})
+        return state, {}
     state, notes = restored
     return with_frozen(run, state), notes
 
