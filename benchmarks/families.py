@@ -106,7 +106,7 @@ def samples(workdir: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.open(path).convert('RGB')) for path in sorted(folder.glob('*.png'))])
 
 
-def row(workdir: Path) -> dict[str, float | str]:
+def row(workdir: Path) -> dict[str, float | str | None]:
     """What the table says of a run."""
     config = read_config(workdir)
     counts = parameter_counts(abstract_state(prepare_model(config, read_labels(workdir)))[0])
@@ -120,7 +120,7 @@ def row(workdir: Path) -> dict[str, float | str]:
         'rate': float(np.median(rates[len(rates) // 5 :])),
         'seconds': wall['seconds'],
         'swd': figures['validation/swd'],
-        'diversity': points[-1]['diversity'] if 'diversity' in points[-1] else float('nan'),
+        'bits': figures.get('validation/bits_per_dim'),
     }
 
 
@@ -147,11 +147,12 @@ def floor(config: dict) -> float:
 
 def table(rows: dict[str, dict], reals: float) -> str:
     """Markdown."""
-    lines = ['| config | labels | parameters | img/s | seconds | SWD | diversity |', '|---|---|---|---|---|---|---|']
+    lines = ['| config | labels | parameters | img/s | seconds | SWD | bits/dim |', '|---|---|---|---|---|---|---|']
     for name, r in rows.items():
-        figures = f'{r["parameters"]:,} | {r["rate"]:.0f} | {r["seconds"]:.0f} | {r["swd"]:.0f} | {r["diversity"]:.2f}'
+        bits = f'{r["bits"]:.2f}' if r['bits'] else ''
+        figures = f'{r["parameters"]:,} | {r["rate"]:.0f} | {r["seconds"]:.0f} | {r["swd"]:.0f} | {bits}'
         lines.append(f'| `{name}` | {r["labels"]} | {figures} |')
-    return '\n'.join([*lines, f'| (training pictures) | | | | | {reals:.0f} | 1.00 |'])
+    return '\n'.join([*lines, f'| (training pictures) | | | | | {reals:.0f} | |'])
 
 
 def write(marker: str, text: str) -> None:

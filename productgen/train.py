@@ -198,6 +198,8 @@ def _loop(
             due = {name: step % n == 0 for name, n in every.items()}
             # Processes must stop at the same step; where clocks and signals may differ they agree at log points only.
             alone = jax.process_count() == 1
+            if due['sample']:
+                record.show(state, step)
             if due.get('validate'):
                 start = time.monotonic()
                 figures = validator(state)
@@ -207,7 +209,7 @@ def _loop(
             ended = finished() if alone or limit is None else due['log'] and any_process(finished())
             halted = bool(stop.number) if alone else due['log'] and any_process(bool(stop.number))
             ended |= keeper.exhausted
-            if due['sample'] or ended:
+            if ended and not due['sample']:
                 record.show(state, step)
             if due['log'] or due['checkpoint'] or ended or halted:
                 record.flush(left())

@@ -136,6 +136,15 @@ def test_training_stops_when_the_figure_no_longer_falls(whole, tmp_path, monkeyp
     assert folders(workdir, 'checkpoints')[-1] == 18 and folders(workdir, 'best') == [18]
 
 
+def test_a_point_has_all_that_is_due_at_its_step(tmp_path):
+    every = dict.fromkeys(('train__log_every', 'train__sample_every', 'train__validate_every'), '2steps')
+    train(toy_config(train__duration='4steps', train__checkpoint_every='4steps', **every), tmp_path / 'run')
+    points = [json.loads(line) for line in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
+    assert [point['step'] for point in points] == [2, 4]
+    assert all({'loss/painter', 'diversity', 'validation/swd', 'validation/loss'} <= point.keys() for point in points)
+    assert points[1]['images_per_second'] > 0
+
+
 @pytest.mark.parametrize('step', [4, 14])
 def test_a_killed_run_ends_with_the_same_best(whole, tmp_path, monkeypatch, step):
     """Killed before the first checkpoint, and after validations that no checkpoint has noted."""
