@@ -4,7 +4,7 @@
 
 Each run is `python launch.py --config=configs/NAME.py ...` with the config's own nets and rates; a run that is there
 already is gone on with or only read. `docs/families.md` gets the tables between its markers, `docs/images/` the grids:
-a line of samples for each method, the same seeds, generated pictures only.
+a line of samples for each method, generated pictures only.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ sys.path.insert(0, str(ROOT))
 from productgen.data.pipeline import Batches  # noqa: E402
 from productgen.methods.base import parameter_counts  # noqa: E402
 from productgen.metrics.swd import SlicedWasserstein  # noqa: E402
-from productgen.pictures import grid, save_png  # noqa: E402
+from productgen.pictures import MARGIN, grid, save_png  # noqa: E402
 from productgen.setup import abstract_state, prepare, prepare_model  # noqa: E402
 from productgen.workdir import read_config, read_labels  # noqa: E402
 
-COLUMNS = 16  # samples shown of each method
+SHOWN = 16  # samples of each method
 DOCS = ROOT / 'docs'
 
 # Methods in the order of the table, and what their small nets need at 64 x 64.
@@ -94,16 +94,13 @@ def train(method: str, data: Data, out: Path, extra: list[str]) -> Path:
 
 
 def samples(workdir: Path) -> np.ndarray:
-    """Pictures of the first seeds, uint8 [N, H, W, 3]."""
-    folder = workdir / 'shown'
-    if len(list(folder.glob('*.png'))) != COLUMNS:
-        # The batch size of training: its program is there already.
-        size = read_config(workdir)['train']['batch_size']
-        flags = [f'--config.sample.batch_size={size}', f'--config.sample.out={folder}']
-        flags += ['--config.sample.output=png', f'--config.sample.seeds=0-{COLUMNS - 1}']
-        command = [sys.executable, 'launch.py', '--mode=sample', f'--workdir={workdir}', *flags]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    return np.stack([np.asarray(Image.open(path).convert('RGB')) for path in sorted(folder.glob('*.png'))])
+    """The first two pictures of rows of the last sample grid, uint8 [N, 64, 64, 3]; with labels a row is a value."""
+    sheet = np.asarray(Image.open(max((workdir / 'samples').glob('fakes_*.png'))).convert('RGB'))
+    columns = read_config(workdir)['train']['grid_columns']
+    side = 64  # both sizes of the table are shown like this
+    left = sheet.shape[1] - columns * (side + MARGIN)
+    corners = [(MARGIN + r * (side + MARGIN), left + c * (side + MARGIN)) for r in range(SHOWN // 2) for c in (0, 1)]
+    return np.stack([sheet[y : y + side, x : x + side] for y, x in corners])
 
 
 def row(workdir: Path) -> dict[str, float | str | None]:
@@ -171,7 +168,7 @@ def main() -> None:
     parser.add_argument('--out', type=Path, required=True, help='folder of the runs')
     parser.add_argument('--clothing', type=Path, help='folder of clothing photos; without, only the catalog')
     parser.add_argument('--catalog_budget', default='15kimg')
-    parser.add_argument('--clothing_budget', default='2kimg')
+    parser.add_argument('--clothing_budget', default='1kimg')
     parser.add_argument('--methods', default=','.join(METHODS), help='names, comma separated')
     args = parser.parse_args()
     # Few enough that drawing them is soon over and does not count.
@@ -188,7 +185,7 @@ def main() -> None:
         first = next(iter(runs.values()))
         about = f'{data.budget} each, {made(runs.values())}.'
         write(data.name, '\n'.join([about, '', table(rows, floor(read_config(first)))]))
-        sheet = grid(np.concatenate([samples(workdir) for workdir in runs.values()]), COLUMNS, list(rows))
+        sheet = grid(np.concatenate([samples(workdir) for workdir in runs.values()]), SHOWN, list(rows))
         save_png(args.out / f'{data.name}.png', sheet)
         Image.fromarray(sheet).save(DOCS / 'images' / f'families_{data.name}.jpg', quality=88)
 
