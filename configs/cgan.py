@@ -19,4 +19,5 @@ def get_config(arg=None) -> ConfigDict:
     config = dcgan.small()
     config.data.labels = 'auto'
     config.model.discriminator_condition = 'concat'
+    config.train.duration = '190kimg'
     return dcgan.quick(config) if chosen.quick else config

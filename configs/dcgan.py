@@ -55,12 +55,12 @@ def small() -> ConfigDict:
         'generator': common.optimizer(learning_rate=5e-4, b1=0.5),
         'discriminator': common.optimizer(learning_rate=5e-4, b1=0.5),
     }
-    config.train = common.train_section(batch_size=32, duration='200kimg', sample_every='10kimg')
+    config.train = common.train_section(batch_size=32, duration='350kimg', sample_every='10kimg')
     config.sample = common.sample_section()
     return config
 
 
 def quick(config: ConfigDict) -> ConfigDict:
     """The variant of about two minutes."""
-    common.shorten(config, '30kimg', '10kimg')
+    common.shorten(config, '24kimg', '8kimg')
     return config

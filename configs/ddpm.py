@@ -28,7 +28,7 @@ def get_config(arg=None) -> ConfigDict:
     if chosen.cifar10:
         published(config)
     elif chosen.quick:
-        common.shorten(config, '24kimg', '8kimg')
+        common.shorten(config, '16kimg', '8kimg')
     return config
 
 
@@ -59,7 +59,7 @@ def small() -> ConfigDict:
         'dropout': 0.0,
     }
     config.optim = {'unet': common.optimizer(learning_rate=2e-3, b2=0.99, clip=1.0, schedule='cosine', warmup=0.02)}
-    config.train = common.train_section(batch_size=32, duration='120kimg', sample_every='20kimg')
+    config.train = common.train_section(batch_size=32, duration='90kimg', sample_every='20kimg')
     config.sample = common.sample_section()
     config.sample.denoising_steps = 25
     return config

@@ -20,4 +20,5 @@ def get_config(arg=None) -> ConfigDict:
     config = dcgan.small()
     config.method.update(penalty='dragan', penalty_weight='10')
     config.model.norm = 'layer'
+    config.train.duration = '125kimg'
     return dcgan.quick(config) if chosen.quick else config

@@ -40,8 +40,8 @@ def get_config(arg=None) -> ConfigDict:
         'generator': common.optimizer(learning_rate=2e-4, b1=0.5),
         'discriminator': common.optimizer(learning_rate=2e-4, b1=0.5),
     }
-    config.train = common.train_section(batch_size=64, duration='400kimg', sample_every='20kimg')
+    config.train = common.train_section(batch_size=64, duration='1200kimg', sample_every='50kimg')
     config.sample = common.sample_section()
     if chosen.quick:
-        common.shorten(config, '80kimg', '20kimg')
+        common.shorten(config, '200kimg', '50kimg')
     return config

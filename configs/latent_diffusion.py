@@ -35,7 +35,7 @@ def get_config(arg=None) -> ConfigDict:
     if chosen.res:
         published(config, chosen.res)
     elif chosen.quick:
-        common.shorten(config, '24kimg', '8kimg')
+        common.shorten(config, '12kimg', '6kimg')
     return config
 
 
@@ -95,7 +95,7 @@ def small() -> ConfigDict:
         'unet': common.optimizer(learning_rate=2e-3, b2=0.99, clip=1.0, schedule='cosine', warmup=0.02),
         'vae': common.optimizer(learning_rate=1e-3, schedule='cosine', end=0.05),
     }
-    config.train = common.train_section(batch_size=32, duration='100kimg', sample_every='20kimg')
+    config.train = common.train_section(batch_size=32, duration='72kimg', sample_every='20kimg')
     config.sample = common.sample_section()
     config.sample.denoising_steps = 25
     return config

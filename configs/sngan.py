@@ -41,7 +41,7 @@ def get_config(arg=None) -> ConfigDict:
         'generator': common.optimizer(learning_rate=5e-4, b1=0.0, b2=0.9),
         'discriminator': common.optimizer(learning_rate=1e-3, b1=0.0, b2=0.9),
     }
-    config.train = common.train_section(batch_size=64, duration='120kimg')
+    config.train = common.train_section(batch_size=64, duration='110kimg')
     config.sample = common.sample_section()
     if chosen.cifar10:
         config.data.source = 'tfds:cifar10'

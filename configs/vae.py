@@ -28,7 +28,7 @@ def get_config(arg=None) -> ConfigDict:
 
 def quick(config: ConfigDict) -> None:
     """Shortens the training to two minutes."""
-    common.shorten(config, '30kimg', '10kimg')
+    common.shorten(config, '20kimg', '10kimg')
 
 
 def small() -> ConfigDict:
@@ -60,6 +60,6 @@ def small() -> ConfigDict:
         'dropout': 0.0,
     }
     config.optim = {'vae': common.optimizer(learning_rate=0.002, schedule='cosine', end=0.05)}
-    config.train = common.train_section(batch_size=32, duration='160kimg', sample_every='20kimg')
+    config.train = common.train_section(batch_size=32, duration='130kimg', sample_every='20kimg')
     config.sample = common.sample_section(truncation=0.8)
     return config

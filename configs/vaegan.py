@@ -50,6 +50,6 @@ def small() -> ConfigDict:
     }
     adam = dict(learning_rate=0.0005, b1=0.0, b2=0.99)
     config.optim = {name: common.optimizer(**adam) for name in ('encoder', 'decoder', 'discriminator')}
-    config.train = common.train_section(batch_size=16, duration='60kimg', sample_every='10kimg')
+    config.train = common.train_section(batch_size=16, duration='50kimg', sample_every='10kimg')
     config.sample = common.sample_section(truncation=0.8)
     return config

@@ -61,7 +61,7 @@ def small() -> ConfigDict:
         'decoder': common.optimizer(learning_rate=1e-3),
         'prior': common.optimizer(learning_rate=1e-3, schedule='cosine', warmup=0.05, clip=1.0),
     }
-    config.train = common.train_section(batch_size=32, duration='200kimg')
+    config.train = common.train_section(batch_size=32, duration='140kimg')
     config.sample = common.sample_section()
     return config
 

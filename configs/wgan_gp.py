@@ -22,5 +22,5 @@ def get_config(arg=None) -> ConfigDict:
     config.model.norm = 'layer'
     for net in config.optim.values():
         net.update(b1=0.0, b2=0.9)
-    config.train.batch_size = 160  # five critic steps of 32
+    config.train.update(batch_size=80, duration='140kimg')  # five critic steps of 16
     return dcgan.quick(config) if chosen.quick else config
