@@ -19,6 +19,8 @@ CONFIGS = sorted(
     for path in (pathlib.Path(__file__).parent.parent / 'configs').glob('*.py')
     if path.stem not in ('__init__', 'common', 'from_workdir')
 )
+# The methods and networks of these have a case already, under other settings; they take their time with -m slow.
+SIMILAR = ('beta_vae', 'cvae', 'dragan', 'lsgan', 'wgan')
 LABELS = (3,)
 
 
@@ -54,7 +56,9 @@ class Case:
         return state, metrics
 
 
-@pytest.fixture(scope='module', params=CONFIGS)
+@pytest.fixture(
+    scope='module', params=[pytest.param(n, marks=[pytest.mark.slow] if n in SIMILAR else []) for n in CONFIGS]
+)
 def case(request):
     return Case(request.param)
 
