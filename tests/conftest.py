@@ -20,15 +20,6 @@ jax.config.update('jax_compilation_cache_dir', str(CACHE / 'compiled'))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Keeps what shares compiled programs on one of several test processes: a file, or one method's contract."""
-    for item in items:
-        case = getattr(item, 'callspec', None) and item.callspec.params.get('case')
-        contract = item.path.name == 'test_contract.py'
-        item.add_marker(pytest.mark.xdist_group(f'contract-{case}' if contract else item.path.name))
-
-
 @pytest.fixture(scope='session')
 def tiny_run(tmp_path_factory):
     """Workdir of a finished run of the tiny config, trained in this process."""
