@@ -3,8 +3,10 @@
 import os
 import pathlib
 
-# Tests compile a lot and compute little: unoptimised code is ready two to five times sooner. Read at XLA's start.
-os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + ' --xla_backend_optimization_level=0'
+# Tests compile a lot and compute little: unoptimised code is ready two to five times sooner, and without the newer way
+# of generating code for fusions in half of that again. Read at XLA's start.
+QUICK = ' --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
+os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + QUICK
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 CACHE = pathlib.Path(__file__).resolve().parent.parent / '.pytest_cache' / 'productgen'
 os.environ['PRODUCTGEN_CACHE'] = str(CACHE)
@@ -18,6 +20,18 @@ import pytest  # noqa: E402
 # Test processes and the programs they start share what one of them has compiled.
 jax.config.update('jax_compilation_cache_dir', str(CACHE / 'compiled'))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+
+
+# Files whose tests share something that takes long to make: one test process takes them all.
+SHARING = {'devices', 'ensemble', 'resume', 'sample', 'stylegan2', 'train', 'validate'}
+
+
+@pytest.hookimpl(wrapper=True)  # to be before xdist, which reads the marks
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem.removeprefix('test_') in SHARING:
+            item.add_marker(pytest.mark.xdist_group(item.path.parent.stem + item.path.stem))
+    return (yield)
 
 
 @pytest.fixture(scope='session')

@@ -56,9 +56,12 @@ class Case:
         return state, metrics
 
 
-@pytest.fixture(
-    scope='module', params=[pytest.param(n, marks=[pytest.mark.slow] if n in SIMILAR else []) for n in CONFIGS]
-)
+def marks(name):
+    """One test process takes all tests of a case, so that it is compiled once."""
+    return [pytest.mark.xdist_group(name), *([pytest.mark.slow] if name in SIMILAR else [])]
+
+
+@pytest.fixture(scope='module', params=[pytest.param(name, marks=marks(name)) for name in CONFIGS])
 def case(request):
     return Case(request.param)
 
