@@ -2,9 +2,9 @@
 
   python benchmarks/families.py --out=runs/families --clothing=PATH
 
-Each run is `python launch.py --config=configs/NAME.py ...` with the config's own nets and rates; a run that is there
-already is gone on with or only read. `docs/families.md` gets the tables between its markers, `docs/images/` the grids:
-a line of samples for each method, generated pictures only.
+Each run is `python launch.py --config=configs/NAME.py ...` with the config's own nets and rates; with `--jobs` several
+run side by side, each on its share of the cores. A finished run that is there already is only read. `docs/families.md`
+gets the tables between its markers, `docs/images/` the grids: a line of samples for each method, generated only.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 from PIL import Image
@@ -72,8 +75,8 @@ class Data:
     budget: str
 
 
-def train(method: str, data: Data, out: Path, extra: list[str]) -> Path:
-    """Trains a method, unless it has been; returns its workdir."""
+def train(method: str, data: Data, out: Path, extra: list[str], cores: set[int]) -> Path:
+    """Trains a method on some of the cores, unless it has been trained; returns its workdir."""
     workdir = out / f'{method}-{data.name}'
     if (workdir / 'wall.json').exists():
         if read_config(workdir)['train']['duration'] != data.budget:
@@ -86,11 +89,29 @@ def train(method: str, data: Data, out: Path, extra: list[str]) -> Path:
     command = [sys.executable, 'launch.py', f'--config=configs/{method}.py', *flags]
     print('+', *command[1:], flush=True)
     began = time.monotonic()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    pin = lambda: os.sched_setaffinity(0, cores)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, preexec_fn=pin)
     if done.returncode:
         raise SystemExit(f'{method} on {data.name} failed:\n{done.stderr[-2000:]}')
     (workdir / 'wall.json').write_text(json.dumps({'seconds': time.monotonic() - began}))
     return workdir
+
+
+def train_all(methods: list[str], data: Data, out: Path, jobs: int) -> dict[str, Path]:
+    """Workdirs of the trained methods, `jobs` of which were trained at a time, each on as many cores."""
+    cores, free = sorted(os.sched_getaffinity(0)), SimpleQueue()
+    for i in range(jobs):
+        free.put(set(cores[i::jobs]))
+
+    def one(name):
+        mine = free.get()
+        try:
+            return train(name, data, out, METHODS[name] if data.name == 'clothing' else [], mine)
+        finally:
+            free.put(mine)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return dict(zip(methods, pool.map(one, methods), strict=True))
 
 
 def samples(workdir: Path) -> np.ndarray:
@@ -112,7 +133,7 @@ def row(workdir: Path) -> dict[str, float | str | None]:
     wall = json.loads((workdir / 'wall.json').read_text())
     figures = {name: v for p in points for name, v in p.items() if name.startswith('validation/')}
     return {
-        'labels': 'yes' if read_labels(workdir).names and config['method'].get('conditional', True) else 'no',
+        'labels': 'yes' if read_labels(workdir).names else 'no',
         'parameters': sum(counts.values()),
         'rate': float(np.median(rates[len(rates) // 5 :])),
         'seconds': wall['seconds'],
@@ -167,8 +188,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, required=True, help='folder of the runs')
     parser.add_argument('--clothing', type=Path, help='folder of clothing photos; without, only the catalog')
-    parser.add_argument('--catalog_budget', default='15kimg')
-    parser.add_argument('--clothing_budget', default='1kimg')
+    parser.add_argument('--catalog_budget', default='40kimg')
+    parser.add_argument('--clothing_budget', default='4kimg')
+    parser.add_argument('--jobs', type=int, default=1, help='runs at a time, each on its share of the cores')
     parser.add_argument('--methods', default=','.join(METHODS), help='names, comma separated')
     args = parser.parse_args()
     # Few enough that drawing them is soon over and does not count.
@@ -177,13 +199,11 @@ def main() -> None:
         flags = [f'--config.data.source=folder:{args.clothing.resolve()}', '--config.data.resolution=64']
         sets.append(Data('clothing', [*flags, '--config.data.fit=crop'], args.clothing_budget))
     for data in sets:
-        runs = {
-            name: train(name, data, args.out.resolve(), METHODS[name] if data.name == 'clothing' else [])
-            for name in args.methods.split(',')
-        }
+        runs = train_all(args.methods.split(','), data, args.out.resolve(), args.jobs)
         rows = {name: row(workdir) for name, workdir in runs.items()}
         first = next(iter(runs.values()))
-        about = f'{data.budget} each, {made(runs.values())}.'
+        side = f'{args.jobs} runs at a time' if args.jobs > 1 else 'one run at a time'
+        about = f'{data.budget} each, {made(runs.values())}; {side} on {len(os.sched_getaffinity(0))} cores.'
         write(data.name, '\n'.join([about, '', table(rows, floor(read_config(first)))]))
         sheet = grid(np.concatenate([samples(workdir) for workdir in runs.values()]), SHOWN, list(rows))
         save_png(args.out / f'{data.name}.png', sheet)
