@@ -7,10 +7,13 @@
 
 Higgins et al., "beta-VAE: Learning Basic Visual Concepts with a Constrained Variational Framework", ICLR 2017. Warm-up
 (Bowman et al. 2016; Sonderby et al. 2016) and free bits (Kingma et al. 2016, section C.8) are off in the published
-settings, which share Adam at 1e-4, no normalisation, and convolutions of 32, 32, 64 and 64 channels; the hidden fully
-connected layer of 256 and the missing convolutions at full size are where these nets differ.
+settings, which share Adam at 1e-4 and no normalisation. The paper's nets are four strided convolutions of 32, 32, 64
+and 64 channels and a hidden fully connected layer of 256; these have a convolution of 32 at full size, four strided
+ones of 64, and no hidden layer. The paper does not say of what pixels its Gaussian has the unit as deviation: here they
+are in [-1, 1]. Were they in [0, 1], the same beta would weigh four times as much.
 
-With a learned scale beta would be undone, since the scale grows until both terms balance again: it is fixed here.
+With a fixed scale, beta and scale are one setting; a learned one grows with beta and adds to it. It is fixed here, as
+published.
 """
 
 from ml_collections import ConfigDict
@@ -23,13 +26,11 @@ PAPER = {'faces': (32, 250.0, 'gaussian'), 'chairs': (16, 5.0, 'bernoulli')}
 
 def get_config(arg=None) -> ConfigDict:
     """See the module; arguments: quick, faces, chairs."""
-    chosen = common.parse_arg(arg, quick=False, faces=False, chairs=False)
+    chosen = common.parse_arg(arg, one=True, quick=False, faces=False, chairs=False)
     config = vae.small()
     config.method.update(scale=0.2, learn_scale=False, beta=2.0, kl_weight='0->1', free_bits=0.1)
     config.model.z_dim = 32
     papers = [name for name in PAPER if chosen[name]]
-    if len(papers) + chosen.quick > 1:
-        raise ValueError(f'config argument {arg!r}: choose one of quick, faces, chairs')
     if papers:
         published(config, *PAPER[papers[0]])
     elif chosen.quick:

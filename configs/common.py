@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import difflib
+import re
 
 from ml_collections import ConfigDict
 
 
-def parse_arg(arg: str | None, **defaults):
+def parse_arg(arg: str | None, one: bool = False, **defaults):
     """Parses the part after the colon of `--config=FILE:ARG`, strictly.
 
     `quick` sets a flag, `res=64` a value; several are separated by commas. Every name must be among `defaults`, whose
-    values also give the types.
+    values also give the types; `res` is a size. With `one` they exclude each other.
 
     Raises:
-      ValueError: an unknown name or a value of another type.
+      ValueError: an unknown name, a value of another type, or names that exclude each other.
     """
-    values = dict(defaults)
+    values, names = dict(defaults), set()
     for item in filter(None, (arg or '').split(',')):
         name, given, text = item.partition('=')
         if name not in defaults:
             near = difflib.get_close_matches(name, defaults, 1, 0.5)
             hint = f'did you mean {near[0]!r}? ' if near else ''
             raise ValueError(f'config argument {item!r}: there is no {name!r}; {hint}(known: {", ".join(defaults)})')
+        names.add(name)
         kind = type(defaults[name])
         if kind is bool:
             if given:
@@ -35,6 +37,10 @@ def parse_arg(arg: str | None, **defaults):
             text = ''
         if not given or text == '':
             raise ValueError(f'config argument {item!r}: expected {name}={kind.__name__}')
+    if one and len(names) > 1:
+        raise ValueError(f'config argument {arg!r}: choose one of {", ".join(defaults)}')
+    if 'res' in names and not re.fullmatch(r'\d+(x\d+)?', str(values['res'])):
+        raise ValueError(f'config argument {arg!r}: res is a size such as 128, or WIDTHxHEIGHT such as 96x128')
     return ConfigDict(values)
 
 

@@ -16,7 +16,7 @@ def get_config(arg=None) -> ConfigDict:
     """See the module; argument: quick."""
     chosen = common.parse_arg(arg, quick=False)
     config = vae.small()
-    config.method.conditional = True
+    config.data.labels = 'auto'
     if chosen.quick:
         vae.quick(config)
     return config

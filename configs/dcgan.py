@@ -17,9 +17,7 @@ from configs import common
 
 def get_config(arg=None) -> ConfigDict:
     """See the module; arguments: quick, paper."""
-    chosen = common.parse_arg(arg, quick=False, paper=False)
-    if chosen.quick and chosen.paper:
-        raise ValueError(f'config argument {arg!r}: choose one of quick, paper')
+    chosen = common.parse_arg(arg, one=True, quick=False, paper=False)
     config = small()
     if chosen.paper:
         config.data.resolution = '64'

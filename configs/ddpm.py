@@ -11,7 +11,7 @@ products have a left and a right.
 
 The others predict v (Salimans and Ho, ICLR 2022) under a cosine schedule (Nichol and Dhariwal, ICML 2021) and sample
 with DDIM (Song et al., ICLR 2021). `sample.guidance` and `sample.denoising_steps` also hold for the previews of a
-training, which take as many evaluations of the net a picture.
+training. Each step is an evaluation of the net, or two where guidance is not 1.
 """
 
 from ml_collections import ConfigDict
@@ -21,9 +21,7 @@ from configs import common
 
 def get_config(arg=None) -> ConfigDict:
     """See the module; arguments: quick, cifar10."""
-    chosen = common.parse_arg(arg, quick=False, cifar10=False)
-    if chosen.quick and chosen.cifar10:
-        raise ValueError(f'config argument {arg!r}: choose one of quick, cifar10')
+    chosen = common.parse_arg(arg, one=True, quick=False, cifar10=False)
     config = small()
     if chosen.cifar10:
         published(config)

@@ -12,8 +12,6 @@ often, and mirror images come from the augmentation alone, not from the data. `r
 with the 3.1th power of the resolution, which goes through the published values for FFHQ at 64 and 256.
 """
 
-import re
-
 from ml_collections import ConfigDict
 
 from configs import common
@@ -30,11 +28,7 @@ PAPER = {
 
 def get_config(arg=None) -> ConfigDict:
     """See the module; arguments: quick, res=N, cifar10, ffhq64, ffhq256, imagenet32, imagenet64."""
-    chosen = common.parse_arg(arg, quick=False, res='', **dict.fromkeys(PAPER, False))
-    if sum(map(bool, chosen.values())) > 1:
-        raise ValueError(f'config argument {arg!r}: choose one of {", ".join(chosen)}')
-    if chosen.res and not re.fullmatch(r'\d+(x\d+)?', chosen.res):
-        raise ValueError(f'config argument {arg!r}: res is a size such as 128, or WIDTHxHEIGHT such as 96x128')
+    chosen = common.parse_arg(arg, one=True, quick=False, res='', **dict.fromkeys(PAPER, False))
     config = small()
     for name in PAPER:
         if chosen[name]:

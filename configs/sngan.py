@@ -5,7 +5,11 @@ Projection Discriminator", ICLR 2018.
 
   configs/sngan.py            32 x 32, narrow nets: for two CPU cores, about ten minutes
   configs/sngan.py:quick      the same, two minutes
-  configs/sngan.py:cifar10    the published networks and rates for 32 x 32: five discriminator steps of 64 images
+  configs/sngan.py:cifar10    as published for CIFAR-10, 32 x 32: five discriminator steps of 64 images
+
+The last has the networks and rates of the authors' code for conditional CIFAR-10. Three things differ: the generator's
+step there has 128 fake images (here 64), whose labels are drawn evenly (here those of the real images), and the last
+layer of the discriminator has no bias.
 
 Labels choose the gains and biases of the generator's batch normalisation and are projected on the discriminator's
 features; --config.data.labels=none is unconditional. The generator is averaged, which the papers do not do.
@@ -18,9 +22,7 @@ from configs import common
 
 def get_config(arg=None) -> ConfigDict:
     """See the module; arguments: quick, cifar10."""
-    chosen = common.parse_arg(arg, quick=False, cifar10=False)
-    if chosen.quick and chosen.cifar10:
-        raise ValueError(f'config argument {arg!r}: choose one of quick, cifar10')
+    chosen = common.parse_arg(arg, one=True, quick=False, cifar10=False)
     config = ConfigDict()
     config.seed = 0
     config.data = common.data_section(resolution='32')
@@ -56,9 +58,9 @@ def get_config(arg=None) -> ConfigDict:
             flat_blocks=2,
         )
         for net in config.optim.values():
-            # The rate falls to zero over 100,000 generator steps.
+            # The rate falls to zero over 50,000 generator steps.
             net.update(learning_rate=2e-4, schedule='linear')
-        config.train.update(batch_size=320, duration='100000steps', sample_every='200kimg', checkpoint_every='400kimg')
+        config.train.update(batch_size=320, duration='50000steps', sample_every='200kimg', checkpoint_every='400kimg')
     if chosen.quick:
         common.shorten(config, '20kimg', '5kimg')
     return config

@@ -11,8 +11,6 @@ rate, R1 gamma, EMA half-life and ramp-up, depth of the mapping network, 25,000 
 weights, style mixing and Adam's betas are those of "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020.
 """
 
-import re
-
 from ml_collections import ConfigDict
 
 from configs import common
@@ -27,13 +25,9 @@ PAPER = {
 
 def get_config(arg=None) -> ConfigDict:
     """See the module; arguments: quick, res=N, paper256, paper512, paper1024."""
-    chosen = common.parse_arg(arg, quick=False, res='', paper256=False, paper512=False, paper1024=False)
+    chosen = common.parse_arg(arg, one=True, quick=False, res='', paper256=False, paper512=False, paper1024=False)
     config = small()
     papers = [res for res in PAPER if chosen[f'paper{res}']]
-    if len(papers) + bool(chosen.res) > 1 or (chosen.quick and (papers or chosen.res)):
-        raise ValueError(f'config argument {arg!r}: choose one of quick, res=N, paper256, paper512, paper1024')
-    if chosen.res and not re.fullmatch(r'\d+(x\d+)?', chosen.res):
-        raise ValueError(f'config argument {arg!r}: res is a size such as 128, or WIDTHxHEIGHT such as 96x128')
     if papers:
         published(config, papers[0], *PAPER[papers[0]], mapping_layers=8, ema_rampup=0.0)
     elif chosen.res:

@@ -20,7 +20,7 @@ def get_config(arg=None) -> ConfigDict:
     chosen = common.parse_arg(arg, quick=False, map=False)
     config = small()
     if chosen.map:
-        config.model.update(latent='map', z_dim=4, downsampling=4, blocks=1)
+        config.model.update(latent='map', z_dim=4, downsampling=4, channels=16, channel_max=64, blocks=1)
     if chosen.quick:
         quick(config)
     return config
@@ -36,6 +36,7 @@ def small() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.data = common.data_section(resolution='32')
+    config.data.labels = 'none'
     config.method = {
         'name': 'vae',
         'likelihood': 'gaussian',
@@ -45,7 +46,6 @@ def small() -> ConfigDict:
         'kl_weight': '1',
         'anneal': 0.2,
         'free_bits': 0.0,
-        'conditional': False,
         'ema_kimg': 5.0,
         'ema_rampup': 0.05,
     }

@@ -5,8 +5,9 @@
   configs/vaegan.py:paper     Larsen et al.'s settings for CelebA, 64 x 64
 
 Larsen et al., "Autoencoding beyond pixels using a learned similarity metric", ICML 2016. The published settings are
-batches of 64, RMSProp at 3e-4 and a latent of 128; gamma is that of the authors' code. These nets differ by group
-normalisation, 4x4 convolutions and narrower fully connected layers.
+batches of 64, RMSProp at 3e-4 and a latent of 128; gamma is that of the authors' code. There are three halvings, to
+8 x 8, with the published encoder's 64, 128 and 256 channels, in the discriminator too; the nets differ by group
+normalisation, 4x4 convolutions, one more at full size and narrower fully connected layers.
 """
 
 from ml_collections import ConfigDict
@@ -16,14 +17,12 @@ from configs import common
 
 def get_config(arg=None) -> ConfigDict:
     """See the module; arguments: quick, paper."""
-    chosen = common.parse_arg(arg, quick=False, paper=False)
-    if chosen.quick and chosen.paper:
-        raise ValueError(f'config argument {arg!r}: choose one of quick, paper')
+    chosen = common.parse_arg(arg, one=True, quick=False, paper=False)
     config = small()
     if chosen.paper:
         config.data.resolution = '64'
         config.method.update(gamma=1e-6, similarity=3, ema_rampup=0.0)
-        config.model.update(z_dim=128, channels=32, channel_max=256)
+        config.model.update(z_dim=128, downsampling=8, channels=32, channel_max=256)
         for net in config.optim.values():
             net.update(name='rmsprop', learning_rate=3e-4, b2=0.9)
         config.train.update(batch_size=64, duration='5000kimg', sample_every='100kimg', checkpoint_every='100kimg')

@@ -33,8 +33,8 @@ class OptimConfig:
       end: the rate at the end of the schedule, as a share of `learning_rate`.
       end_b2: `b2` at the end of the schedule, along half a cosine from `b2`, for `adam`; negative: it stays.
       freeze: parameters that stay as they are: regular expressions, separated by commas, of their paths or of leading
-        parts of these; `from_rgb,conv5_.*` keeps the layers next to the image (FreezeD, Mo et al. 2020), `.*` the whole
-        network.
+        parts of these; `from_rgb,conv5_.*,skip5` keeps the layers next to the image of a discriminator of StyleGAN2 at
+        128 pixels (FreezeD, Mo et al. 2020), `.*` the whole network.
     """
 
     name: str
@@ -52,6 +52,16 @@ class OptimConfig:
     freeze: str = ''
 
     def __post_init__(self):
+        for field in ('learning_rate', 'eps', 'weight_decay', 'clip'):
+            if getattr(self, field) < 0:
+                raise ConfigError(f'optim.*.{field}: must not be negative')
+        for field in ('b1', 'b2'):
+            if not 0 <= getattr(self, field) < 1:
+                raise ConfigError(f'optim.*.{field}: {getattr(self, field)} is not a decay rate, 0 to below 1')
+        if self.end_b2 >= 1:
+            raise ConfigError(f'optim.*.end_b2: {self.end_b2} is not a decay rate below 1; a negative one lets b2 stay')
+        if self.end_b2 >= 0 and self.name in set(OPTIMIZERS) - {'adam'}:
+            raise ConfigError(f'optim.*.end_b2: only the b2 of adam moves, not that of {self.name!r}; set it to -1')
         for pattern in _patterns(self.freeze):
             try:
                 re.compile(pattern)

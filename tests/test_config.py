@@ -114,6 +114,19 @@ def test_an_argument_string_sets_flags_and_typed_values():
     assert type(parsed.scale) is float
 
 
+def test_arguments_can_exclude_each_other():
+    assert parse_arg('quick', one=True, **DEFAULTS).quick and parse_arg('res=8,res=9', one=True, **DEFAULTS).res == 9
+    with pytest.raises(ValueError, match="'quick,res=64': choose one of quick, res, scale, source"):
+        parse_arg('quick,res=64', one=True, **DEFAULTS)
+
+
+@pytest.mark.parametrize('res', ['big', '64x', '6.4', '96x128x3', '-64'])
+def test_a_resolution_is_a_size(res):
+    assert parse_arg('res=64', res='').res == '64' and parse_arg('res=96x128', res='').res == '96x128'
+    with pytest.raises(ValueError, match=rf"'res={res}': res is a size such as 128, or WIDTHxHEIGHT such as 96x128"):
+        parse_arg(f'res={res}', res='')
+
+
 @pytest.mark.parametrize(
     'arg, message',
     [

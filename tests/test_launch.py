@@ -33,7 +33,7 @@ WRONG = {
     '--config.optim.generator.schedule=step': "there is no 'step'",
     '--config.seed=-1': 'seed: expected a whole number from 0',
     '--config.model.channel_base=16': 'model.channel_base: 16 leaves the finest of 4 levels without channels',
-    '--config.model.z_dim=0': 'model.z_dim: must be at least 1',
+    '--config.model.z_dim=0': 'model.z_dim: 0 is too small; it must be at least 1',
     '--coordinator=127.0.0.1:1': '--coordinator=HOST:PORT, --num_processes and --process_id go together',
     '--mode=sampel': 'train|sample',
     '--wrokdir=x': 'workdir',

@@ -75,6 +75,27 @@ def test_adam_refuses_weight_decay_and_names_adamw():
         make_optimizer(OptimConfig('adam', 0.1, weight_decay=0.1), None)
 
 
+@pytest.mark.parametrize(
+    'options, field',
+    [
+        ({'learning_rate': -0.1}, 'learning_rate'),
+        ({'eps': -1e-8}, 'eps'),
+        ({'name': 'adamw', 'weight_decay': -0.1}, 'weight_decay'),
+        ({'clip': -1.0}, 'clip'),
+        ({'b1': -0.1}, 'b1'),
+        ({'b1': 1.0}, 'b1'),
+        ({'b2': -0.1}, 'b2'),
+        ({'b2': 1.5}, 'b2'),
+        ({'end_b2': 1.0}, 'end_b2'),
+        ({'name': 'adamw', 'end_b2': 0.99}, "end_b2: only the b2 of adam moves, not that of 'adamw'"),
+        ({'name': 'sgd', 'end_b2': 0.0}, 'end_b2'),
+    ],
+)
+def test_numbers_out_of_range_are_refused_by_name(options, field):
+    with pytest.raises(ConfigError, match=rf'^optim\.\*\.{field}'):
+        OptimConfig(**{'name': 'adam', 'learning_rate': 0.1} | options)
+
+
 def test_gradients_are_clipped_by_their_global_norm():
     config = OptimConfig('sgd', 1.0, b1=0.0, clip=0.5)
     moved = 1 - trace(make_optimizer(config, None), [3.0])

@@ -66,7 +66,7 @@ ADVERSARIAL: dict[str, Loss] = {
     'relativistic': relativistic,
 }
 
-# Losses under which the sign of a logit says real or fake; of the others only differences mean something.
+# Losses under which zero divides real from fake, so that the sign of a logit says which it is.
 SIGNED = frozenset({'minimax', 'non_saturating', 'hinge'})
 
 # Losses in which the generator's part depends on the logits of real images.

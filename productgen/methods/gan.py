@@ -192,7 +192,7 @@ class Gan:
             **d_metrics,
             **lazy_metrics,
         }
-        metrics |= {} if c.augment.name == 'none' else {'augment_p': jnp.asarray(p, jnp.float32)}
+        metrics |= {'augment_p': jnp.asarray(p, jnp.float32)} if c.augment.name == 'ada' else {}
         metrics |= {'label_share': share} if self.transition else {}
         return State(step + 1, {'generator': g, 'discriminator': d}, extra, state.frozen), metrics
 
@@ -342,6 +342,9 @@ def assemble(cls: type[Gan], c: GanConfig, config: Mapping[str, Any], problem: P
     weight = annealed('penalty_weight', auto if c.penalty_weight == 'auto' else c.penalty_weight)
     if penalty and (min(weight.start, weight.end) < 0 or weight.start == weight.end == 0):
         raise ConfigError(f'method.penalty_weight: {c.penalty!r} needs a positive one, not {c.penalty_weight}')
+    half_life = annealed('ema_kimg', c.ema_kimg)
+    if min(half_life.start, half_life.end) < 0:
+        raise ConfigError(f'method.ema_kimg: a half-life must not be negative, got {c.ema_kimg}')
     optim = {
         name: build(OptimConfig, choose(config['optim'], name, 'optim'), f'optim.{name}')
         for name in ('generator', 'discriminator')
@@ -360,7 +363,7 @@ def assemble(cls: type[Gan], c: GanConfig, config: Mapping[str, Any], problem: P
         penalty=penalty,
         augment=make_augment(c.augment),
         penalty_weight=weight,
-        half_life=annealed('ema_kimg', c.ema_kimg),
+        half_life=half_life,
         augment_p=annealed('augment.p', c.augment.p),
         transition=parse_ramp(c.transition_kimg, 'method.transition_kimg') if c.transition_kimg else None,
         **fields,

@@ -55,6 +55,12 @@ class GanConfig:
         for field in ('ema_rampup', 'clip_weights', 'classification'):
             if getattr(self, field) < 0:
                 raise ConfigError(f'method.{field}: must not be negative')
+        if not 0 < self.anneal <= 1:
+            raise ConfigError(f'method.anneal: {self.anneal} is not a share of the training, above 0 and at most 1')
+        if self.penalty_weight == 'auto' and self.penalty not in ('none', 'r1'):
+            raise ConfigError(
+                f"method.penalty_weight: 'auto' is a rule for 'r1', not for {self.penalty!r}; give a number"
+            )
         if self.augment.adaptive and self.loss not in SIGNED:
             raise ConfigError(
                 f'method.augment.target: adapts p to the sign of the logits, which tells nothing under {self.loss!r}; '

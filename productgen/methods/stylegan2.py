@@ -6,9 +6,10 @@ Adversarial Networks with Limited Data", NeurIPS 2020.
 What it has beyond other GANs (`methods.gan`): style mixing, path-length regularisation, a running mean of w, and
 pictures made from an intermediate latent. As published, an iteration takes a generator step, every `path_interval`
 iterations a path-length step, a discriminator step, every `penalty_interval` an R1 step, each on samples of its own and
-with an optimiser step of its own. Two things differ: fake images take the labels of the real ones beside them (the same
-distribution), and the path-length mean is the one from before the batch, so that a batch in parts gives what the whole
-gives.
+with an optimiser step of its own. Four things differ: fake images take the labels of the real ones beside them (the
+same distribution); so that a batch in parts gives what the whole gives, the path-length mean is the one from before the
+batch, and whether and from which layer on styles are mixed is drawn for each sample (there once for the batch); and the
+mean of w moves once an iteration (there at every mapping pass of training).
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ class StyleGAN2Config(GanConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.path_weight < 0:
+            raise ConfigError('method.path_weight: must not be negative')
         for field in ('path_interval', 'path_shrink') if self.path_weight else ():
             if getattr(self, field) < 1:
                 raise ConfigError(f'method.{field}: must be at least 1')
@@ -67,7 +70,7 @@ class StyleGAN2(Gan):
 
     @property
     def num_latents(self) -> int:
-        return self.pair.generator.num_latents
+        return self.pair.generator.widths.num_latents
 
     # Forward passes.
 

@@ -68,7 +68,7 @@ class Head(nn.Module):
         and Koyama, "cGANs with Projection Discriminator", ICLR 2018, equation 3); `classes`, where the logit ignores
         the label and further ones guess it (AC-GAN, Odena et al. 2017); under any other name the label is not used.
       sizes: number of values of each attribute, for `classes`.
-      plain_head: a further logit that ignores the label.
+      plain_head: a further logit that ignores the label, except under `classes`, where the only one does already.
       spectral: spectral normalisation of every matrix, the embedding among them.
       kernel_init: initialiser of every matrix.
     """
@@ -86,7 +86,7 @@ class Head(nn.Module):
             return layer(x, train)
 
         logit, classes = dense('logit', 1, x)[:, 0], ()
-        plain = dense('plain', 1, x)[:, 0] if self.plain_head else None
+        plain = dense('plain', 1, x)[:, 0] if self.plain_head and self.condition != 'classes' else None
         if label is not None and self.condition == 'projection':
             embedding = dense('label', x.shape[-1], label, bias=False)
             logit += jnp.sum(embedding * x, -1)

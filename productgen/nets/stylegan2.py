@@ -43,6 +43,11 @@ class Widths:
     levels: int
     bf16_levels: int
 
+    @property
+    def num_latents(self) -> int:
+        """One a style layer (ToRGB shares)."""
+        return 2 * self.levels + 2
+
     def channels(self, level: int) -> int:
         # Sizes are counted from 4, whatever the base, as in the published square networks.
         return min(self.channel_base // (4 << level), self.channel_max)
@@ -142,7 +147,7 @@ class ToRGB(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Intermediate latents to image, [B, L, W] -> [B, H, W, 3]; L = `num_latents`, one a style layer (ToRGB shares).
+    """Intermediate latents to image, [B, L, W] -> [B, H, W, 3]; L = `widths.num_latents`.
 
     Attributes:
       base: size (h, w) of the learned constant.
@@ -151,10 +156,6 @@ class Synthesis(nn.Module):
 
     base: tuple[int, int]
     widths: Widths
-
-    @property
-    def num_latents(self) -> int:
-        return 2 * self.widths.levels + 2
 
     @nn.compact
     def __call__(self, ws: jax.Array, keys: jax.Array) -> jax.Array:
@@ -193,10 +194,6 @@ class Generator(nn.Module):
         self.mapping = Mapping(self.w_dim, self.mapping_layers, self.w_dim, self.mapping_lr)
         self.synthesis = Synthesis(self.base, self.widths)
 
-    @property
-    def num_latents(self) -> int:
-        return 2 * self.widths.levels + 2
-
     def map(self, z: jax.Array, label: jax.Array | None, label_weight: jax.Array | float = 1.0) -> jax.Array:
         """z [B, Z] and one-hot labels [B, N] (None where unconditional) -> w [B, W]."""
         return self.mapping(z, label, label_weight)
@@ -215,7 +212,7 @@ class Generator(nn.Module):
     ) -> jax.Array:
         """z, labels and one noise key a sample -> images [B, H, W, 3]; training and sampling do not differ."""
         w = self.map(z, label, label_weight)
-        return self.synthesize(jnp.repeat(w[:, None], self.num_latents, 1), keys)
+        return self.synthesize(jnp.repeat(w[:, None], self.widths.num_latents, 1), keys)
 
 
 class DownLayer(nn.Module):

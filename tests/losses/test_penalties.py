@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from productgen.losses import penalties
 from productgen.losses.penalties import PENALTIES, dragan, gradient_norms, path_lengths, wgan_gp
 from productgen.nets.stylegan2 import Synthesis, Widths
 
@@ -75,10 +76,19 @@ def test_penalties_look_where_they_say():
         assert np.abs(sizes - size[i]).min() < 1e-3
         places.append(int(np.abs(sizes - size[i]).argmin()))
     assert len(set(places)) == 6
-    # Around the real image: never farther than half the batch's deviation in any pixel, and upwards.
-    lengths = np.sqrt(dragan(critic, real, real, keys)) + 1
-    assert (np.abs(lengths - np.sqrt(square(real))) > 1e-4).all()
-    assert (lengths <= np.sqrt(square(np.abs(real) + 0.5 * real.std()))).all()
+
+
+def test_dragan_looks_at_real_images_with_a_share_of_uniform_noise(monkeypatch):
+    """x + alpha u std / 2: std of the batch, u of each pixel and alpha of each image uniform in [0, 1)."""
+    monkeypatch.setattr(penalties, '_distance_from_one', lambda logits_fn, image: image)
+    rng = np.random.default_rng(2)
+    real = np.float32(rng.normal(size=(2000, 8, 8, 3)) * np.where(np.arange(2000) % 2, 0.1, 1)[:, None, None, None])
+    place = dragan(None, real, None, jax.random.split(jax.random.key(0), 2000))
+    noise = (np.asarray(place, np.float64) - real) / (0.5 * real.std(dtype=np.float64))  # alpha u
+    assert -1e-5 < noise.min() < 0.01 and 0.9 < noise.max() < 1 + 1e-5
+    np.testing.assert_allclose(noise.mean(), 1 / 4, rtol=0.05)
+    np.testing.assert_allclose(noise.var((1, 2, 3)).mean(), 1 / 36, rtol=0.05)  # E alpha^2 var u: within an image
+    np.testing.assert_allclose(noise.mean((1, 2, 3)).std(), np.sqrt(1 / 48), rtol=0.05)  # std alpha E u: between images
 
 
 def test_distances_from_one_have_finite_slopes_where_the_gradient_vanishes():
@@ -105,7 +115,7 @@ def test_path_lengths_of_a_linear_synthesis_are_those_of_its_matrix():
 def test_path_lengths_of_stylegan2_are_those_of_finite_differences(float64):
     synthesis = Synthesis((4, 3), Widths(64, 8, 1, 0))
     rng = np.random.default_rng(0)
-    ws, noise = rng.normal(size=(2, synthesis.num_latents, 4)), rng.normal(size=(2, 8, 6, 3))
+    ws, noise = rng.normal(size=(2, synthesis.widths.num_latents, 4)), rng.normal(size=(2, 8, 6, 3))
     keys = jax.random.split(jax.random.key(0), 2)
     params = jax.jit(synthesis.init)(jax.random.key(1), ws, keys)['params']
     params = jax.tree.map(lambda p: jnp.asarray(p, jnp.float64), params)

@@ -1,6 +1,8 @@
 """The adversarial method: losses, penalties and schedules around networks small enough to compute by hand."""
 
 import copy
+import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -216,11 +218,40 @@ def test_the_penalty_steps_of_a_critic_count_in_its_own_steps():
     np.testing.assert_allclose(updates['w'], -SGD['learning_rate'] * 4 / 5, rtol=1e-6)
 
 
-def test_clipped_weights_stay_within_the_bound():
-    _, state, _ = update(gan(clip_weights=0.01, loss='wasserstein'))
+@pytest.mark.parametrize('interval', [None, 1, 3])
+def test_clipped_weights_stay_within_the_bound(interval):
+    """After a penalty too, be it in the same step or one of its own; its weight throws them far."""
+    penalty = {'penalty': 'r1', 'penalty_weight': '1e4', 'penalty_interval': interval} if interval else {}
+    _, state, _ = update(gan(clip_weights=0.01, loss='wasserstein', **penalty))
     sizes = [float(jnp.abs(x).max()) for x in jax.tree.leaves(state.nets['discriminator'].params)]
     assert max(sizes) <= 0.01 + 1e-9 and sizes.count(max(sizes)) > 1
     assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(state.nets['generator'].params)) > 0.01
+
+
+def test_real_images_are_augmented_independently_of_the_fake_ones_beside_them():
+    """By an augmentation that adds noise drawn from its keys, to both players of a loss in which both sides count."""
+    noise = lambda keys: jax.vmap(lambda key: jax.random.normal(key, (*SHAPE, 3)))(keys)
+    method, batch = gan(loss='relativistic'), batch_of()
+    start, state, _ = update(dataclasses.replace(method, augment=lambda image, p, keys: image + noise(keys)), batch)
+    real, label = to_float(batch['image']), batch['label']
+
+    def losses(g, d, name):
+        one = lambda *path: jax.vmap(lambda key: functools.reduce(stream, path, key))(keys_of(name))
+        fake_logit = verdict(d, fakes(method, g, name, label) + noise(one('augment')), label).logit
+        real_logit = verdict(d, real + noise(one('real', 'augment')), label).logit
+        return [jnp.mean(x) for x in ADVERSARIAL['relativistic'](real_logit, fake_logit)]
+
+    (g, d), new = (start.nets[name].params for name in ('generator', 'discriminator')), state.nets['generator'].params
+    close(moved(start, state, 'generator'), jax.grad(lambda g: losses(g, d, 'generator')[0])(g))
+    close(moved(start, state, 'discriminator'), jax.grad(lambda d: losses(new, d, 'discriminator')[1])(d))
+
+
+@pytest.mark.parametrize('name, logged', [('none', False), ('diffaugment', False), ('ada', True)])
+def test_the_probability_is_logged_where_it_is_used(name, logged):
+    augment = {'name': name, 'transforms': {'ada': 'xflip', 'diffaugment': 'color'}.get(name, '')}
+    method = gan(augment=augment)
+    state = jax.eval_shape(method.init, KEY, batch_of())
+    assert ('augment_p' in jax.eval_shape(method.update, state, batch_of(), KEY)[1]) == logged
 
 
 def test_classes_are_learnt_from_real_and_fake_and_asked_of_the_generator():
@@ -318,6 +349,11 @@ def test_truncation_scales_z():
         ({'penalty': 'r1', 'penalty_weight': '-1->2'}, r'method\.penalty_weight: .*needs a positive one'),
         ({'clip_weights': 0.1, 'optim': SGD | {'freeze': 'hidden'}}, r'method\.clip_weights: .*freeze'),
         ({'pair': 'stylegan2'}, r'model\.name: .*method\.name=stylegan2'),
+        ({'penalty': 'wgan_gp', 'penalty_weight': 'auto'}, r"method\.penalty_weight: 'auto' is a rule for 'r1'"),
+        ({'anneal': 0.0}, r'method\.anneal: 0.0 is not a share'),
+        ({'anneal': 1.5}, r'method\.anneal: 1.5 is not a share'),
+        ({'ema_kimg': '-5'}, r'method\.ema_kimg: .*not be negative, got -5'),
+        ({'ema_kimg': '5->-1'}, r'method\.ema_kimg: .*not be negative'),
         ({'penalty_weight': 'much'}, r'method\.penalty_weight: expected a number'),
         ({'penalty_weight': '1->2', 'steps': None}, r'method\.penalty_weight: .*train\.duration'),
         ({'ema_kimg': 'long'}, r'method\.ema_kimg: expected a number'),

@@ -209,6 +209,7 @@ def test_widths_are_those_of_the_papers():
     [
         ('mlp', {'layers': 0}, 'model.layers: 0 is too small; it must be at least 1'),
         ('mlp', {'maxout': -1}, 'model.maxout'),
+        ('mlp', {'maxout': 1}, 'model.maxout: .*take 2 or more'),
         ('mlp', {'dropout': 1.0}, 'model.dropout: 1.0 is not a share'),
         ('mlp', {'plain': True}, 'model.name: .*method.transition_kimg'),
         ('dcgan', {'norm': 'bach'}, "model.norm: .*did you mean 'batch'"),

@@ -1,12 +1,16 @@
 """R3GAN's pair from a config: what cannot be built says so, and the published settings."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax.tree_utils
 import pytest
 
 from configs.r3gan import get_config
 from productgen.config import ConfigError, to_dict
 from productgen.methods import METHODS, Problem
 from productgen.methods.pairs.r3gan import make
+from productgen.optim import OptimConfig, learning_rate, make_optimizer
 
 SECTION = {
     'name': 'r3gan',
@@ -88,10 +92,18 @@ def test_published_settings(argument, widths, group, gamma, half_life, p, mimg):
         np.testing.assert_allclose(got, [start, middle, end, end], rtol=1e-3, atol=1e-6)
 
 
-def test_the_optimiser_moves_from_the_published_start_to_the_published_end():
-    for net in get_config('ffhq256').optim.values():
-        assert (net.learning_rate, net.learning_rate * net.end) == (2e-4, 5e-5)
-        assert (net.name, net.b1, net.b2, net.end_b2, net.schedule) == ('adam', 0, 0.9, 0.99, 'cosine')
+@pytest.mark.parametrize('argument, mimg', [('ffhq256', 20), ('imagenet32', 200)])
+def test_the_optimisers_go_along_half_a_cosine_and_stay(argument, mimg):
+    train, optim = get_config(argument).train, to_dict(get_config(argument).optim)
+    steps = int(train.duration.removesuffix('kimg')) * 1000 // train.batch_size
+    for net in map(lambda section: OptimConfig(**section), optim.values()):
+        rate, tx, weight = learning_rate(net, steps), make_optimizer(net, steps), jnp.ones(1)
+        assert net.name == 'adam' and net.b1 == 0
+        for share, expected in {0: (2e-4, 0.9), 0.5: (1.25e-4, 0.945), 1: (5e-5, 0.99), 1.25: (5e-5, 0.99)}.items():
+            step = jnp.int32(share * mimg * 1e6 / train.batch_size)
+            state = jax.tree.map(lambda x, step=step: step if x.dtype == step.dtype else x, tx.init(weight))  # counts
+            second = optax.tree_utils.tree_get(tx.update(weight, state, weight)[1], 'nu')  # 1 - b2, from nothing
+            np.testing.assert_allclose([rate(step), 1 - second[0]], expected, rtol=1e-4)
 
 
 def test_the_penalty_at_other_resolutions_goes_through_the_published_ones():

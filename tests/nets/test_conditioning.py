@@ -73,7 +73,7 @@ def test_a_plain_head_is_another_logit_that_ignores_the_label():
 
 
 def test_classes_are_guessed_from_the_features_and_the_logit_ignores_the_label():
-    head = Head('classes', (2, 3))
+    head = Head('classes', (2, 3), plain_head=True)
     variables = start(head)
     verdict, other = head.apply(variables, X, LABEL), head.apply(variables, X, LABEL[::-1])
     expected = logits(variables, 'classes')
@@ -81,6 +81,7 @@ def test_classes_are_guessed_from_the_features_and_the_logit_ignores_the_label()
     np.testing.assert_allclose(verdict.classes[1], expected[:, 2:], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(verdict.logit, logits(variables, 'logit')[:, 0], rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(verdict.logit, other.logit)
+    assert verdict.plain is None
 
 
 @pytest.mark.parametrize('condition, label', [('projection', None), ('classes', None), ('none', LABEL)])

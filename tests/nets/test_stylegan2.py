@@ -225,7 +225,7 @@ def test_modulated_convolution_is_that_of_each_samples_own_weights(kernel, up, d
 def tiny():
     """A synthesis network of 16 x 12 pixels, whose noise is on, and latents of three samples."""
     synthesis = Synthesis((4, 3), Widths(256, 16, 2, 0))
-    ws = draw(3, synthesis.num_latents, 8)
+    ws = draw(3, synthesis.widths.num_latents, 8)
     params = init(synthesis, ws, keys_of(3))
     for name in ('conv0_1', 'conv1_0', 'conv1_1', 'conv2_0', 'conv2_1'):
         params[name]['noise_strength'] = jnp.float32(0.5)
@@ -261,7 +261,7 @@ def test_each_layer_draws_noise_of_its_own(tiny):
 def test_every_latent_is_used_by_its_layer(tiny):
     synthesis, params, ws, run = tiny
     image = run(params, ws, keys_of(3))
-    for layer in range(synthesis.num_latents):
+    for layer in range(synthesis.widths.num_latents):
         moved = ws.copy()
         moved[:, layer] += 1
         assert np.abs(run(params, moved, keys_of(3)) - image).max() > 1e-3, layer
@@ -270,7 +270,7 @@ def test_every_latent_is_used_by_its_layer(tiny):
 def test_activations_keep_their_scale_through_the_generator():
     """Up to what the upsampling filter takes of a white signal at each level."""
     synthesis = Synthesis((4, 4), Widths(10**6, 64, 3, 0))
-    ws = np.repeat(draw(8, 1, 32), synthesis.num_latents, 1)
+    ws = np.repeat(draw(8, 1, 32), synthesis.widths.num_latents, 1)
     params = init(synthesis, ws, keys_of(8))
     _, seen = apply(synthesis, params, ws, keys_of(8), capture_intermediates=True)
     for level in range(4):

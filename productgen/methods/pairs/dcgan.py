@@ -71,8 +71,7 @@ def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair
             norm=m.norm,
             spectral=m.spectral_norm,
             dropout=m.dropout,
-            # A classifier's only logit ignores the label already.
-            plain_head=plain_head and m.discriminator_condition != 'classes',
+            plain_head=plain_head,
         ),
         couples_images=m.norm == 'batch' and depth > 1,  # the first level has no norm
     )

@@ -23,7 +23,7 @@ class MLPModel:
       discriminator_width: units of a hidden layer of the discriminator.
       layers: hidden layers of each.
       embed: width of the label's embedding.
-      maxout: linear pieces of each unit of the discriminator; 0 for leaky ReLUs.
+      maxout: linear pieces of each unit of the discriminator, 2 or more; 0 for leaky ReLUs.
       dropout: share of the discriminator's hidden layers that is dropped in training.
       input_dropout: the same for its input.
     """
@@ -41,6 +41,8 @@ class MLPModel:
     def __post_init__(self):
         at_least(self, 1, 'z_dim', 'generator_width', 'discriminator_width', 'layers', 'embed')
         at_least(self, 0, 'maxout')
+        if self.maxout == 1:
+            raise ConfigError('model.maxout: one piece is the identity; take 2 or more, or 0 for leaky ReLUs')
         share(self, 'dropout', 'input_dropout')
 
 

@@ -70,7 +70,6 @@ def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair
             condition=m.discriminator_condition,
             sizes=problem.labels,
             spectral=m.spectral_norm,
-            # A classifier's only logit ignores the label already.
-            plain_head=plain_head and m.discriminator_condition != 'classes',
+            plain_head=plain_head,
         ),
     )

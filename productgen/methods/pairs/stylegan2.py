@@ -8,7 +8,7 @@ from typing import Any
 
 from productgen.config import ConfigError, build
 from productgen.methods.base import Problem, levels
-from productgen.methods.pairs.base import Pair
+from productgen.methods.pairs.base import Pair, at_least
 from productgen.nets import stylegan2 as nets
 
 
@@ -42,12 +42,10 @@ class StyleGAN2Model:
     bf16_levels: int
 
     def __post_init__(self):
-        for field in ('z_dim', 'w_dim', 'mapping_layers', 'label_layers', 'channel_base', 'channel_max'):
-            if getattr(self, field) < 1:
-                raise ConfigError(f'model.{field}: must be at least 1')
-        for field in ('mapping_lr', 'stddev_group', 'bf16_levels'):
-            if getattr(self, field) < 0:
-                raise ConfigError(f'model.{field}: must not be negative')
+        at_least(self, 1, 'z_dim', 'w_dim', 'mapping_layers', 'label_layers', 'channel_base', 'channel_max')
+        at_least(self, 0, 'stddev_group', 'bf16_levels')
+        if self.mapping_lr <= 0:  # initial weights are divided by it
+            raise ConfigError(f'model.mapping_lr: {self.mapping_lr} is not above 0; freeze the network instead')
 
 
 def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair:
