@@ -36,16 +36,17 @@ def has_checkpoint(workdir: Path) -> bool:
     return any(path.name.isdigit() for path in (workdir / 'checkpoints').glob('*'))
 
 
+def _crc(array: jax.Array) -> int:
+    """CRC-32 of an array's bytes."""
+    if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
+    return zlib.crc32(np.ascontiguousarray(array).tobytes())
+
+
 def _checksums(tree: Any) -> dict[str, int]:
     """CRC-32 of every array by its place in the tree."""
-
-    def crc(leaf: jax.Array) -> int:
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            leaf = jax.random.key_data(leaf)
-        return zlib.crc32(np.ascontiguousarray(leaf).tobytes())
-
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): crc(leaf) for path, leaf in leaves}
+    return {jax.tree_util.keystr(path): _crc(leaf) for path, leaf in leaves}
 
 
 def _shapes(tree: Any) -> dict[str, str]:
@@ -177,12 +178,14 @@ class Checkpoints:
         return dict(self._manager.restore(step, args=ocp.args.Composite(notes=ocp.args.JsonRestore()))['notes'])
 
     def _read_weights(self, step: int) -> tuple[int, Weights]:
-        notes, wanted = self._notes(step), {}
+        notes, wanted, sums = self._notes(step), {}, {}
         for place, kind in notes['shapes'].items():
-            net = re.match(r"\.nets\['(\w+)'\]\.(params|ema|stats)\[", place)
+            net = re.match(r"\.nets\['(\w+)'\]\.(params|ema|stats)(?=\[)", place)
             if net:
                 dtype, shape = kind.split('[', 1)
-                *parents, name = [*net.groups(), *re.findall(r"\['(.*?)'\]", place[net.end() - 1 :])]
+                keys = [a or b for a, b in re.findall(r"\['(.*?)'\]|\.(\w+)", place[net.end() :])]
+                sums[(*net.groups(), '/'.join(keys))] = notes['checksums'][place]
+                *parents, name = [*net.groups(), *keys]
                 tree = wanted.setdefault('nets', {})
                 for parent in parents:
                     tree = tree.setdefault(parent, {})
@@ -191,14 +194,11 @@ class Checkpoints:
         how = ocp.args.PyTreeRestore(wanted, restore_args=places, partial_restore=True)
         nets = self._manager.restore(step, args=ocp.args.Composite(state=how))['state']['nets']
         found = {}
-        for net, parts in nets.items():
-            for part, tree in parts.items():
-                sums = {f".nets['{net}'].{part}{place}": value for place, value in _checksums(tree).items()}
-                if any(notes['checksums'].get(place) != value for place, value in sums.items()):
-                    raise CheckpointError('its checksums do not match')
-                leaves = jax.tree_util.tree_leaves_with_path(tree)
-                arrays = {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in leaves}
-                found.setdefault(net, {})[part] = arrays
+        for path, leaf in jax.tree_util.tree_leaves_with_path(nets):
+            net, part, place = jax.tree_util.keystr(path, simple=True, separator='/').split('/', 2)
+            if _crc(leaf) != sums[net, part, place]:
+                raise CheckpointError('its checksums do not match')
+            found.setdefault(net, {}).setdefault(part, {})[place] = leaf
         return step, found
 
     def _read(self, step: int, template: State, to_sample: bool) -> tuple[State, dict[str, Any]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -83,11 +84,11 @@ def load(model: Model, workdir: Path) -> Ensemble:
     first = _restore(model, workdir, settings.step)
     members, words = [(model, first)], [f'step{int(first.step):06d}']
     for text in filter(str.strip, settings.also.split(',')):
-        folder, step = parse_run(text)
+        folder, step = parse_run(text, 'sample.also')
         other = _other(model, folder, text.strip()) if folder else model
         state = _restore(other, folder or workdir, step)
         members.append((other, state))
-        words.append((f'{folder.resolve().name}-' if folder else '') + f'step{int(state.step):06d}')
+        words.append((_told_apart(folder) if folder else '') + f'step{int(state.step):06d}')
     name = '+'.join(words)
     if len(members) == 1:
         return Ensemble(model, (members[0],), name)
@@ -100,10 +101,17 @@ def load(model: Model, workdir: Path) -> Ensemble:
     return Ensemble(model, tuple(members), f'{settings.combine}-{name}')
 
 
+def _told_apart(folder: Path) -> str:
+    """A folder's name for a file name, with a sum that tells it from others of that name."""
+    path = folder.resolve()
+    return f'{path.name}-{zlib.crc32(bytes(path)):08x}-'
+
+
 def _other(model: Model, workdir: Path, text: str) -> Model:
     """The model of another run, of pictures of the same size and labels."""
     try:
-        other = prepare_model({**read_config(workdir), 'sample': vars(model.sample)}, read_labels(workdir))
+        config = {**read_config(workdir), 'sample': vars(model.sample)}
+        other = prepare_model(config, read_labels(workdir), devices=1)
     except ConfigError as error:
         raise ConfigError(f'sample.also={text}: {str(error).removeprefix(f"--workdir={workdir}: ")}') from None
     if other.problem.resolution != model.problem.resolution:

@@ -21,7 +21,7 @@ from productgen.config import ConfigError, nearest
 from productgen.labels import LabelTable
 from productgen.setup import Run, abstract_state, prepare_model
 from productgen.state import Net, State
-from productgen.workdir import checkpoints_of, parse_run, read_labels
+from productgen.workdir import checkpoints_of, parse_run, read_config, read_labels
 
 _log = logging.getLogger('productgen')
 Place = tuple[str, str, str]
@@ -86,7 +86,7 @@ def inherit(config: Mapping[str, Any], run: Run) -> Inherited | None:
       CheckpointError: no checkpoint can be read.
     """
     field = f'train.init_from={run.train.init_from}'
-    workdir, step = parse_run(run.train.init_from)
+    workdir, step = parse_run(run.train.init_from, 'train.init_from')
     if workdir is None:
         if run.train.init_from.strip():
             raise ConfigError(f'{field}: which run? Give WORKDIR or WORKDIR:STEP')
@@ -113,12 +113,24 @@ def inherit(config: Mapping[str, Any], run: Run) -> Inherited | None:
                 '(see train.init_nets)'
             )
     for name in getattr(run.method, 'untrained', ()):
-        if name not in taken or name in fresh:
+        own = _leaves(state.nets[name].params).keys()
+        if name not in taken or name in fresh or weights[name].get('params', {}).keys() != own:
             raise ConfigError(
                 f'{field}: {name!r} is never trained here and has to come whole from there, but not all of it fits; '
                 f'give it the same sections as that run, and name it in train.init_nets'
             )
+        # What its outputs mean, which no shape tells.
+        old, new = (_likelihood(c['method'], name) for c in (read_config(workdir), config))
+        if old != new:
+            raise ConfigError(
+                f'method.{name}.likelihood: {new!r}, but {name!r} was trained for {old!r} in {workdir}; set it to that'
+            )
     return inherited
+
+
+def _likelihood(method: Mapping[str, Any], name: str) -> str | None:
+    """That of a network, whose settings are a section of its own or the whole `method` section."""
+    return method.get(name, method).get('likelihood')
 
 
 def _match(

@@ -50,8 +50,12 @@ class _Request:
         return self.ensemble.model
 
     def name(self, *words: str, ending: str) -> Path:
-        """File name of words that tell the settings; truncation and steps follow."""
-        words = (*filter(None, words), f'psi{self.model.sample.truncation}', self.ensemble.name)
+        """File name of words that tell the settings; those of the sampler and steps follow."""
+        settings, members = self.model.sample, self.ensemble.members
+        words = [*filter(None, words), f'psi{settings.truncation}']
+        if any(hasattr(model.method, 'denoiser') for model, _ in members):
+            words.append(f'w{settings.guidance}_{settings.denoising_steps}steps')
+        words.append(self.ensemble.name)
         return self.folder / f'{"_".join(map(_word, words))}.{ending}'
 
     def group_name(self, output: str, *settings: str, ending: str) -> Path:
@@ -85,7 +89,7 @@ def sample(config: Mapping[str, Any], workdir: Path) -> list[Path]:
       CheckpointError: there is no checkpoint, or none that can be read.
     """
     config = {**read_config(workdir), 'sample': config['sample']}
-    model = prepare_model(config, read_labels(workdir))
+    model = prepare_model(config, read_labels(workdir), devices=1)
     settings = model.sample
     seeds, kinds = settings.seed_list(), model.table.kinds(settings.labels, 'sample.labels')
     if settings.output in ('mix', 'walk'):

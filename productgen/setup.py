@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -88,9 +89,10 @@ class SampleConfig:
         every kind of every seed, `mix` and `walk` take them in turn. Attributes that are not mentioned, and all where
         this is empty, are those of training pictures, drawn by the seed.
       truncation: psi, 0 (the average picture) to 1 (everything the model knows); up to 2 it exaggerates. It scales the
-        latent's distance from its mean, and is the temperature of autoregressive priors; diffusion has none.
+        latent's distance from its mean, and is the temperature of a VAE's z and of autoregressive priors; diffusion
+        has none.
       guidance: scale of classifier-free guidance, for diffusion trained with labels; 1 is none.
-      denoising_steps: network evaluations a picture, for diffusion.
+      denoising_steps: for diffusion; network evaluations a picture, twice as many where `guidance` is not 1.
       output: `grid`, `png` (single files), `mix` (style mixing: the first half of the seeds in rows, the second in
         columns) or `walk` (an animation from seed to seed and back to the first).
       columns: pictures a row of a grid.
@@ -233,12 +235,13 @@ def check_sections(config: Mapping[str, Any]) -> None:
             raise ConfigError(f'{name}: the config lacks this section')
 
 
-def prepare_model(config: Mapping[str, Any], table: LabelTable) -> Model:
+def prepare_model(config: Mapping[str, Any], table: LabelTable, devices: int | None = None) -> Model:
     """Builds what needs no data.
 
     Args:
       config: all sections.
       table: the labels of the training set.
+      devices: that batches of training are divided over; all by default. Who only samples has none to divide: 1.
 
     Raises:
       ConfigError, DataError: something in the config cannot be used; the message names the field and the way out.
@@ -260,7 +263,7 @@ def prepare_model(config: Mapping[str, Any], table: LabelTable) -> Model:
         batch_size=train.batch_size,
         accumulate=train.accumulate,
         steps=duration.steps(train.batch_size, table.pictures),
-        devices=mesh.size,
+        devices=devices or mesh.size,
     )
     method = make_method(config, problem)
     return Model(config['seed'], train, sample, data_config, table, duration, problem, method, mesh)
@@ -284,8 +287,7 @@ def prepare(config: Mapping[str, Any]) -> Run:
     """
     check_sections(config)
     _check_batch(build(TrainConfig, config['train'], 'train'), make_mesh().size)
-    # First with a stand-in for what only the data can tell, so that a wrong setting is found before a folder is read.
-    model = prepare_model(config, _stand_in(config['data'].get('labels') not in ('none', '')))
+    model = _without_data(config)
     source = data.open_source(model.data)
     names = data.conditions(source, model.data.labels)
     items, held_out = data.split(source, model.data.validation)
@@ -300,6 +302,21 @@ def prepare(config: Mapping[str, Any]) -> Run:
         raise ConfigError('data.balance: there are no labels to balance by; set data.labels, or data.balance=0')
     _check_frozen(config['optim'], run)
     return run
+
+
+def _without_data(config: Mapping[str, Any]) -> Model:
+    """With a stand-in for what only the data can tell, so that a wrong setting is found before a folder is read.
+
+    What can be used only with, or only without, the labels that `data.labels=auto` may find, waits for the data.
+    """
+    labels = config['data'].get('labels')
+    try:
+        return prepare_model(config, _stand_in(labels not in ('none', '')))
+    except ConfigError:
+        if labels == 'auto':
+            with contextlib.suppress(ConfigError):
+                return prepare_model(config, _stand_in(False))
+        raise
 
 
 def _check_frozen(optim: Mapping[str, Any], run: Run) -> None:

@@ -57,17 +57,35 @@ class _StopSignal:
 
 
 def training_state(run: Run, checkpoints: Checkpoints, inherited: Inherited | None) -> tuple[State, dict[str, Any]]:
-    """The state to go on from, newest checkpoint or step 0, and the checkpoint's notes."""
+    """The state to go on from, newest checkpoint or step 0, and the checkpoint's notes.
+
+    Raises:
+      ConfigError: the checkpoint is of a later stage than the method would now be in.
+      CheckpointError: see `Checkpoints.restore`.
+    """
     restored = checkpoints.restore(abstract_state(run)[0])
     if not restored:
         state = initial_state(run)
         if inherited:
             state = inherited.give(state)
             # At once: what becomes of the other run from now on is nothing to this one.
-            checkpoints.save(state, {'seconds': 0.0, 'images': 0})
+            checkpoints.save(state, {'seconds': 0.0, 'images': 0, 'first_stage': _first_stage(run)})
         return state, {}
     state, notes = restored
+    first = _first_stage(run)
+    noted = notes.get('first_stage', first)
+    if first not in (0, noted) and int(state.step) >= min(first, noted):
+        raise ConfigError(
+            f'train.duration: the first stage was to end at step {noted}, and at step {state.step} it cannot end at '
+            f'{first} any more; set its share of the training (method.prior_start or method.autoencoder_share) to '
+            f'{noted / run.problem.steps}, which keeps it'
+        )
     return with_frozen(run, state), notes
+
+
+def _first_stage(run: Run) -> int:
+    """Updates of the first stage of a method that has several."""
+    return getattr(run.method, 'first_stage', 0)
 
 
 def train(config: Mapping[str, Any], workdir: Path, accept_change: bool = False) -> Path:
@@ -171,7 +189,8 @@ def _loop(
 
     def save() -> dict[str, float]:
         check_state(state, max(checkpoints.steps(), default=None))
-        notes = {'seconds': time.monotonic() - began, 'images': step * run.train.batch_size, **keeper.notes()}
+        notes = {'seconds': time.monotonic() - began, 'images': step * run.train.batch_size}
+        notes |= {'first_stage': _first_stage(run), **keeper.notes()}
         checkpoints.save(state, notes)
         keeper.saved()
         return notes

@@ -37,7 +37,7 @@ class Best:
     Attributes:
       figure: the figure that counts; empty where none does.
       patience: validations in a row without a new best that end the training.
-      measured: what it was measured on; the figures of other pictures are no measure.
+      measured: what it was measured on; the figures of other pictures, or other ways to sample, are no measure.
       value: the lowest so far; None before the first validation.
       step: when that was.
       bad: validations since then.
@@ -91,11 +91,14 @@ class BestKeeper:
     """
 
     def __init__(self, run: Run, workdir: Path, step: int, notes: dict[str, Any]):
+        figure = run.train.stop_on
         measured = f'{run.train.validate_items} of {run.source.digest}, {run.data.validation}, seed {run.seed}'
-        self.best = Best(run.train.stop_on, run.train.patience, measured).remembering(notes)
+        if figure.startswith('swd'):
+            measured += f', guidance {run.sample.guidance}, {run.sample.denoising_steps} denoising steps'
+        self.best = Best(figure, run.train.patience, measured).remembering(notes)
         self._noted = self.best.step  # the best that the newest checkpoint of the training knows of
         self._first_stage = getattr(run.method, 'first_stage', 0)
-        self._checkpoints = Checkpoints(workdir, keep=None, folder='best') if run.train.stop_on else None
+        self._checkpoints = Checkpoints(workdir, keep=None, folder='best') if figure else None
         if self._checkpoints:
             self._checkpoints.keep_only(lambda other: other <= step)
 

@@ -33,8 +33,8 @@ def check_finite(step: int, metrics: dict[str, float], last_good: int | None) ->
             else f'The last good checkpoint is of step {last_good}'
         )
         raise NotFiniteError(
-            f'Training stopped at step {step}: {terms}. {saved}. Lower optim.*.learning_rate, set optim.*.clip, or '
-            'raise the gradient penalty, and go on with --accept_config_change.'
+            f'Training stopped at step {step}: {terms}. {saved}. Lower optim.*.learning_rate, set optim.*.clip or, in '
+            'adversarial methods, raise method.penalty_weight, and go on with --accept_config_change.'
         )
 
 
@@ -42,7 +42,7 @@ _finite = jax.jit(lambda tree: jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), 
 
 
 def check_state(state: State, last_good: int | None) -> None:
-    """Keeps a state with NaN or infinite weights from being saved; a metric may not have shown it yet.
+    """Keeps a state with NaN or infinite weights or statistics from being saved; a metric may not have shown it yet.
 
     Args:
       state: about to be saved.
@@ -51,7 +51,8 @@ def check_state(state: State, last_good: int | None) -> None:
     Raises:
       NotFiniteError: naming the arrays and the checkpoint.
     """
-    arrays = {f'{name}.{part}': getattr(net, part) for name, net in state.nets.items() for part in ('params', 'ema')}
+    parts = 'params', 'ema', 'stats'
+    arrays = {f'{name}.{part}': getattr(net, part) for name, net in state.nets.items() for part in parts}
     finite = {name: all(jax.tree.leaves(jax.device_get(tree))) for name, tree in _finite(arrays).items()}
     check_finite(int(state.step), {name: 0.0 if ok else np.nan for name, ok in finite.items()}, last_good)
 
@@ -96,8 +97,9 @@ class CollapseWatch:
             return value, None
         return value, (
             f"The samples look alike: their diversity fell to {value:.2f} of the real pictures' (it was "
-            f'{self._best:.2f}). The generator is probably collapsing: go back to an earlier checkpoint, raise '
-            'method.penalty_weight, lower the learning rates or, with few photos, set method.augment.name=ada.'
+            f'{self._best:.2f}). The generator is probably collapsing: go back to an earlier checkpoint and lower the '
+            'learning rates; adversarial methods may raise method.penalty_weight or, with few photos, set '
+            'method.augment.name=ada.'
         )
 
     def metrics(self, metrics: dict[str, float]) -> str | None:

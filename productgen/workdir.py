@@ -45,7 +45,7 @@ def _write_json(path: Path, value: Any, indent: int | None = 2) -> None:
 def check_workdir(workdir: Path, config: Mapping[str, Any], digest: str, table: LabelTable, accept: bool) -> None:
     """Checks that a workdir is new, or holds a run of this config and data.
 
-    The `sample` section may differ: it does not take part in training.
+    The `sample` section may differ: no weight depends on it, only the pictures that are shown and validated.
 
     Args:
       workdir: the folder.
@@ -109,9 +109,15 @@ def read_labels(workdir: Path) -> LabelTable:
         raise ConfigError(f'{path}: not readable ({error}); the training command writes it again') from None
 
 
-def parse_run(text: str) -> tuple[Path | None, int]:
-    """`WORKDIR`, `WORKDIR:STEP` or `:STEP` as a folder, None for this very run, and a step: 0 newest, -1 best."""
+def parse_run(text: str, field: str) -> tuple[Path | None, int]:
+    """`WORKDIR`, `WORKDIR:STEP` or `:STEP` as a folder, None for this very run, and a step: 0 newest, -1 best.
+
+    Raises:
+      ConfigError: another negative step.
+    """
     folder, _, step = re.fullmatch(r'(.*?)(:(-?\d+))?', text.strip()).groups()
+    if int(step or 0) < -1:
+        raise ConfigError(f'{field}={text}: {step} is no step; 0 is the newest checkpoint, -1 the best')
     return (Path(folder).expanduser() if folder else None), int(step or 0)
 
 

@@ -12,6 +12,7 @@ import optax
 import pytest
 
 from productgen.checkpoint import CheckpointError, Checkpoints, has_checkpoint
+from productgen.nets.vq import create_codebook
 from productgen.state import State, create_net
 
 Usage = namedtuple('Usage', 'total used free')
@@ -108,6 +109,17 @@ def test_weights_are_read_without_knowing_the_networks(tmp_path):
         for name, array in weights['net'][part].items():
             assert isinstance(array, np.ndarray) and array.dtype == tree[name].dtype
             assert np.array_equal(array, tree[name])
+
+
+def test_weights_that_are_no_plain_dicts_are_read_by_their_fields(tmp_path):
+    codebook = create_codebook(jax.random.key(0), 4, 3)
+    net = create_net({'layer': {'bias': jnp.ones(2)}}, optax.sgd(0.1), {'codebook': codebook})
+    Checkpoints(tmp_path).save(State(jnp.int32(1), {'decoder': net}, {}, {}), {})
+    decoder = Checkpoints(tmp_path, writing=False).read_weights()[1]['decoder']
+    assert decoder['params'].keys() == {'layer/bias'}
+    assert decoder['stats'].keys() == {'codebook/usage', 'codebook/total'}
+    for name in ('usage', 'total'):
+        assert np.array_equal(decoder['stats'][f'codebook/{name}'], getattr(codebook, name))
 
 
 def test_damaged_weights_are_passed_over(tmp_path):

@@ -1,5 +1,6 @@
 """Pictures from several generators: which of them makes which, what their mean is, and what does not go together."""
 
+import re
 import shutil
 import types
 
@@ -59,7 +60,8 @@ def test_in_a_mixture_each_picture_is_that_of_its_generator_alone(runs, pictures
     for image, seed in zip(images, seeds, strict=True):
         assert np.array_equal(image, alone[seed % 3][seed])
         assert not np.array_equal(image, alone[(seed + 1) % 3][seed])
-    assert all(name.endswith('_mixture-step000006+b-step000006+step000003.png') for name in names)
+    name = r'.*_mixture-step000006\+b-[0-9a-f]{8}-step000006\+step000003\.png'
+    assert all(re.fullmatch(name, found) for found in names)
 
 
 def test_an_average_has_the_mean_of_the_weights(runs, pictures, tmp_path):
@@ -74,14 +76,20 @@ def test_an_average_has_the_mean_of_the_weights(runs, pictures, tmp_path):
     images, names = pictures(also=f'{runs}/b', combine='average')
     expected, _ = pictures(copy)
     assert np.abs(images.astype(int) - expected).max() <= 1 and not np.array_equal(images, pictures()[0])
-    assert names[0].endswith('_average-step000006+b-step000006.png')
+    assert re.search(r'_average-step000006\+b-[0-9a-f]{8}-step000006\.png$', names[0])
 
 
 def test_a_grid_of_a_mixture_shows_the_same(runs, pictures, alone):
     (sheet,), (name,) = pictures(also=f'{runs}/b:3', output='grid', seeds='0-1', columns=2)
-    assert 'mixture-step000006+b-step000003' in name
+    assert re.search(r'mixture-step000006\+b-[0-9a-f]{8}-step000003', name)
     assert np.array_equal(sheet[-66:-2:4, -132:-68:4], alone[0][0])
     assert np.array_equal(sheet[-66:-2:4, -66:-2:4], pictures('b', step=3, seeds='1')[0][0])
+
+
+def test_runs_of_one_name_are_told_apart(runs, pictures, tmp_path):
+    shutil.copytree(runs / 'b', tmp_path / 'b')
+    (one,), (two,), (again,) = (pictures(also=str(f), seeds='0')[1] for f in (runs / 'b', tmp_path / 'b', runs / 'b'))
+    assert one == again != two
 
 
 @pytest.fixture
@@ -123,6 +131,8 @@ def test_what_is_not_there_is_refused(pictures, runs):
         pictures(also='nowhere')
     with pytest.raises(CheckpointError, match='no checkpoint of step 5'):
         pictures(also=':5')
+    with pytest.raises(ConfigError, match=r'sample\.also=.*:-5: -5 is no step; 0 is the newest'):
+        pictures(also=f'{runs}/b:-5')
     with pytest.raises(ConfigError, match=r"sample\.combine: there is no 'mean'"):
         pictures(combine='mean')
 

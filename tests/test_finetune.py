@@ -1,5 +1,6 @@
 """A run that starts from another one takes what fits, by name, and needs it only once."""
 
+import importlib
 import json
 import re
 import shutil
@@ -10,14 +11,14 @@ import pytest
 from toy import Toy, make, toy_config
 
 from productgen.checkpoint import CheckpointError, Checkpoints
-from productgen.config import ConfigError
+from productgen.config import ConfigError, to_dict
 from productgen.finetune import inherit
 from productgen.labels import LabelTable
 from productgen.methods import METHODS
 from productgen.report import describe
 from productgen.setup import initial_state, prepare
 from productgen.train import train
-from productgen.workdir import read_labels
+from productgen.workdir import read_labels, write_workdir
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -132,6 +133,70 @@ def test_a_network_that_is_never_trained_has_to_come_whole(source, monkeypatch):
             started(source, **fields)
 
 
+def test_a_network_that_is_never_trained_has_nothing_more_there(source, tmp_path, monkeypatch):
+    """As an autoencoder that was told labels, which is not told them here."""
+    copy = shutil.copytree(source, tmp_path / 'copy')
+    state = initial_state(prepare(toy_config()))
+    painter = state.nets['painter'].replace(params=state.nets['painter'].params | {'more': np.zeros(2)})
+    Checkpoints(copy).save(state.replace(nets=state.nets | {'painter': painter}, step=np.int32(9)), {})
+    started(copy)
+    monkeypatch.setattr(Toy, 'untrained', ('painter',), raising=False)
+    with pytest.raises(ConfigError, match=r"init_from.*'painter' is never trained here"):
+        started(copy)
+
+
+def quick(name, **fields):
+    """A quick config of so few and so small pictures that a step takes no time; `fields` of its sections."""
+    config = to_dict(importlib.import_module(f'configs.{name}').get_config('map' if name == 'vae' else 'quick'))
+    config['data'] |= {'resolution': '16', 'catalog_items': 64}
+    config['train'] |= {'batch_size': 4, 'duration': '1steps', 'grid_columns': 1, 'grid_rows': 1}
+    for section, values in fields.items():
+        config[section] |= values
+    return config
+
+
+@pytest.fixture(scope='module')
+def autoencoders(tmp_path_factory):
+    """Workdirs `vae` and `vqvae`, each with the initial weights of such a run as its checkpoint."""
+    folder = tmp_path_factory.mktemp('autoencoders')
+    for name in ('vae', 'vqvae'):
+        config = quick(name)
+        run = prepare(config)
+        write_workdir(folder / name, config, run.source.digest, run.table)
+        Checkpoints(folder / name).save(initial_state(run), {})
+    return folder
+
+
+@pytest.mark.parametrize(
+    'name, origin, net, settings',
+    [
+        ('vqvae', 'vqvae', 'decoder', {}),
+        ('latent_diffusion', 'vae', 'vae', {'autoencoder_share': -1.0}),  # the recipe in that config
+    ],
+)
+def test_real_autoencoders_are_taken_whole(autoencoders, name, origin, net, settings):
+    init = {'init_from': str(autoencoders / origin), 'init_nets': net}
+    config = quick(name, train=init, method=settings) | {'seed': 1}
+    run = prepare(config)
+    inherited = inherit(config, run)
+    state = inherited.give(initial_state(run))
+    given = Checkpoints(autoencoders / origin, writing=False).read_weights()[1][net]
+    for part in ('params', 'ema', 'stats'):
+        leaves = jax.tree_util.tree_leaves_with_path(getattr(state.nets[net], part))
+        found = {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in leaves}
+        expected = given.get(part, {})
+        assert found.keys() == expected.keys() and all(np.array_equal(found[key], expected[key]) for key in found)
+    assert not inherited.fresh and (origin == 'vae' or 'codebook/usage' in given['stats'])
+
+
+def test_an_autoencoder_of_another_likelihood_is_refused(autoencoders):
+    init = {'init_from': str(autoencoders / 'vae'), 'init_nets': 'vae'}
+    config = quick('latent_diffusion', train=init, method={'autoencoder_share': -1.0})
+    config['method']['vae']['likelihood'] = 'discretized_logistic'
+    with pytest.raises(ConfigError, match=r"^method\.vae\.likelihood: 'disc.*was trained for 'gaussian' in .*vae"):
+        inherit(config, prepare(config))
+
+
 def prepare_values(name):
     return prepare(toy_config(data__labels=name)).table.attributes[name]
 
@@ -169,6 +234,7 @@ def test_after_an_interruption_the_source_is_not_needed(source, tmp_path):
     [
         ({'train__init_from': 'nowhere'}, r'train\.init_from=nowhere: there is no run in it'),
         ({'train__init_from': ':3'}, r'train\.init_from=:3: which run'),
+        ({'train__init_from': 'runs/a:-5'}, r'train\.init_from=runs/a:-5: -5 is no step'),
         ({'train__init_nets': 'judge,paynter'}, r"train\.init_nets: .*'paynter'; did you mean 'painter'"),
     ],
 )

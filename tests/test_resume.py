@@ -9,9 +9,11 @@ import time
 
 import pytest
 from tiny import ROOT, launch_command, run_launch, tiny_config
+from toy import Toy, make, toy_config
 
 from productgen.checkpoint import Checkpoints
 from productgen.config import ConfigError
+from productgen.methods import METHODS
 from productgen.train import train
 
 STEPS = 240
@@ -134,6 +136,21 @@ def test_another_config_is_gone_on_with_when_told(tmp_path):
     assert max(Checkpoints(workdir).steps()) == 8
     assert json.loads((workdir / 'config.json').read_text())['train']['duration'] == '8steps'
     assert json.loads((workdir / 'config.0.json').read_text())['train']['duration'] == '6steps'
+
+
+def test_a_longer_run_does_not_fall_back_into_its_first_stage(tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, 'toy', make)
+    monkeypatch.setattr(Toy, 'first_stage', property(lambda self: self.problem.steps // 2), raising=False)
+    train(toy_config(), tmp_path)  # of 6 steps
+    before = (tmp_path / 'config.json').read_text()
+    message = r'^train\.duration: .* end at step 3, .* at step 6 .* 12 any more.* to 0\.125,'
+    with pytest.raises(ConfigError, match=message):
+        train(toy_config(train__duration='24steps'), tmp_path, accept_change=True)
+    assert (tmp_path / 'config.json').read_text() == before
+    for stage, duration in ((3, '9steps'), (0, '12steps')):  # as a share that keeps it, or no stages any more
+        monkeypatch.setattr(Toy, 'first_stage', stage)
+        train(toy_config(train__duration=duration), tmp_path, accept_change=True)
+    assert max(Checkpoints(tmp_path).steps()) == 12
 
 
 def test_a_complete_run_is_left_as_it_is(tiny_run):

@@ -12,12 +12,15 @@ import pytest
 from PIL import Image
 from test_devices import EIGHT
 from tiny import run_launch, tiny_config
+from toy import Toy, toy_config
+from toy import make as make_toy
 
 from productgen.checkpoint import CheckpointError
 from productgen.config import ConfigError
 from productgen.methods import METHODS
 from productgen.pictures import MARGIN
 from productgen.sample import sample
+from productgen.train import train
 from productgen.workdir import check_workdir, locked, read_config, read_labels, write_workdir
 
 SIDE = 64  # of a 16 x 16 picture once it is enlarged
@@ -63,11 +66,13 @@ def test_a_seed_is_a_picture_in_any_company(make, mugs):
 def test_batch_size_and_devices_change_at_most_the_rounding(make, mugs, tiny_run, tmp_path):
     close = lambda a: np.abs(a.astype(int) - mugs).max() <= 1
     assert close(pictures(make(output='png', seeds='0-9', labels='mug', batch_size=3)))
-    words = ['output=png', 'seeds=0-9', 'labels=mug', f'out={tmp_path}', 'batch_size=3']
+    # Three devices do not divide the batch of the training; a second generator, of the same weights, is no other.
+    words = ['output=png', 'seeds=0-9', 'labels=mug', f'out={tmp_path}', 'batch_size=3', f'also={tiny_run}']
     flags = [f'--config.sample.{word}' for word in words]
-    done = run_launch([sys.executable, 'launch.py', '--mode=sample', f'--workdir={tiny_run}', *flags], env=EIGHT)
+    three = EIGHT | {'XLA_FLAGS': EIGHT['XLA_FLAGS'].replace('count=8', 'count=3')}
+    done = run_launch([sys.executable, 'launch.py', '--mode=sample', f'--workdir={tiny_run}', *flags], env=three)
     assert done.returncode == 0, done.stderr
-    assert f'Step 6, truncation 0.7: 10 pictures in {tmp_path}' in done.stderr
+    assert f'truncation 0.7: 10 pictures in {tmp_path}' in done.stderr
     assert close(pictures(sorted(tmp_path.iterdir())))
 
 
@@ -78,6 +83,19 @@ def test_names_tell_the_settings(make):
     assert path.name == 'grid_seeds0-1,5_mug,shoe_2columns_psi0.7_step000006.png'
     (path,) = make(seeds=','.join(map(str, range(200))))
     assert len(path.name) < 120
+
+
+def test_names_tell_how_a_denoiser_samples(tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, 'toy', make_toy)
+    config = toy_config(train__duration='3steps', sample__seeds='0-1')
+    train(config, tmp_path)
+    assert sample(config, tmp_path)[0].name == 'grid_seeds0-1_2columns_psi0.7_step000003.png'
+    monkeypatch.setattr(Toy, 'denoiser', None, raising=False)
+    names = set()
+    for guidance, steps in ((1.0, 25), (4.0, 25), (4.0, 50)):
+        config['sample'] |= {'guidance': guidance, 'denoising_steps': steps}
+        names.add(sample(config, tmp_path)[0].name)
+    assert len(names) == 3 and 'grid_seeds0-1_2columns_psi0.7_w4.0_50steps_step000003.png' in names
 
 
 def test_truncation_draws_to_the_mean(make, mugs):

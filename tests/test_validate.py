@@ -19,7 +19,7 @@ from productgen.sample import sample
 from productgen.sampler import Sampler
 from productgen.setup import initial_state, prepare
 from productgen.train import train
-from productgen.validate import Best, Validator
+from productgen.validate import Best, BestKeeper, Validator
 from productgen.watch import NotFiniteError
 
 FIELDS = {
@@ -191,6 +191,19 @@ def test_a_first_stage_neither_counts_nor_stops(tmp_path, monkeypatch):
     script(monkeypatch, [1, 1, 1, 1, 9, 8, 7, 6])
     train(toy_config(**FIELDS | {'train__duration': '16steps'}), tmp_path / 'run')
     assert folders(tmp_path / 'run', 'best') == [16]
+
+
+@pytest.mark.parametrize('figure, kept', [('swd_16', False), ('loss', True)])
+def test_the_best_of_other_ways_to_sample_is_no_measure(tmp_path, figure, kept):
+    """The sample section may change while a run stands; the distance of samples, not the loss, depends on it."""
+
+    def keeper(notes, **fields):
+        return BestKeeper(prepare(toy_config(**FIELDS | {'train__stop_on': figure}, **fields)), tmp_path, 0, notes)
+
+    noted = {'best': vars(keeper({}).best) | {'value': 4.0}}
+    assert keeper(noted).best.value == 4.0
+    for fields in ({'sample__guidance': 2.0}, {'sample__denoising_steps': 20}):
+        assert (keeper(noted, **fields).best.value == 4.0) is kept
 
 
 def test_a_figure_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):

@@ -1,12 +1,16 @@
 """NaN stops a run, collapse is told, healthy runs are left alone."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from tiny import tiny_config
 
 from productgen.checkpoint import Checkpoints
+from productgen.state import State, create_net
 from productgen.train import train
-from productgen.watch import CollapseWatch, NotFiniteError, check_finite
+from productgen.watch import CollapseWatch, NotFiniteError, check_finite, check_state
 
 
 @pytest.fixture
@@ -33,8 +37,19 @@ def test_a_run_that_diverges_stops_before_it_saves_the_damage(tmp_path):
     )
     with pytest.raises(NotFiniteError, match='Training stopped at step'):
         train(config, tmp_path / 'run')
-    for step in Checkpoints(tmp_path / 'run').steps():
-        assert step < 40
+    checkpoints = Checkpoints(tmp_path / 'run', writing=False)
+    for step in checkpoints.steps():
+        assert all(np.isfinite(array).all() for array in jax.tree.leaves(checkpoints.read_weights(step)))
+
+
+@pytest.mark.parametrize('part', ['params', 'ema', 'stats'])
+def test_a_state_that_is_not_finite_is_not_saved(part):
+    net = create_net({'a': jnp.ones(2)}, optax.sgd(0.1), {'mean': jnp.zeros(3)}, ema=True)
+    good = State(jnp.int32(7), {'net': net}, {}, {})
+    check_state(good, None)
+    bad = net.replace(**{part: jax.tree.map(lambda x: x.at[1].set(jnp.nan), getattr(net, part))})
+    with pytest.raises(NotFiniteError, match=rf'step 7: net\.{part} = nan'):
+        check_state(good.replace(nets={'net': bad}), None)
 
 
 def test_real_pictures_have_the_diversity_of_real_pictures(real):

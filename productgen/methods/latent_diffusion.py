@@ -49,7 +49,7 @@ class LatentDiffusionConfig(DiffusionConfig):
     Attributes:
       autoencoder_share: share of the training that is the autoencoder's, before that of the diffusion begins; 0 trains
         both all along, -1 never trains the autoencoder (take it from another run, with `train.init_from`).
-      vae: the `method` section of the autoencoder, unconditional.
+      vae: the `method` section of the autoencoder; labels are for the diffusion alone.
     """
 
     autoencoder_share: float
@@ -62,8 +62,6 @@ class LatentDiffusionConfig(DiffusionConfig):
                 f'method.autoencoder_share: {self.autoencoder_share} is not a share of the training, 0 to below 1, '
                 f'nor {FROZEN:g} for an autoencoder that is never trained'
             )
-        if self.vae.conditional:
-            raise ConfigError('method.vae.conditional: labels are for the diffusion alone; set it to False')
         if self.schedule == 'cosine' and self.prediction == 'epsilon':
             raise ConfigError(
                 'method.prediction: at the end of a cosine schedule epsilon says nothing of the data, and codes have '
@@ -219,7 +217,9 @@ def make(config: Mapping[str, Any], problem: Problem) -> LatentDiffusion:
         first = min(max(round(c.autoencoder_share * problem.steps), 1), problem.steps - 1)
         rest = problem.steps - first
     sections = {'method': config['method']['vae'], 'model': config['model']['vae'], 'optim': config['optim']}
-    autoencoder = vae.make(sections, dataclasses.replace(problem, steps=first or problem.steps))
+    autoencoder = vae.make(sections, dataclasses.replace(problem, labels=(), steps=first or problem.steps))
+    if c.autoencoder_share == FROZEN:
+        autoencoder = dataclasses.replace(autoencoder, tx=optax.set_to_zero())  # which keeps no state
     unet = m.unet.net(problem.resolution, outputs=m.vae.z_dim, halvings=m.vae.sizes(problem.resolution)[1])
     guidance, steps = (config['sample'][field] for field in ('guidance', 'denoising_steps'))
     denoiser = Denoiser(c, unet, problem.labels, guidance, steps, bounded=False)

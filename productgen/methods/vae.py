@@ -2,7 +2,7 @@
 
 Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014; Higgins et al., "beta-VAE: Learning Basic Visual
 Concepts with a Constrained Variational Framework", ICLR 2017 (`beta`); Sohn et al., "Learning Structured Output
-Representation using Deep Conditional Generative Models", NeurIPS 2015 (`conditional`); free bits of Kingma et al.,
+Representation using Deep Conditional Generative Models", NeurIPS 2015 (with labels); free bits of Kingma et al.,
 "Improving Variational Inference with Inverse Autoregressive Flow", NeurIPS 2016; learned scale of Rybkin et al.,
 "Simple and Effective VAE Training with Calibrated Decoders", ICML 2021; warm-up of Bowman et al. 2016 and Sonderby et
 al. 2016.
@@ -60,7 +60,6 @@ class VAEConfig:
       anneal: share of the training over which it moves.
       free_bits: nats below which the divergence of a latent dimension, or of a latent map's channel, costs no less; it
         is a mean over the pictures of a forward pass.
-      conditional: encoder and decoder are given the labels, if there are any.
       ema_kimg: half-life of the averaged weights, thousands of images.
       ema_rampup: the half-life is at most this share of the images seen; 0 for no limit.
     """
@@ -73,7 +72,6 @@ class VAEConfig:
     kl_weight: float | str
     anneal: float
     free_bits: float
-    conditional: bool
     ema_kimg: float
     ema_rampup: float
 
@@ -175,7 +173,7 @@ class VAE:
     # Forward passes.
 
     def _one_hot(self, label: jax.Array) -> jax.Array | None:
-        return one_hot_labels(label, self.problem.labels if self.config.conditional else ())
+        return one_hot_labels(label, self.problem.labels)
 
     def _encode(self, params: Any, batch: Batch, train: bool = False) -> tuple[jax.Array, jax.Array]:
         label = self._one_hot(batch['label'])
@@ -238,7 +236,7 @@ class VAE:
         net = state.nets['vae']
         net, metrics = step_net(net, self.tx, loss, batch, accumulate=problem.accumulate, devices=problem.devices)
         net = average(net, ema_decay(state.step, problem.batch_size, c.ema_kimg, c.ema_rampup))
-        metrics['kl_weight'] = jnp.asarray(weight, jnp.float32)
+        metrics['beta'] = jnp.asarray(weight, jnp.float32)
         if c.learn_scale:
             metrics['scale'] = jnp.exp(net.params['log_scale'])
         return State(state.step + 1, {'vae': net}, state.extra, state.frozen), metrics
@@ -289,6 +287,9 @@ def make(config: Mapping[str, Any], problem: Problem) -> VAE:
     c = build(VAEConfig, config['method'], 'method')
     m = build(VAEModel, config['model'], 'model')
     likelihood = choose(LIKELIHOODS, c.likelihood, 'method.likelihood')
+    kl_weight = parse_annealed(c.kl_weight, 'method.kl_weight', problem.steps, c.anneal)
+    if min(kl_weight.start, kl_weight.end) < 0:
+        raise ConfigError(f'method.kl_weight: {c.kl_weight!r} is negative, which rewards divergence; 0 leaves it out')
     optim = build(OptimConfig, choose(config['optim'], 'vae', 'optim'), 'optim.vae')
     encoder, decoder, latent = m.nets(problem.resolution)
     return VAE(
@@ -298,6 +299,6 @@ def make(config: Mapping[str, Any], problem: Problem) -> VAE:
         decoder=decoder,
         latent=latent,
         likelihood=likelihood,
-        kl_weight=parse_annealed(c.kl_weight, 'method.kl_weight', problem.steps, c.anneal),
+        kl_weight=kl_weight,
         tx=make_optimizer(optim, problem.steps),
     )

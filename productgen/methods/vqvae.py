@@ -244,8 +244,10 @@ class VQVAE:
             output = self._decode(params['decoder'], quantized)
             value = jnp.mean(self.distance(output, batch['image']) + c.commitment * commitment)
             share, total = tally(z, codes[..., None] == all_codes)
-            place = batch['index'][:, None] * positions + jnp.arange(positions)  # [B, T]
-            _, picked = tally(z, place[..., None] == picks)
+            # A vector lies in one part of a batch, and is 0 in the others: the mean over the parts is its share.
+            here = batch['index'][:, None] == picks // positions  # [B, K]
+            vector = z.reshape(len(z), positions, -1)[jnp.argmax(here, 0), picks % positions]  # [K, D]
+            picked = jnp.where(jnp.any(here, 0)[:, None], vector, 0) / (len(z) * positions)
             metrics = {
                 'loss/autoencoder': value,
                 'mse': jnp.mean(mse(output, batch['image'])),
@@ -307,14 +309,18 @@ class VQVAE:
         return jnp.clip(self._through_codes(state, to_float(batch['image']))[0], -1, 1)
 
     def evaluate(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
-        """[B] each: the autoencoder's `loss`, its parts `mse` and `commitment`, and `prior_bits_per_code`."""
+        """[B] each: `loss` in nats a code, of the prior alone where it is trained alone, of both otherwise;
+        `autoencoder_loss`, its parts `mse` and `commitment`, and `prior_bits_per_code`."""
         image = to_float(batch['image'])
         output, codes, commitment = self._through_codes(state, image)
+        autoencoder = self.distance(output, image) + self.config.commitment * commitment
+        bits = self._bits(state.nets['prior'].ema, codes, batch['label'], None)
         return {
-            'loss': self.distance(output, image) + self.config.commitment * commitment,
+            'loss': bits * np.log(2) + (0 if self.start else autoencoder),
+            'autoencoder_loss': autoencoder,
             'mse': mse(output, image),
             'commitment': commitment,
-            'prior_bits_per_code': self._bits(state.nets['prior'].ema, codes, batch['label'], None),
+            'prior_bits_per_code': bits,
         }
 
     def _through_codes(self, state: State, image: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -9,11 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
-from productgen.config import ConfigError
+from configs import ddpm
+from productgen.config import ConfigError, to_dict
 from productgen.losses import diffusion as gauss
 from productgen.methods import Evaluable, Problem
 from productgen.methods.diffusion import Denoiser, DiffusionConfig, UNetModel, make
+from productgen.setup import prepare
 from productgen.state import sample_keys, stream
 
 RESOLUTION, LABELS, BATCH = (4, 8), (3, 2), 8
@@ -168,6 +171,26 @@ def test_times_are_drawn_from_the_whole_range_or_the_span_asked_for():
     assert set(times((0.5, 0.52))) == {101, 102, 103, 104}
 
 
+def test_labels_are_withheld_from_a_share_of_the_training_pictures_and_from_these_altogether():
+    seen = []
+
+    class Hear(nn.Module):
+        def __call__(self, x, time, label=None, keys=None, *, train=False):
+            seen.append(np.asarray(label))
+            return jnp.zeros_like(x)
+
+    rate, count = 0.2, 4000
+    denoiser = dataclasses.replace(known(labels=LABELS, label_dropout=rate), unet=Hear())
+    keys, x0 = sample_keys(KEY, jnp.arange(count)), np.zeros((count, 1, 1, 1), np.float32)
+    label = np.random.default_rng(0).integers(0, LABELS, (count, 2)).astype(np.int32)
+    for train in (True, False):
+        denoiser.losses({}, x0, label, keys, train=train)
+    trained, told = (row.sum(1) for row in seen)
+    assert set(trained) == {0, 2} and set(told) == {2}
+    assert np.array_equal(seen[0][trained == 2], seen[1][trained == 2])
+    assert abs(np.mean(trained == 0) - rate) < 4 * np.sqrt(rate * (1 - rate) / count)
+
+
 @functools.cache
 def start():
     return jax.jit(tiny().init)(stream(KEY, 'init'), batch_of())
@@ -232,6 +255,23 @@ def test_guidance_needs_labels_that_were_withheld():
     with pytest.raises(ConfigError, match='method.label_dropout=0.1'):
         tiny(sample__guidance=2.0, method__label_dropout=0.0)
     assert tiny(labels=(), sample__guidance=2.0, method__label_dropout=0.0).denoiser.guidance == 2.0
+
+
+@pytest.mark.parametrize('labels', ['none', 'auto'])
+def test_labels_that_are_looked_for_and_not_found_do_not_limit_guidance(tmp_path, labels):
+    config = to_dict(ddpm.get_config())
+    config['data'] |= {'labels': labels, 'catalog_items': 64, 'resolution': '16'}
+    config['method']['label_dropout'], config['sample']['guidance'] = 0.0, 2.0
+    if labels == 'auto':
+        with pytest.raises(ConfigError, match='sample.guidance'):
+            prepare(config)
+        for i in range(32):
+            Image.new('RGB', (16, 16), (i, 0, 0)).save(tmp_path / f'{i}.png')
+        config['data']['source'] = f'folder:{tmp_path}'
+    assert prepare(config).method.denoiser.guidance == 2.0
+    config['method']['steps'] = 1  # what is wrong with or without labels is still told
+    with pytest.raises(ConfigError, match='method.steps'):
+        prepare(config)
 
 
 def test_the_section_of_a_net_counts_what_was_halved_before():

@@ -38,7 +38,6 @@ CONFIG = {
             'kl_weight': '1',
             'anneal': 1.0,
             'free_bits': 0.0,
-            'conditional': False,
             'ema_kimg': 0.02,
             'ema_rampup': 0.0,
         },
@@ -119,6 +118,8 @@ def test_each_network_is_trained_in_its_time(share, vae, unet):
     for step, metrics in enumerate(history(share)[1]):
         assert (metrics['loss/unet'] > 0) == unet[step]
         assert (metrics['mse/vae'] > 0) == vae[step] if share != FROZEN else 'mse/vae' not in metrics
+    # What is never trained has no optimiser's copies.
+    assert bool(jax.tree.leaves(history(share)[0][0].nets['vae'].opt)) == (share != FROZEN)
 
 
 def test_codes_are_scaled_by_their_deviation():
@@ -167,7 +168,6 @@ def test_figures_and_reconstructions_of_held_out_pictures():
         ({'share': 1.0}, 'method.autoencoder_share'),
         ({'share': -0.5}, 'method.autoencoder_share'),
         ({'share': 0.5, 'steps': None}, 'train.duration'),
-        ({'method__vae__conditional': True}, 'method.vae.conditional'),
         ({'method__prediction': 'epsilon'}, "method.prediction.*'v'"),
         ({'model__vae__latent': 'vector'}, 'model.vae.latent'),
         ({'model__unet__multipliers': '1,1,1'}, 'data.resolution: 12x8 .* 16x8'),

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from productgen.config import ConfigError
+from configs import beta_vae, cvae, vae
+from productgen.config import ConfigError, to_dict
 from productgen.methods import Evaluable, Problem, Reconstructing
 from productgen.methods.vae import make, normal
+from productgen.setup import abstract_state, prepare
 from productgen.state import sample_keys, stream, streams
 
 RESOLUTION, LABELS, BATCH = (8, 12), (3, 2), 4
@@ -27,7 +29,6 @@ CONFIG = {
         'kl_weight': '0->1',
         'anneal': 0.02,
         'free_bits': 0.0,
-        'conditional': True,
         'ema_kimg': 0.01,
         'ema_rampup': 0.0,
     },
@@ -107,7 +108,7 @@ def test_the_loss_is_the_bound_with_beta_warm_up_and_free_bits():
 
 def test_the_divergence_is_warmed_up_over_its_share_of_the_training():
     _, rows = trained(3)
-    np.testing.assert_allclose([row['kl_weight'] for row in rows], [0, 1.5, 3], atol=1e-6)
+    np.testing.assert_allclose([row['beta'] for row in rows], [0, 1.5, 3], atol=1e-6)
 
 
 def test_parts_of_a_batch_give_what_the_whole_gives():
@@ -168,14 +169,23 @@ def test_without_temperature_every_seed_is_the_same_picture_and_it_grows_with_it
     np.testing.assert_allclose(compiled('sample')(state, rows, KEY)['image'], full, atol=1e-5)
 
 
-@pytest.mark.parametrize('conditional', [True, False])
-def test_labels_matter_where_it_is_conditional(conditional):
-    changes = {'method__conditional': conditional}
+@pytest.mark.parametrize('labels', [LABELS, ()])
+def test_labels_matter_where_it_is_conditional(labels):
+    changes = {'labels': labels}
     state, batch = trained(1, **changes)[0], batch_of()
     other = batch | {'label': np.stack([(batch['label'][:, 0] + 1) % 3, batch['label'][:, 1]], 1)}
     for function in ('sample', 'reconstruct'):
         a, b = (jax.tree.leaves(compiled(function, **changes)(state, x, KEY))[0] for x in (batch, other))
-        assert np.array_equal(a, b) != conditional
+        assert np.array_equal(a, b) != bool(labels)
+
+
+@pytest.mark.parametrize('config', [vae, beta_vae, cvae])
+def test_grids_name_labels_only_where_the_nets_are_told_them(config):
+    config = to_dict(config.get_config())
+    config['data']['catalog_items'] = 64
+    run = prepare(config)
+    told = 'label' in abstract_state(run)[0].nets['vae'].params['encoder']
+    assert told == bool(run.labels) == (config['data']['labels'] == 'auto')
 
 
 def test_reconstructions_need_no_chance():
@@ -197,9 +207,9 @@ def test_it_learns_pictures_and_the_scale_of_its_errors():
     """Where a Gaussian's likelihood is highest, its variance is the mean square error."""
     config = copy.deepcopy(CONFIG)
     config['optim']['vae'] = {'name': 'adam', 'learning_rate': 0.01}
-    config['method'] |= {'beta': 1.0, 'kl_weight': '1', 'conditional': False}
-    method = make(config, Problem(RESOLUTION, LABELS, BATCH, 1, 600))
-    batch, state = batch_of(low=100, high=200), compiled('init', method__conditional=False)(KEY, batch_of())
+    config['method'] |= {'beta': 1.0, 'kl_weight': '1'}
+    method = make(config, Problem(RESOLUTION, (), BATCH, 1, 600))
+    batch, state = batch_of(low=100, high=200), compiled('init', labels=())(KEY, batch_of())
     update, errors = jax.jit(method.update), []
     for step in range(600):
         state, metrics = update(state, batch, jax.random.fold_in(KEY, step))
@@ -216,6 +226,8 @@ def test_it_learns_pictures_and_the_scale_of_its_errors():
         ({'method__scale': 0.0}, 'method.scale'),
         ({'method__beta': -1.0}, 'method.beta'),
         ({'method__kl_weight': '0->x'}, 'method.kl_weight'),
+        ({'method__kl_weight': '1->-1'}, 'method.kl_weight: .* is negative'),
+        ({'method__kl_weight': -1.0}, 'method.kl_weight: -1.0 is negative'),
         ({'steps': None}, 'method.kl_weight: .*train.duration'),
         ({'model__latent': 'list'}, "model.latent: .*'list'.*vector"),
         ({'model__groups': 3}, 'model.groups: 3 does not divide model.channels=4'),

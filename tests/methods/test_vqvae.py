@@ -171,6 +171,18 @@ def test_two_stages_take_turns():
     assert history[1][2] == history[2][2] == history[3][2] > 0
 
 
+def test_the_figure_that_stops_a_run_is_that_of_the_stage_that_decides():
+    """In the second stage the autoencoder stands still, and with it a loss that it had a part in."""
+    method, update = tiny(method__prior_start=0.2), compiled(method__prior_start=0.2)
+    state, evaluate, figures = jax.jit(method.init)(KEY, batch_of()), jax.jit(method.evaluate), []
+    for step in range(4):
+        state, _ = update(state, batch_of(step), jax.random.fold_in(KEY, step))
+        figures.append(evaluate(state, batch_of(9), KEY))
+    np.testing.assert_allclose(figures[3]['loss'], np.log(2) * figures[3]['prior_bits_per_code'], rtol=1e-5)
+    assert np.all(figures[3]['loss'] != figures[2]['loss'])
+    np.testing.assert_array_equal(figures[3]['autoencoder_loss'], figures[2]['autoencoder_loss'])
+
+
 # From the averaged weights.
 
 
@@ -197,7 +209,8 @@ def test_evaluation_is_of_each_picture_alone_and_counts_the_bits_of_its_codes():
     output = method.reconstruct(state, batch, KEY)
     assert output.shape == image.shape and np.abs(output).max() < 1  # so that clipping has changed nothing
     distance = weighted(CONFIG['method']['reconstruction'])(output, image)
-    np.testing.assert_allclose(figures['loss'], distance + 0.25 * figures['commitment'], rtol=1e-4)
+    np.testing.assert_allclose(figures['autoencoder_loss'], distance + 0.25 * figures['commitment'], rtol=1e-4)
+    np.testing.assert_allclose(figures['loss'], figures['autoencoder_loss'] + np.log(2) * bits, rtol=1e-4)
     np.testing.assert_allclose(figures['mse'], np.mean((output - image) ** 2, (1, 2, 3)), rtol=1e-4)
 
 
