@@ -1,0 +1,13 @@
+"""Published networks whose features measure pictures: Inception-v3 for FID, LPIPS and its trunks, ResNets.
+
+Each module takes over published weights by `convert`; `productgen.weights` finds and reads their files:
+
+    net = InceptionV3()
+    variables = net.convert(read(locate('inception')))
+    features = net.apply(variables, PROTOCOLS['torch-fidelity'](images))['2048']
+
+    net = LPIPS('alex')
+    variables = net.convert(read(locate('alexnet')) | read(locate('lpips_alex')))
+
+There is no fallback to random weights.
+"""

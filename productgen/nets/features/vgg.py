@@ -1,0 +1,51 @@
+"""VGG-16 and VGG-19 without batch norm (Simonyan and Zisserman, ICLR 2015), with torchvision's layout and weights."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+
+from productgen.nets.features.layers import Conv, Published, adaptive_avg_pool, flatten, max_pool
+
+WIDTHS = (64, 128, 256, 512, 512)
+DEPTHS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # convolutions of each level
+
+
+class VGG(Published):
+    """See the module.
+
+    Attributes:
+      depth: 16 or 19 layers with weights.
+      classes: number of classes, 1000 as published; 0 for features only.
+    """
+
+    HEADS: ClassVar[tuple[str, ...]] = ('classifier.',)
+
+    depth: int = 16
+    classes: int = 0
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> dict[str, jax.Array]:
+        """Pictures [B, H, W, 3], from 16 pixels up, normalised by `normalize_imagenet`.
+
+        Returns:
+          `relu1_1`, `relu1_2`, `relu2_1`, ..., the maps [B, H', W', C] behind each ReLU, halved in size from level to
+          level; with `classes` also `logits` [B, classes].
+        """
+        features, index = {}, 0  # torchvision counts convolutions, ReLUs and pools alike
+        for level, (width, count) in enumerate(zip(WIDTHS, DEPTHS[self.depth], strict=True), 1):
+            for i in range(1, count + 1):
+                x = nn.relu(Conv(width, padding=(1, 1), name=f'features.{index}')(x))
+                features[f'relu{level}_{i}'] = x
+                index += 2
+            if level < len(WIDTHS) or self.classes:
+                x = max_pool(x, 2, 2)
+            index += 1
+        if self.classes:
+            x = flatten(adaptive_avg_pool(x, 7))
+            for name in ('classifier.0', 'classifier.3'):
+                x = nn.relu(nn.Dense(4096, name=name)(x))
+            features['logits'] = nn.Dense(self.classes, name='classifier.6')(x)
+        return features

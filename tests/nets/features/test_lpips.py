@@ -1,0 +1,63 @@
+"""LPIPS against the authors' implementation, from the same random weights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from peers.features import floats, stored, tensors
+
+from productgen.nets.features.lpips import LPIPS, unit_normalize
+
+TRUNKS = {'alex': 'alexnet', 'vgg': 'vgg16', 'squeeze': 'squeezenet1_1'}
+
+
+def weights(name):
+    return tensors(TRUNKS[name], 'features.') | tensors(f'lpips_{name}')
+
+
+@pytest.mark.parametrize('name', TRUNKS)
+def test_distances_are_the_authors(name):
+    net = LPIPS(name)
+    found = jax.jit(net.apply)(net.convert(weights(name)), floats(3), floats(4))
+    np.testing.assert_allclose(found, stored('lpips')[name], 1e-4)
+
+
+@pytest.fixture(scope='module')
+def squeeze():
+    net = LPIPS('squeeze')
+    variables = net.convert(weights('squeeze') | {'classifier.1.weight': np.zeros((1000, 512, 1, 1))})
+    return jax.jit(jax.value_and_grad(lambda a, b: net.apply(variables, a, b)[0]))
+
+
+def test_equal_pictures_are_at_zero_and_gradients_are_finite(squeeze):
+    image = jnp.asarray(floats(3, 1, 32))
+    value, grad = squeeze(image, -image)
+    assert value > 0 and jnp.any(grad) and jnp.all(jnp.isfinite(grad))
+    none, flat = squeeze(image, image)
+    np.testing.assert_allclose(none, 0, atol=1e-9 * value)
+    np.testing.assert_allclose(flat, 0, atol=1e-5 * jnp.abs(grad).max())
+
+
+def test_the_gradient_is_that_of_finite_differences(squeeze):
+    a, b = jnp.asarray(floats(3, 1, 32)), jnp.asarray(floats(4, 1, 32))
+    _, grad = squeeze(a, b)
+    step = 0.02 * grad / jnp.linalg.norm(grad)
+    slope = (squeeze(a + step, b)[0] - squeeze(a - step, b)[0]) / 2
+    np.testing.assert_allclose(jnp.sum(grad * step), slope, rtol=0.05)
+
+
+def test_vectors_have_length_one_and_zero_stays_zero_with_a_finite_gradient():
+    x = jnp.asarray([[3.0, 4.0], [0.0, 0.0]])
+    np.testing.assert_allclose(unit_normalize(x), [[0.6, 0.8], [0, 0]], rtol=1e-6)
+    assert jnp.all(jnp.isfinite(jax.grad(lambda x: jnp.sum(unit_normalize(x)))(x)))
+
+
+def test_pictures_of_other_shapes_are_refused():
+    with pytest.raises(ValueError, match='must both be'):
+        LPIPS('alex').init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), jnp.zeros((2, 64, 64, 3)))
+
+
+def test_heads_that_are_missing_are_named():
+    table = {name: x for name, x in weights('alex').items() if name != 'lin3.model.1.weight'}
+    with pytest.raises(ValueError, match=r'this LPIPS; missing: lin3\.model\.1\.weight$'):
+        LPIPS('alex').convert(table)
