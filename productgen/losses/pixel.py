@@ -65,12 +65,15 @@ def _filter(x: jax.Array, taps: Sequence[float] | jax.Array, axis: int) -> jax.A
     return sum(taps[i] * jax.lax.slice_in_dim(x, i, i + size, axis=axis) for i in range(len(taps)))
 
 
-def ssim_index(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Structural similarity, 1 for equal pictures (Wang et al. 2004, equation 13, averaged as in equation 17), [B].
+def ssim_terms(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Luminance, and contrast and structure in one, wherever the window fits (Wang et al. 2004, equations 6 and 13).
 
     Gaussian window of 11 x 11 pixels and sigma 1.5, K1 = 0.01, K2 = 0.03, only where the window lies inside the
     picture, each colour channel by itself. Along a side shorter than 11 pixels the window is the middle of that
     Gaussian, of the largest odd length that fits. Pictures are in [-1, 1].
+
+    Returns:
+      Two [B, H', W', C], where H' = H - 10 and W' = W - 10 if the window fits; both 1 for equal pictures.
     """
     a, b = _checked(a, b)
     c1, c2 = (SSIM_K1 * SSIM_RANGE) ** 2, (SSIM_K2 * SSIM_RANGE) ** 2
@@ -85,6 +88,12 @@ def ssim_index(a: jax.Array, b: jax.Array) -> jax.Array:
     variance_a, variance_b = jnp.maximum(aa - mean_a**2, 0), jnp.maximum(bb - mean_b**2, 0)
     luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
     structure = (2 * (ab - mean_a * mean_b) + c2) / (variance_a + variance_b + c2)
+    return luminance, structure
+
+
+def ssim_index(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Structural similarity, 1 for equal pictures: the mean of the product of `ssim_terms` (equation 17), [B]."""
+    luminance, structure = ssim_terms(a, b)
     return _mean(luminance * structure)
 
 

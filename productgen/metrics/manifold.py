@@ -1,0 +1,77 @@
+"""Precision, recall, density and coverage: how far generated features lie among the real ones, and the reverse.
+
+A set's manifold is the union of balls around its rows that reach to their k-th nearest other row.
+
+- precision: share of generated rows inside the real manifold; recall: share of real rows inside the generated one
+  (Kynkaanniemi et al., NeurIPS 2019, equations 1 and 2, k = 3).
+- density: mean number of real balls that a generated row is in, over k, 1 where the distributions are equal; coverage:
+  share of real balls with a generated row in them (Naeem et al., ICML 2020, equations 3 and 4, k = 5). Outliers, whose
+  large balls raise precision and recall, weigh less.
+
+A ball includes its surface, as in the earlier paper; that counts only where rows repeat. All four depend on both N and
+on k; coverage of equal distributions tends to 1 - 2^-k where the sets are of one size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from productgen.metrics.arrays import pair
+from productgen.metrics.neighbours import Progress, nearest, squared_distances
+
+K_PRECISION, K_DENSITY = 3, 5
+_SURFACE = 1 + 1e-12  # keeps rows on the surface inside in spite of rounding
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifold:
+    """See the module. Density may be above 1, the others not."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def manifold(
+    real: ArrayLike,
+    generated: ArrayLike,
+    k_precision: int = K_PRECISION,
+    k_density: int = K_DENSITY,
+    progress: Progress | None = None,
+) -> Manifold:
+    """The four figures of real [N, D] and generated [M, D] features, in N^2 + M^2 + N M distances.
+
+    Args:
+      real: [N, D].
+      generated: [M, D].
+      k_precision: neighbours of precision and recall.
+      k_density: neighbours of density and coverage.
+      progress: called with (rows done, rows in all) after every block.
+
+    Raises:
+      ValueError: a k below 1, N or M not above k, or not [N, D] and [M, D].
+    """
+    if min(k_precision, k_density) < 1:
+        raise ValueError(f'k must be at least 1, got {k_precision} and {k_density}')
+    most = max(k_precision, k_density)
+    real, generated = pair(real, generated, ('real', 'generated'), least=(most + 1, most + 1))
+    n, m = len(real), len(generated)
+    after = lambda before: (lambda done, _: progress(before + done, n + 2 * m)) if progress else None
+
+    radii = nearest(real, k=most, progress=after(0)).distance ** 2 * _SURFACE  # [N, k]
+    real_precision, real_density = radii[:, k_precision - 1], radii[:, k_density - 1]
+    generated_radius = nearest(generated, k=k_precision, progress=after(n)).distance[:, -1] ** 2 * _SURFACE
+
+    precise, balls = 0, 0
+    recalled, covered = np.zeros(n, bool), np.zeros(n, bool)
+    for rows, block in squared_distances(generated, real, after(n + m)):  # [rows, N]
+        precise += np.count_nonzero((block <= real_precision).any(1))
+        recalled |= (block <= generated_radius[rows, None]).any(0)
+        inside = block <= real_density
+        balls += np.count_nonzero(inside)
+        covered |= inside.any(0)
+    return Manifold(precise / m, float(recalled.mean()), balls / (k_density * m), float(covered.mean()))
