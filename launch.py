@@ -1,9 +1,10 @@
-"""Trains and samples generators of product images.
+"""Trains, samples and measures generators of product images.
 
   python launch.py --config=configs/stylegan.py                         train on the embedded data set
   python launch.py --config=configs/stylegan.py:quick                   the same in a few minutes
   python launch.py --config=configs/stylegan.py --workdir=runs/mine --config.data.source=folder:PATH
   python launch.py --mode=sample --workdir=runs/mine --config.sample.seeds=0-15
+  python launch.py --mode=eval --workdir=runs/mine --config.eval.features=runs/classifier
 
 Any field of the config can be set as --config.section.field=value. Running a command again goes on where it stopped.
 """
@@ -19,7 +20,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 ROOT = Path(__file__).resolve().parent
-MODES = ('train', 'sample')
+MODES = ('train', 'sample', 'eval')
 _CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file and its arguments, FILE.py:ARGS; see configs/.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; by default runs/ and the name of the config.')
 _MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
@@ -133,10 +134,14 @@ def main(argv: list[str]) -> None:
             from productgen.train import train
 
             train(config, workdir, _ACCEPT.value)
-        else:
+        elif _MODE.value == 'sample':
             from productgen.sample import sample
 
             sample(config, workdir)
+        else:
+            from productgen.evaluate import evaluate
+
+            evaluate(config, workdir)
     except (ConfigError, DataError, CheckpointError, NotFiniteError) as error:
         logging.getLogger('productgen').debug('', exc_info=True)
         sys.exit(f'Error: {error}')

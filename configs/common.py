@@ -158,3 +158,18 @@ def sample_section(truncation: float = 1.0) -> ConfigDict:
         'combine': 'mixture',
     }
     return ConfigDict(section)
+
+
+def eval_section() -> ConfigDict:
+    """The `eval` section; see `productgen.evaluate.EvalConfig`."""
+    section = {
+        'features': '',
+        'images': '',
+        'reference': 'train',
+        'count': 2000,
+        'truncation': 1.0,
+        'batch_size': 64,
+        'against': '',
+        'out': '',
+    }
+    return ConfigDict(section)

@@ -55,6 +55,7 @@ def small() -> ConfigDict:
     }
     config.train = common.train_section(batch_size=32, duration='350kimg', sample_every='10kimg')
     config.sample = common.sample_section()
+    config.eval = common.eval_section()
     return config
 
 

@@ -59,6 +59,7 @@ def small() -> ConfigDict:
     config.optim = {'unet': common.optimizer(learning_rate=2e-3, b2=0.99, clip=1.0, schedule='cosine', warmup=0.02)}
     config.train = common.train_section(batch_size=32, duration='90kimg', sample_every='20kimg')
     config.sample = common.sample_section()
+    config.eval = common.eval_section()
     config.sample.denoising_steps = 25
     return config
 

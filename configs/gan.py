@@ -42,6 +42,7 @@ def get_config(arg=None) -> ConfigDict:
     }
     config.train = common.train_section(batch_size=64, duration='1200kimg', sample_every='50kimg')
     config.sample = common.sample_section()
+    config.eval = common.eval_section()
     if chosen.quick:
         common.shorten(config, '200kimg', '50kimg')
     return config

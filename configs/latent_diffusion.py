@@ -92,6 +92,7 @@ def small() -> ConfigDict:
     }
     config.train = common.train_section(batch_size=32, duration='72kimg', sample_every='20kimg')
     config.sample = common.sample_section()
+    config.eval = common.eval_section()
     config.sample.denoising_steps = 25
     return config
 

@@ -66,6 +66,7 @@ def small() -> ConfigDict:
     config.optim = {name: optimizer(learning_rate=0.001) for name in ('generator', 'discriminator')}
     config.train = common.train_section(batch_size=16, duration='36kimg', sample_every='4kimg')
     config.sample = common.sample_section()
+    config.eval = common.eval_section()
     return config
 
 

@@ -45,6 +45,7 @@ def get_config(arg=None) -> ConfigDict:
     }
     config.train = common.train_section(batch_size=64, duration='110kimg')
     config.sample = common.sample_section()
+    config.eval = common.eval_section()
     if chosen.cifar10:
         config.data.source = 'tfds:cifar10'
         config.method.critic_steps = 5

@@ -62,6 +62,7 @@ def small() -> ConfigDict:
     }
     config.train = common.train_section(batch_size=16, duration='140kimg')
     config.sample = common.sample_section(truncation=0.7)
+    config.eval = common.eval_section()
     return config
 
 

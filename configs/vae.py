@@ -62,4 +62,5 @@ def small() -> ConfigDict:
     config.optim = {'vae': common.optimizer(learning_rate=0.002, schedule='cosine', end=0.05)}
     config.train = common.train_section(batch_size=32, duration='130kimg', sample_every='20kimg')
     config.sample = common.sample_section(truncation=0.8)
+    config.eval = common.eval_section()
     return config

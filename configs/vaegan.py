@@ -51,4 +51,5 @@ def small() -> ConfigDict:
     config.optim = {name: common.optimizer(**adam) for name in ('encoder', 'decoder', 'discriminator')}
     config.train = common.train_section(batch_size=16, duration='50kimg', sample_every='10kimg')
     config.sample = common.sample_section(truncation=0.8)
+    config.eval = common.eval_section()
     return config

@@ -81,12 +81,12 @@ def load(model: Model, workdir: Path) -> Ensemble:
       CheckpointError: there is no checkpoint, or none that can be read.
     """
     settings = model.sample
-    first = _restore(model, workdir, settings.step)
+    first = restore(model, workdir, settings.step)
     members, words = [(model, first)], [f'step{int(first.step):06d}']
     for text in filter(str.strip, settings.also.split(',')):
         folder, step = parse_run(text, 'sample.also')
         other = _other(model, folder, text.strip()) if folder else model
-        state = _restore(other, folder or workdir, step)
+        state = restore(other, folder or workdir, step)
         members.append((other, state))
         words.append((_told_apart(folder) if folder else '') + f'step{int(state.step):06d}')
     name = '+'.join(words)
@@ -122,7 +122,7 @@ def _other(model: Model, workdir: Path, text: str) -> Model:
     return other
 
 
-def _restore(model: Model, workdir: Path, step: int) -> State:
+def restore(model: Model, workdir: Path, step: int) -> State:
     """The averaged weights of a step: 0 is the newest, -1 the best."""
     template, _ = abstract_state(model)
     checkpoints, step = checkpoints_of(workdir, step)

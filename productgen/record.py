@@ -12,9 +12,10 @@ import numpy as np
 from productgen.checkpoint import Checkpoints
 from productgen.data.pipeline import Batches
 from productgen.log import RunLog
-from productgen.methods import Reconstructing
+from productgen.methods import Reconstructing, Representing, Sampling
 from productgen.pictures import beside
 from productgen.preview import Preview
+from productgen.retrieval import Retrieval
 from productgen.sampler import Sampler
 from productgen.setup import Run
 from productgen.sharding import to_host
@@ -39,7 +40,8 @@ class Recorder:
         self._run, self._log, self._checkpoints = run, log, checkpoints
         self._preview = preview = Preview.of(run, batches, run.items)
         size = min(len(preview.real), run.train.batch_size)
-        self._sampler = Sampler(run, size)
+        self._sampler = Sampler(run, size) if isinstance(run.method, Sampling) else None
+        self._retrieval = Retrieval(run, batches) if isinstance(run.method, Representing) else None
         self._reconstructor = None
         if isinstance(run.method, Reconstructing):
             self._reconstructor = Sampler(run, size, run.method.reconstruct)
@@ -81,26 +83,32 @@ class Recorder:
         self._log.scalars(rows[-1][0], mean | self._due, seconds_left)
         self._due = {}
 
-    def show(self, state: State, step: int) -> Path:
-        """Writes the sample grid of this step and, where the method can bring pictures back, some it has brought back.
+    def show(self, state: State, step: int) -> Path | None:
+        """Writes what the method can show at this step, and returns the last file.
 
-        These are held-out ones where there are any.
+        The sample grid; held-out pictures beside what it makes of them; and beside those nearest by its features.
         """
-        kimg = step * self._run.train.batch_size / 1000
+        path, kimg = None, step * self._run.train.batch_size / 1000
+        if self._retrieval:
+            path = self._log.picture(step, f'nearest_{kimg:09.1f}kimg', self._retrieval.sheet(state))
         if self._reconstructor:
             real, label = self._originals.real, self._originals.label
             back = self._reconstructor(state, np.arange(len(real)), label, image=real)
             sheets = self._originals.sheet(real), self._originals.sheet(back)
             names = 'real', 'reconstructed'
-            self._log.picture(step, f'reconstructions_{kimg:09.1f}kimg', beside(*sheets, names))
-        return self._log.picture(step, f'fakes_{kimg:09.1f}kimg', self._preview.sheet(self._samples(state)))
+            path = self._log.picture(step, f'reconstructions_{kimg:09.1f}kimg', beside(*sheets, names))
+        if self._sampler:
+            path = self._log.picture(step, f'fakes_{kimg:09.1f}kimg', self._preview.sheet(self._samples(state)))
+        return path
 
     def show_reals(self) -> Path:
         """Writes the real pictures that the sample grids are to be compared with."""
         return self._log.picture(0, 'reals', self._preview.sheet(self._preview.real))
 
-    def show_beside_reals(self, state: State, step: int) -> Path:
-        """Writes real and generated pictures side by side."""
+    def show_at_end(self, state: State, step: int) -> Path | None:
+        """Writes real and generated pictures side by side; what `show` does, where none are generated."""
+        if not self._sampler:
+            return self.show(state, step)
         sheets = self._preview.sheet(self._preview.real), self._preview.sheet(self._samples(state))
         return self._log.picture(step, 'comparison', beside(*sheets, ('real', 'generated')))
 

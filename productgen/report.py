@@ -123,7 +123,7 @@ def _files(run: Run, state: State) -> list[str]:
     saved = _size(_bytes(state.replace(frozen={})))
     return [
         f'checkpoints/: the newest {max(run.train.keep, 2)} of {saved} each, {every("checkpoint_every")}',
-        f'samples/: a grid {every("sample_every")}; comparison.png at the end',
+        f'samples/: a grid {every("sample_every")}, and one at the end',
         *([f'best/: the best by {run.train.stop_on}, {saved}, two of them at times'] if run.train.stop_on else []),
         f'metrics.jsonl, tensorboard/: a point {every("log_every")}',
         'config.json, labels.json, environment.jsonl, log.txt',

@@ -23,7 +23,7 @@ import numpy as np
 
 from productgen.config import ConfigError
 from productgen.ensemble import Ensemble, load
-from productgen.methods import StyleMethod
+from productgen.methods import Sampling, StyleMethod
 from productgen.methods.base import Batch
 from productgen.pictures import grid, save_animation, save_png
 from productgen.ranges import parse_ranges
@@ -90,6 +90,8 @@ def sample(config: Mapping[str, Any], workdir: Path) -> list[Path]:
     """
     config = {**read_config(workdir), 'sample': config['sample']}
     model = prepare_model(config, read_labels(workdir), devices=1)
+    if not isinstance(model.method, Sampling):
+        raise ConfigError(f'--mode=sample: {config["method"]["name"]!r} in {workdir} makes no pictures')
     settings = model.sample
     seeds, kinds = settings.seed_list(), model.table.kinds(settings.labels, 'sample.labels')
     if settings.output in ('mix', 'walk'):

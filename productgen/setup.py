@@ -23,6 +23,7 @@ from productgen.sharding import make_mesh, replicated
 from productgen.state import State, stream
 
 SECTIONS = ('seed', 'data', 'method', 'model', 'optim', 'train', 'sample')
+OTHER_SECTIONS = ('eval',)  # read elsewhere; a run may be without
 OUTPUTS = ('grid', 'png', 'mix', 'walk')
 FORMATS = ('gif', 'mp4')
 COMBINATIONS = ('mixture', 'average')
@@ -228,8 +229,8 @@ def check_sections(config: Mapping[str, Any]) -> None:
       ConfigError: a section that does not exist, or one that is missing.
     """
     for name in config:
-        if name not in SECTIONS:
-            raise ConfigError(f'{name}: there is no such section{nearest(name, SECTIONS)}')
+        if name not in SECTIONS + OTHER_SECTIONS:
+            raise ConfigError(f'{name}: there is no such section{nearest(name, SECTIONS + OTHER_SECTIONS)}')
     for name in SECTIONS:
         if name not in config:
             raise ConfigError(f'{name}: the config lacks this section')

@@ -197,7 +197,7 @@ def _loop(
 
     try:
         if keeper.exhausted or (finished() if limit is None else any_process(finished())):
-            path = record.show_beside_reals(state, step)
+            path = record.show_at_end(state, step)
             _log.info(
                 'This run is complete (%s). Sample it with --mode=sample --workdir=%s, or train on with a longer '
                 '--config.train.%s and --accept_config_change.',
@@ -235,7 +235,7 @@ def _loop(
             if due['checkpoint'] or ended or halted:
                 notes = save()
             if ended:
-                path = record.show_beside_reals(state, step)
+                path = record.show_at_end(state, step)
                 if keeper.exhausted:
                     _log.info('Stopped early: %s', keeper.best)
                 _log.info('Done: %d images in %s; %s', notes['images'], span(notes['seconds']), path)

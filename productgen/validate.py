@@ -1,8 +1,9 @@
 """Comparison with pictures that were held out of training, and the best step by one of its figures.
 
-Figures, all smaller where better: `swd` and `swd_SIZE`, how far samples are from held-out pictures of the same labels
-(`productgen.metrics.swd`), and, for methods that have `evaluate`, the mean of each of its figures over those pictures.
-Pictures, seeds and labels are the same each time.
+Figures, all smaller where better: for methods that make pictures `swd` and `swd_SIZE`, how far these are from held-out
+ones of the same labels (`productgen.metrics.swd`); for those that have `evaluate` the mean of each of its figures over
+the held-out pictures; for those that have features `nearest_error`, the share of held-out pictures whose nearest
+training picture has another label. Pictures, seeds and labels are the same each time.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import numpy as np
 from productgen.checkpoint import Checkpoints
 from productgen.config import ConfigError, nearest
 from productgen.data.pipeline import Batches
-from productgen.methods import Evaluable
+from productgen.methods import Evaluable, Representing, Sampling
 from productgen.metrics.swd import SlicedWasserstein, figure_names
+from productgen.retrieval import Retrieval
 from productgen.sampler import RowByRow, Sampler
 from productgen.setup import Run, abstract_state
 from productgen.sharding import from_first
@@ -151,7 +153,8 @@ class Validator:
         self._run, self._batches = run, batches
         self._size = run.train.batch_size
         self._swd: SlicedWasserstein | None = None
-        self._sampler = Sampler(run, self._size)
+        self._sampler = Sampler(run, self._size) if isinstance(run.method, Sampling) else None
+        self._retrieval = Retrieval(run, batches) if isinstance(run.method, Representing) and run.labels else None
         self._evaluator = RowByRow(run, self._size, run.method.evaluate) if isinstance(run.method, Evaluable) else None
         figure, names = run.train.stop_on, self._names()
         if figure and figure not in names:
@@ -159,7 +162,8 @@ class Validator:
 
     def _names(self) -> list[str]:
         """The names of all figures, without computing any."""
-        names = list(figure_names(self._run.problem.resolution))
+        names = list(figure_names(self._run.problem.resolution)) if self._sampler else []
+        names += ['nearest_error'] * bool(self._retrieval)
         if self._evaluator:
             state, batch = abstract_state(self._run)
             batch['seed'] = jax.ShapeDtypeStruct(batch['label'].shape[:1], np.int32)
@@ -174,9 +178,15 @@ class Validator:
 
     def __call__(self, state: State) -> dict[str, float]:
         """All figures of a state."""
-        if self._swd is None:
-            self._swd = SlicedWasserstein((p['image'] for p in self._pictures()), len(self._items), self._run.seed)
-        return from_first({**self._evaluate(state), **self._swd(self._samples(state))})
+        figures = self._evaluate(state)
+        if self._retrieval:
+            whole = self._batches.load(self._items)
+            figures['nearest_error'] = self._retrieval.error(state, whole['image'], whole['label'])
+        if self._sampler:
+            if self._swd is None:
+                self._swd = SlicedWasserstein((p['image'] for p in self._pictures()), len(self._items), self._run.seed)
+            figures |= self._swd(self._samples(state))
+        return from_first(figures)
 
     def _samples(self, state: State) -> Iterator[np.ndarray]:
         """As many samples, of the same labels, some at a time."""

@@ -45,7 +45,7 @@ def _write_json(path: Path, value: Any, indent: int | None = 2) -> None:
 def check_workdir(workdir: Path, config: Mapping[str, Any], digest: str, table: LabelTable, accept: bool) -> None:
     """Checks that a workdir is new, or holds a run of this config and data.
 
-    The `sample` section may differ: no weight depends on it, only the pictures that are shown and validated.
+    The sections `sample` and `eval` may differ: no weight depends on them, only what is shown and measured.
 
     Args:
       workdir: the folder.
@@ -61,7 +61,7 @@ def check_workdir(workdir: Path, config: Mapping[str, Any], digest: str, table: 
         if workdir.exists() and any(c.name != '.lock' and c.suffix != '.tmp' for c in workdir.iterdir()):
             raise ConfigError(f'--workdir={workdir} has files in it but no run; choose an empty or a new folder')
         return
-    trained = lambda c: {name: section for name, section in c.items() if name != 'sample'}
+    trained = lambda c: {name: section for name, section in c.items() if name not in ('sample', 'eval')}
     lines = difference(trained(read_config(workdir)), trained(config))
     if (workdir / 'data.json').exists() and json.loads((workdir / 'data.json').read_text())['digest'] != digest:
         lines.append(f'data.source: the pictures of {config["data"]["source"]} are not what they were')

@@ -7,11 +7,10 @@ different or other shapes, which would broadcast to something else in silence.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import optax
 
 Loss = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
@@ -71,23 +70,3 @@ SIGNED = frozenset({'minimax', 'non_saturating', 'hinge'})
 
 # Losses in which the generator's part depends on the logits of real images.
 PAIRED = frozenset({'relativistic'})
-
-
-def classification(classes: Sequence[jax.Array], label: jax.Array) -> jax.Array:
-    """Cross entropy of a classifying discriminator: the term L_C of AC-GAN (Odena et al. 2017), equation 3, negated.
-
-    Args:
-      classes: for each attribute the logits of its values, [B, n].
-      label: int [B, A]; -1 where unknown, which adds nothing.
-
-    Returns:
-      [B], the sum over attributes.
-
-    Raises:
-      ValueError: as many logits as attributes are needed.
-    """
-    if len(classes) != label.shape[-1]:
-        raise ValueError(f'{len(classes)} classifiers for {label.shape[-1]} attributes')
-    entropy = optax.softmax_cross_entropy_with_integer_labels
-    terms = [entropy(logits, jnp.maximum(label[:, a], 0)) for a, logits in enumerate(classes)]
-    return sum((jnp.where(label[:, a] >= 0, term, 0.0) for a, term in enumerate(terms)), jnp.zeros(len(label)))

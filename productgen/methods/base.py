@@ -73,6 +73,11 @@ class Method(Protocol):
         """One iteration; `rng` is this step's key. Returns the new state and scalar metrics."""
         ...
 
+
+@runtime_checkable
+class Sampling(Protocol):
+    """A method that makes pictures."""
+
     def sample(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
         """Named images [B, H, W, 3] in [-1, 1] from the averaged weights; sample i depends on `seed[i]` alone."""
         ...
@@ -104,6 +109,15 @@ class Evaluable(Protocol):
     def evaluate(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
         """Figures of each picture of a batch such as `update` takes, [B] each, from the averaged weights: `loss` and
         others, smaller is better. Picture i depends on its own row of the batch and `batch['seed'][i]` alone."""
+        ...
+
+
+@runtime_checkable
+class Representing(Protocol):
+    """A method whose features tell what a picture shows."""
+
+    def represent(self, state: State, batch: Batch, rng: jax.Array) -> jax.Array:
+        """`image` uint8 [B, H, W, 3] -> features [B, D], averaged weights; row i depends on picture i alone."""
         ...
 
 

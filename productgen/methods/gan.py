@@ -21,7 +21,8 @@ import optax
 
 from productgen.augment import follow_sign, make_augment
 from productgen.config import ConfigError, build, choose
-from productgen.losses.adversarial import ADVERSARIAL, PAIRED, SIGNED, Loss, classification
+from productgen.losses.adversarial import ADVERSARIAL, PAIRED, SIGNED, Loss
+from productgen.losses.classification import cross_entropy
 from productgen.losses.penalties import PENALTIES, Penalty
 from productgen.methods.base import Batch, Problem
 from productgen.methods.gan_config import GanConfig
@@ -123,7 +124,7 @@ class Gan:
 
     def _class_loss(self, verdicts: list[Judgement], label: jax.Array, share: jax.Array) -> jax.Array:
         """The weighted class terms of a classifying discriminator, 0 of another."""
-        terms = [jnp.mean(classification(v.classes, label)) for v in verdicts if v.classes]
+        terms = [jnp.mean(cross_entropy(v.classes, label)) for v in verdicts if v.classes]
         return self.config.classification * share * sum(terms, jnp.zeros(()))
 
     # The method.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -71,6 +72,20 @@ class LayerNorm(nn.Module):
         return x * self.param('gain', nn.initializers.ones, channels) + self.param(
             'bias', nn.initializers.zeros, channels
         )
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation (Wu and He 2018).
+
+    Of 32 groups or, where these would have fewer than 4 channels each, of half as many, and so on.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        groups = math.gcd(32, x.shape[-1])
+        while groups > 1 and x.shape[-1] // groups < 4:
+            groups //= 2
+        return nn.GroupNorm(groups, name='norm')(x)
 
 
 def _unit(x: jax.Array) -> jax.Array:

@@ -44,3 +44,8 @@ def conv_double(x: jax.Array, kernel: jax.Array) -> jax.Array:
     blocks = blocks.transpose(0, 2, 4, 1, 3, 5).reshape(2, 2, c, 4 * d)
     x = jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
     return to_space(conv(x, blocks))[:, 1:-1, 1:-1]
+
+
+def halve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """3x3 convolution of stride 2 padded behind only (TensorFlow's SAME), [B, 2H, 2W, C] -> [B, H, W, D]."""
+    return conv_halve(x, jnp.pad(kernel, [(1, 0), (1, 0), (0, 0), (0, 0)]))

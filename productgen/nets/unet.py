@@ -19,7 +19,8 @@ import jax.numpy as jnp
 
 from productgen.nets.conditioning import Embed
 from productgen.nets.layers import Conv, dropout
-from productgen.nets.strided import conv_double, conv_halve, to_depth, to_space
+from productgen.nets.norms import GroupNorm
+from productgen.nets.strided import conv_double, halve, to_depth, to_space
 from productgen.state import streams
 
 INIT = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
@@ -48,11 +49,6 @@ def embed_time(time: jax.Array, features: int) -> jax.Array:
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
 
 
-def halve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """3x3 convolution of stride 2 padded behind only (TensorFlow's SAME), [B, 2H, 2W, C] -> [B, H, W, D]."""
-    return conv_halve(x, jnp.pad(kernel, [(1, 0), (1, 0), (0, 0), (0, 0)]))
-
-
 def double(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Nearest-neighbour upsampling and a 3x3 convolution, [B, H, W, C] -> [B, 2H, 2W, D].
 
@@ -64,17 +60,6 @@ def double(x: jax.Array, kernel: jax.Array) -> jax.Array:
         pads[0][axis], pads[1][axis] = (0, 1), (1, 0)
         kernel = jnp.pad(kernel, pads[0]) + jnp.pad(kernel, pads[1])
     return conv_double(x, kernel)
-
-
-class Norm(nn.Module):
-    """Group normalisation, of 32 groups or, where these would have fewer than 4 channels each, of half as many, ..."""
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        groups = math.gcd(32, x.shape[-1])
-        while groups > 1 and x.shape[-1] // groups < 4:
-            groups //= 2
-        return nn.GroupNorm(groups, name='norm')(x)
 
 
 class Resize(nn.Module):
@@ -103,10 +88,10 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, embedding: jax.Array | None, keys: jax.Array | None) -> jax.Array:
         """`embedding` [B, E] of time and label is added between the convolutions; `keys` [B] are for dropout."""
-        y = Conv(self.features, kernel_init=INIT, name='conv0')(nn.silu(Norm(name='norm0')(x)))
+        y = Conv(self.features, kernel_init=INIT, name='conv0')(nn.silu(GroupNorm(name='norm0')(x)))
         if embedding is not None:
             y = y + nn.Dense(self.features, kernel_init=INIT, name='embedding')(nn.silu(embedding))[:, None, None]
-        y = nn.silu(Norm(name='norm1')(y))
+        y = nn.silu(GroupNorm(name='norm1')(y))
         y = dropout(y, self.dropout, None if keys is None else streams(keys, self.name))
         y = Conv(self.features, kernel_init=ZERO, name='conv1')(y)
         if x.shape[-1] != self.features:
@@ -122,7 +107,7 @@ class Attention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         b, h, w, c = x.shape
-        y = Norm(name='norm')(x).reshape(b, h * w, c)
+        y = GroupNorm(name='norm')(x).reshape(b, h * w, c)
         part = lambda name: nn.Dense(c, kernel_init=INIT, name=name)(y).reshape(b, h * w, self.heads, c // self.heads)
         y = jax.nn.dot_product_attention(part('query'), part('key'), part('value'))  # [B, HW, heads, C / heads]
         return x + nn.Dense(c, kernel_init=ZERO, name='out')(y.reshape(b, h, w, c))
@@ -209,7 +194,7 @@ class UNet(nn.Module):
                 x = block(jnp.concatenate([x, joined.pop()], -1), level, f'up{level}_{i}')
             if level:
                 x = Resize(up=True, name=f'double{level}')(x)
-        x = Conv(self.outputs * self.patch**2, kernel_init=ZERO, name='out')(nn.silu(Norm(name='norm')(x)))
+        x = Conv(self.outputs * self.patch**2, kernel_init=ZERO, name='out')(nn.silu(GroupNorm(name='norm')(x)))
         for _ in patchings:
             x = to_space(x)
         return x

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from productgen.losses.adversarial import ADVERSARIAL, PAIRED, SIGNED, classification
+from productgen.losses.adversarial import ADVERSARIAL, PAIRED, SIGNED
 
 sigmoid = lambda x: 1 / (1 + np.exp(-x))
 
@@ -95,23 +95,6 @@ def test_signed_losses_are_those_whose_best_logit_has_a_sign(name):
     slope = jax.grad(lambda logit: ADVERSARIAL[name](logit[None], logit[None])[1].sum())
     at_rest = abs(float(slope(np.float32(0)))) < 1e-6 < abs(float(slope(np.float32(-1.5))))
     assert at_rest == (name in SIGNED)
-
-
-def test_classification_is_the_cross_entropy_summed_over_known_attributes():
-    draw = np.random.default_rng(0)
-    classes = [draw.normal(size=(4, n)).astype(np.float32) for n in (3, 5)]
-    label = np.array([[0, 4], [2, -1], [-1, -1], [1, 0]])
-    expected = np.zeros(4)
-    for a, logits in enumerate(classes):
-        share = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-        expected -= [np.log(share[i, code]) if code >= 0 else 0 for i, code in enumerate(label[:, a])]
-    np.testing.assert_allclose(classification(classes, label), expected, rtol=1e-5)
-    assert expected[2] == 0
-
-
-def test_classification_needs_a_classifier_for_each_attribute():
-    with pytest.raises(ValueError, match='1 classifiers for 2 attributes'):
-        classification([np.zeros((4, 3), np.float32)], np.zeros((4, 2), int))
 
 
 @EACH

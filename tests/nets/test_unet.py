@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from productgen.nets.unet import Attention, UNet, check_size, double, embed_time, halve
+from productgen.nets.strided import halve
+from productgen.nets.unet import Attention, UNet, check_size, double, embed_time
 from productgen.state import sample_keys
 
 LAYOUT = ('NHWC', 'HWIO', 'NHWC')

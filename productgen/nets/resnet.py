@@ -1,0 +1,110 @@
+"""A residual network that recognises small pictures, and whose pooled features measure others.
+
+He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, in the form of section 4.2 (a 3x3 stem, three
+levels) with blocks in the order of "Identity Mappings in Deep Residual Networks", ECCV 2016. Group normalisation (Wu
+and He 2018) takes the place of batch normalisation, so that what is said of a picture does not depend on those beside
+it, and a shortcut that halves averages its input first (He et al., "Bag of Tricks", CVPR 2019, ResNet-D).
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from productgen.nets.layers import Conv, dropout
+from productgen.nets.norms import GroupNorm
+from productgen.nets.strided import halve
+
+INIT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions, [B, H, W, C] -> [B, H, W, features], or half the size.
+
+    Attributes:
+      features: output channels.
+      halving: the first convolution has stride 2.
+    """
+
+    features: int
+    halving: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = nn.relu(GroupNorm(name='norm0')(x))
+        if self.halving or x.shape[-1] != self.features:
+            x = nn.avg_pool(y, (2, 2), (2, 2)) if self.halving else y
+            x = nn.Dense(self.features, use_bias=False, kernel_init=INIT, name='skip')(x)
+        if self.halving:
+            y = halve(y, self.param('halve', INIT, (3, 3, y.shape[-1], self.features)))
+        else:
+            y = Conv(self.features, bias=False, kernel_init=INIT, name='conv0')(y)
+        y = nn.relu(GroupNorm(name='norm1')(y))
+        return x + Conv(self.features, bias=False, kernel_init=INIT, name='conv1')(y)
+
+
+class ResNet(nn.Module):
+    """See the module.
+
+    Attributes:
+      width: channels of the first level; each further one has twice as many.
+      blocks: residual blocks of each level.
+    """
+
+    width: int
+    blocks: tuple[int, ...]
+
+    @property
+    def halvings(self) -> int:
+        """How often a side is halved."""
+        return len(self.blocks) - 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Pictures [B, H, W, 3] in [-1, 1] -> features [B, width * 2 ** halvings], the mean over the last map."""
+        x = Conv(self.width, bias=False, kernel_init=INIT, name='stem')(x)
+        for level, count in enumerate(self.blocks):
+            for i in range(count):
+                x = Block(self.width << level, halving=level > 0 and i == 0, name=f'block{level}_{i}')(x)
+        return jnp.mean(nn.relu(GroupNorm(name='norm')(x)), (1, 2))
+
+
+class Classifier(nn.Module):
+    """A network of features and a linear classifier for each attribute.
+
+    Attributes:
+      body: pictures -> features [B, D].
+      sizes: number of values of each attribute.
+      dropout: share of the features that is dropped in training.
+    """
+
+    body: nn.Module
+    sizes: tuple[int, ...]
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array, keys: jax.Array | None = None) -> tuple[jax.Array, list[jax.Array]]:
+        """[B, H, W, 3] -> features [B, D] and logits [B, n] of every attribute; `keys` [B] are for dropout."""
+        features = self.body(x)
+        x = dropout(features, self.dropout, keys)
+        return features, [nn.Dense(n, name=f'classes{a}')(x) for a, n in enumerate(self.sizes)]
+
+
+class Projector(nn.Module):
+    """A network of features and the two-layer projection head of SimCLR (Chen et al. 2020, section 4.2).
+
+    Attributes:
+      body: pictures -> features [B, D].
+      features: width of the projection.
+    """
+
+    body: nn.Module
+    features: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[B, H, W, 3] -> features [B, D] and their projection [B, features]."""
+        features = self.body(x)
+        hidden = nn.relu(nn.Dense(features.shape[-1], name='projection0')(features))
+        return features, nn.Dense(self.features, use_bias=False, name='projection1')(hidden)

@@ -1,0 +1,131 @@
+"""Classifier and SimCLR: what they descend, what they learn, what they refuse."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import classifier as configs
+from productgen.config import ConfigError, to_dict
+from productgen.losses.classification import cross_entropy, nt_xent
+from productgen.methods import METHODS, Problem
+from productgen.state import sample_keys, streams, to_float
+
+
+def config_of(arg=None, **changes):
+    config = to_dict(configs.get_config(arg))
+    config['model'] = {'width': 8, 'blocks': '1,1', 'dropout': 0.0}
+    for field, value in changes.items():
+        *path, name = field.split('__')
+        section = config
+        for part in path:
+            section = section[part]
+        section[name] = value
+    return config
+
+
+def method_of(arg=None, labels=(2,), batch_size=16, accumulate=1, **changes):
+    config = config_of(arg, **changes)
+    return METHODS[config['method']['name']](config, Problem((8, 8), labels, batch_size, accumulate, 60))
+
+
+def stripes(count, seed=0):
+    """Pictures of horizontal (0) or vertical (1) stripes of a random colour and phase."""
+    draw = np.random.default_rng(seed)
+    label = draw.integers(0, 2, (count, 1), np.int32)
+    phase, colour = draw.integers(0, 4, count), draw.integers(40, 256, (count, 1, 1, 3))
+    line = ((np.arange(8)[None] + phase[:, None]) // 2 % 2)[:, :, None, None]  # [N, 8, 1, 1]
+    image = np.where(label[:, :, None, None] == 0, line, line.swapaxes(1, 2)) * colour
+    return {'image': image.astype(np.uint8), 'label': label, 'seed': np.arange(count, dtype=np.int32)}
+
+
+def trained(method, steps):
+    update = jax.jit(method.update)
+    state = method.init(jax.random.key(0), stripes(16))
+    for step in range(steps):
+        state, metrics = update(state, stripes(16, step), jax.random.fold_in(jax.random.key(1), step))
+    return state, metrics
+
+
+def test_stripes_are_told_apart():
+    method = method_of(method__augment__p='0', optim__classifier__learning_rate=3e-3)
+    state, _ = trained(method, 40)
+    figures = method.evaluate(state, stripes(64, 1000), jax.random.key(0))
+    assert figures['error'].mean() <= 0.05 and figures['loss'].mean() < 0.4
+
+
+def test_the_loss_is_the_smoothed_entropy_of_augmented_pictures():
+    method, batch = method_of(method__augment__p='0.8'), stripes(16)
+    state = method.init(jax.random.key(0), batch)
+    rng = jax.random.key(3)
+    _, metrics = method.update(state, batch, rng)
+    keys = streams(sample_keys(rng, jnp.arange(16)), 'augment')
+    image = method.augment(to_float(batch['image']), 0.8, keys)
+    assert not np.allclose(image, to_float(batch['image']))
+    logits = method.net.apply({'params': state.nets['classifier'].params}, image)[1]
+    np.testing.assert_allclose(metrics['loss'], cross_entropy(logits, batch['label'], 0.1).mean(), rtol=1e-4)
+
+
+def test_errors_are_counted_over_known_attributes():
+    method = method_of(labels=(2, 3))
+    batch = stripes(4) | {'label': np.array([[0, 1], [1, -1], [-1, -1], [0, 0]], np.int32)}
+    state = method.init(jax.random.key(0), batch)
+    answers = [np.argmax(x, -1) for x in method.classify(state, batch, jax.random.key(0))]
+    wrong = np.stack(answers, 1) != batch['label']
+    expected = [wrong[0].mean(), wrong[1, 0], 0, wrong[3].mean()]
+    np.testing.assert_allclose(method.evaluate(state, batch, jax.random.key(0))['error'], expected)
+
+
+def test_a_batch_in_parts_gives_what_the_whole_gives():
+    batch, states = stripes(16), []
+    for accumulate in (1, 4):
+        method = method_of(accumulate=accumulate, optim__classifier__name='sgd')
+        state = method.init(jax.random.key(0), batch)
+        states.append(method.update(state, batch, jax.random.key(1))[0].nets['classifier'].params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *states)
+
+
+def test_contrast_is_between_two_views_of_each_picture():
+    method, batch = method_of('simclr'), stripes(16)
+    state, rng = method.init(jax.random.key(0), batch), jax.random.key(3)
+    _, metrics = method.update(state, batch, rng)
+    keys = sample_keys(rng, jnp.arange(16))
+    image, params = to_float(batch['image']), {'params': state.nets['encoder'].params}
+    views = [
+        method.net.apply(params, method.augment(image, 0.8, streams(keys, name)))[1] for name in ('first', 'second')
+    ]
+    np.testing.assert_allclose(metrics['loss'], nt_xent(*views, 0.2).mean(), rtol=1e-3)
+
+
+def test_contrast_learns_to_tell_pictures_apart_without_labels():
+    method = method_of('simclr', labels=(), optim__encoder__learning_rate=3e-3)
+    start, first = trained(method, 1)
+    _, last = trained(method, 40)
+    assert last['loss'] < 0.8 * first['loss']
+    assert method.represent(start, stripes(5), jax.random.key(0)).shape == (5, 16)
+
+
+@pytest.mark.parametrize(
+    'arg, labels, changes, message',
+    [
+        (None, (), {}, 'data.labels: a classifier needs labels'),
+        (None, (2,), {'model__blocks': '1,x'}, 'model.blocks'),
+        (None, (2,), {'model__blocks': '1,1,1,1,1'}, 'data.resolution'),
+        (None, (2,), {'model__width': 2}, 'model.width'),
+        (None, (2,), {'method__label_smoothing': 1.0}, 'method.label_smoothing'),
+        (None, (2,), {'method__ema_kimg': -1.0}, 'method.ema_kimg'),
+        (None, (2,), {'method__augment__target': 0.6}, 'method.augment.target'),
+        ('simclr', (), {'method__temperature': 0.0}, 'method.temperature'),
+        ('simclr', (), {'method__augment__name': 'none', 'method__augment__transforms': ''}, 'method.augment.name'),
+        ('simclr', (), {'model__dropout': 0.5}, 'model.dropout'),
+        ('simclr', (), {'method__projection': 0}, 'method.projection'),
+    ],
+)
+def test_what_cannot_be_used_is_refused(arg, labels, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        method_of(arg, labels, **changes)
+
+
+def test_contrast_needs_two_pictures_a_part():
+    with pytest.raises(ConfigError, match=r'train\.batch_size: .* 32 in all'):
+        method_of('simclr', batch_size=16, accumulate=16)
