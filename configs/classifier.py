@@ -1,7 +1,7 @@
 """A classifier of product pictures, whose features measure what generators make.
 
-  configs/classifier.py            32 x 32, a residual network: for two CPU cores, about five minutes
-  configs/classifier.py:quick      the same, one minute
+  configs/classifier.py            32 x 32, a residual network: for two CPU cores, about ten minutes
+  configs/classifier.py:quick      the same, two minutes
   configs/classifier.py:simclr     features learnt without labels, by contrast; also simclr,quick
 
 The workdir of either serves as `--config.eval.features=WORKDIR` of `--mode=eval`. Augmentations are zoom, shift,
@@ -36,7 +36,7 @@ def get_config(arg=None) -> ConfigDict:
         config.method = {'name': 'classifier', 'label_smoothing': 0.1, **shared, 'augment': augment}
         config.optim = {'classifier': optimizer}
         batch_size = 64
-    config.model = {'width': 32, 'blocks': '2,2,2', 'dropout': 0.0}
+    config.model = {'width': 24, 'blocks': '1,1,1', 'dropout': 0.0}
     config.train = common.train_section(
         batch_size=batch_size, duration='150kimg', sample_every='25kimg', checkpoint_every='25kimg',
         validate_every='25kimg',

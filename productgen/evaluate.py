@@ -33,10 +33,12 @@ from productgen.metrics.pairwise import ms_ssim_diversity, ms_ssim_levels
 from productgen.metrics.product import product_figures
 from productgen.metrics.swd import SlicedWasserstein
 from productgen.setup import Run, prepare
-from productgen.workdir import read_config
+from productgen.workdir import check_workdir, read_config
 
 _log = logging.getLogger('productgen')
 SHOWN = 48  # pictures of each set in the report
+SEED = 0  # of all that is drawn here: figures of runs with different seeds are to be comparable
+SEARCHED = 50_000  # training pictures at most among which copies are looked for
 LOOKED_AT = 200  # pictures of each set that the figures of products are taken of
 PAIRS = 12  # closest pairs in the report
 BRIEF = ('frechet_distance', 'kernel_distance', 'precision', 'recall')  # said in the log
@@ -84,36 +86,46 @@ class EvalConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
-    """A set of pictures that is loaded a part at a time.
+    """A set of pictures that is loaded a part at a time, in an order of which every beginning stands for the whole.
 
     Attributes:
       name: for people.
       load: indices -> uint8 [n, H, W, 3].
-      count: how many there are.
       label: int32 [count, A] of the run's attributes, -1 where unknown.
     """
 
     name: str
     load: Callable[[np.ndarray], np.ndarray]
-    count: int
     label: np.ndarray
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.label)
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """A set of pictures with what the features say of them.
+    """Pictures with what the features say of them.
 
     Attributes:
-      pictures: the set.
       features: [N, D].
+      label: int32 [N, A].
       answers: for each attribute that the features were trained to tell, by name, the value's code, [N].
       some: the first pictures, uint8 [n, H, W, 3].
     """
 
-    pictures: Pictures
     features: np.ndarray
+    label: np.ndarray
     answers: dict[str, np.ndarray]
     some: np.ndarray
+
+    def first(self, count: int) -> Measured:
+        """Of the first pictures."""
+        return jax.tree.map(lambda x: x[:count], self)
+
+
+jax.tree_util.register_dataclass(Measured)
 
 
 def measure(net: FeatureNet, pictures: Pictures, batch_size: int) -> Measured:
@@ -125,24 +137,25 @@ def measure(net: FeatureNet, pictures: Pictures, batch_size: int) -> Measured:
         if start < LOOKED_AT:
             some.append(image)
     features, answers = jax.tree.map(lambda *x: np.concatenate(x), *parts)
-    return Measured(pictures, features, answers, np.concatenate(some)[:LOOKED_AT])
+    return Measured(features, pictures.label, answers, np.concatenate(some)[:LOOKED_AT])
 
 
-def figures(reference: Measured, other: Measured, seed: int) -> dict[str, float]:
+def figures(reference: Measured, other: Measured) -> dict[str, float]:
     """What a set comes to against the reference. Smaller is better but for precision, recall, density and coverage."""
     kernel = kernel_distance(other.features, reference.features)
     near = manifold(reference.features, other.features)
-    swd = SlicedWasserstein([reference.some], len(reference.some), seed)
+    looked_at = min(len(reference.some), len(other.some))
+    swd = SlicedWasserstein([reference.some[:looked_at]], looked_at, SEED)
     found = {
         'frechet_distance': frechet_distance(Moments.of(other.features), Moments.of(reference.features)),
         'kernel_distance': kernel.value,
         'kernel_distance_error': kernel.standard_error,
         **dataclasses.asdict(near),
-        'sliced_wasserstein': swd([other.some])['swd'],
+        'sliced_wasserstein': swd([other.some[:looked_at]])['swd'],
     }
     levels = ms_ssim_levels(other.some.shape[1:3])
     if levels:
-        found['ms_ssim_of_pairs'] = ms_ssim_diversity(other.some, seed=seed, levels=levels)
+        found['ms_ssim_of_pairs'] = ms_ssim_diversity(other.some, seed=SEED, levels=levels)
     rows = [product_figures(image) for image in other.some]
     for name in rows[0]:
         values = np.asarray([row[name] for row in rows])
@@ -155,7 +168,7 @@ def accuracies(other: Measured, table: LabelTable, known: Mapping[str, tuple[str
     """Share of pictures that are told to be what they were asked to be, for each attribute both sides know."""
     found = {}
     for column, (name, values) in enumerate(table.attributes.items()):
-        asked = other.pictures.label[:, column]
+        asked = other.label[:, column]
         if known.get(name) == values and (asked >= 0).any():
             found[f'accuracy/{name}'] = float(np.mean((other.answers[name] == asked)[asked >= 0]))
     return found
@@ -164,7 +177,7 @@ def accuracies(other: Measured, table: LabelTable, known: Mapping[str, tuple[str
 def confusion(other: Measured, table: LabelTable, known: Mapping[str, tuple[str, ...]]) -> dict[str, Any] | None:
     """Counts [asked, told] of the first attribute that both sides know."""
     for column, (name, values) in enumerate(table.attributes.items()):
-        asked = other.pictures.label[:, column]
+        asked = other.label[:, column]
         if known.get(name) == values and (asked >= 0).any():
             counts = np.zeros((len(values), len(values)), int)
             np.add.at(counts, (asked[asked >= 0], other.answers[name][asked >= 0]), 1)
@@ -176,7 +189,7 @@ def by_class(reference: Measured, other: Measured, table: LabelTable) -> dict[st
     """Kernel distance of each value of the first attribute, with its standard error, where there are 20 of both."""
     found = {}
     for code, value in enumerate(next(iter(table.attributes.values()), ())):
-        ours, real = (m.features[m.pictures.label[:, 0] == code] for m in (other, reference))
+        ours, real = (m.features[m.label[:, 0] == code] for m in (other, reference))
         if min(len(ours), len(real)) >= LEAST:
             distance = kernel_distance(ours, real)
             found[value] = {
@@ -200,84 +213,126 @@ def evaluate(config: Mapping[str, Any], workdir: Path) -> Path:
     Raises:
       ConfigError, DataError, CheckpointError: something cannot be used; the message names it and the way out.
     """
-    settings = build(EvalConfig, config['eval'], 'eval')
-    if (workdir / 'config.json').exists():
+    if 'eval' not in config:
+        raise ConfigError('eval: the config lacks this section; add config.eval = common.eval_section() to it')
+    settings, has_run = build(EvalConfig, config['eval'], 'eval'), (workdir / 'config.json').exists()
+    if jax.process_count() > 1:
+        raise ConfigError('--mode=eval: one process is enough, which uses all devices that it sees')
+    if has_run:
         config = {**read_config(workdir), **{name: config[name] for name in ('sample', 'eval')}}
     elif not settings.images:
         raise ConfigError(f'--workdir={workdir}: there is no run in it to measure; or set eval.images')
-    net = open_features(settings.features, settings.batch_size)
+    elif not settings.out:
+        raise ConfigError(f'eval.out: where to write? --workdir={workdir} holds no run')
     earlier = _earlier(settings.against)
-    run = prepare(config)
-    if len(run.held_out) <= LEAST:
-        raise ConfigError(f'data.validation: {len(run.held_out)} held-out pictures are too few; raise it')
+    run = prepare(config, devices=1)
+    if has_run:
+        # Codes of labels, and what was trained on, are those of the run only if its pictures are.
+        check_workdir(workdir, config, run.source.digest, run.table, accept=False)
+    train, held_out, products = _real(run)
     other, about = _folder(settings, run) if settings.images else _generated(settings, run, workdir)
-    sets = {'train': (run.items, 'training pictures'), 'held_out': (run.held_out, 'held-out pictures')}
-    real = {name: _real(run, *chosen, settings.count) for name, chosen in sets.items()}
-    protocol = _protocol(settings, run, net, {'measured': other, **real})
+    for pictures in (train, held_out, other):
+        if pictures.count <= LEAST:
+            raise ConfigError(f'--mode=eval: {pictures.count} {pictures.name} are too few; {LEAST + 1} are needed')
+    net = open_features(settings.features, settings.batch_size)
+    _warn(net, run)
+    # The real pictures beside the measured ones are to be as many: most figures depend on the count.
+    base, beside = (train, held_out) if settings.reference == 'train' else (held_out, train)
+    count = min(settings.count, other.count, beside.count)
+    protocol = _protocol(settings, run, net, count, min(settings.count, base.count))
     if earlier and earlier['protocol'] != protocol:
         lines = '\n  '.join(difference(earlier['protocol'], protocol))
         raise ConfigError(
             f'eval.against={settings.against}: of another protocol, so its figures cannot be compared:\n  {lines}'
         )
-    measured = {name: measure(net, p, settings.batch_size) for name, p in {'measured': other, **real}.items()}
-    _log.info('Comparing %d pictures with %d', other.count, real[settings.reference].count)
-    copying = memorisation(*(measured[name].features for name in ('measured', 'train', 'held_out')), seed=run.seed)
-    result = {'measured': about, 'protocol': protocol, **_compare(settings, run, net, measured)}
-    result['memorisation'] = {
-        'share': copying.share,
-        'expected_share': copying.quantile,
-        'c_t': copying.c_t,
-        'p': copying.p,
+    other = dataclasses.replace(other, label=other.label[:count])
+    ours, all_train, all_held_out = (measure(net, p, settings.batch_size) for p in (other, train, held_out))
+    base, beside = (all_train, all_held_out) if settings.reference == 'train' else (all_held_out, all_train)
+    base, beside = base.first(settings.count), beside.first(count)
+    _log.info('Comparing %d pictures with %d', count, len(base.features))
+    # The test for copies wants independent pictures, which views of one product are not.
+    alone = products if products >= LEAST else held_out.count
+    copying = memorisation(ours.features, all_train.features, all_held_out.features[:alone], seed=SEED)
+    sets = {'measured': ours, 'real': beside}
+    result = {
+        'measured': about | {'data': run.data.source, 'features': settings.features},
+        'features': dict(net.about),
+        'protocol': protocol,
+        'figures': {name: figures(base, m) | accuracies(m, run.table, net.attributes) for name, m in sets.items()},
+        'classes': by_class(base, ours, run.table),
+        'confusion': confusion(ours, run.table, net.attributes),
+        'memorisation': {
+            'share': copying.share,
+            'expected_share': copying.quantile,
+            'c_t': copying.c_t,
+            'p': copying.p,
+            'searched': train.count,
+            'held_out': alone,
+        },
     }
     pairs = copying.closest(PAIRS)
-    couples = np.stack([other.load(pairs.first), real['train'].load(pairs.second)], 1)  # [P, 2, H, W, 3]
+    couples = np.stack([other.load(pairs.first), train.load(pairs.second)], 1)  # [P, 2, H, W, 3]
     sheets = {
-        'measured': measured['measured'].some[:SHOWN],
-        'real': measured[settings.reference].some[:SHOWN],
+        'measured': ours.some[:SHOWN],
+        'real': base.some[:SHOWN],
         'pairs': couples.reshape(-1, *couples.shape[2:]),
     }
-    out = Path(settings.out) if settings.out else workdir / 'eval'
-    path = write_report(out, result, sheets, earlier, workdir / 'metrics.jsonl')
-    ours = result['figures']['measured']
-    _log.info('%s: %s', path, ', '.join(f'{name} {ours[name]:.4g}' for name in BRIEF))
+    out = Path(settings.out).expanduser() if settings.out else workdir / 'eval'
+    path = write_report(out, result, sheets, earlier, None if settings.images else workdir / 'metrics.jsonl')
+    found = result['figures']['measured']
+    _log.info('%s: %s', path, ', '.join(f'{name} {found[name]:.4g}' for name in BRIEF))
     return path
 
 
-def _protocol(settings: EvalConfig, run: Run, net: FeatureNet, sets: Mapping[str, Pictures]) -> dict[str, Any]:
+def _warn(net: FeatureNet, run: Run) -> None:
+    """Says what the features do not allow to measure, or not fairly."""
+    seen = net.about.get('data')
+    if seen and seen['digest'] == run.source.digest and seen['validation'] != run.data.validation:
+        _log.warning(
+            'The features were trained with data.validation=%s, the run with %s: they may know held-out pictures',
+            seen['validation'],
+            run.data.validation,
+        )
+    for name, values in run.table.attributes.items():
+        if name in net.attributes and net.attributes[name] != values:
+            _log.warning('%s: the features know other values than the run; no accuracy is measured', name)
+
+
+def _protocol(settings: EvalConfig, run: Run, net: FeatureNet, count: int, reference: int) -> dict[str, Any]:
     """What two reports must have in common for their figures to be comparable, as JSON values."""
     height, width = run.problem.resolution
     return {
-        'features': dict(net.about),
+        'features': {name: net.about[name] for name in ('weights', 'features')},
         'size': f'{width}x{height}',
         'fit': run.data.fit,
         'resize': net.resize_of(run.problem.resolution),
-        'data': {'source': run.data.source, 'digest': run.source.digest, 'validation': run.data.validation},
+        'data': {'digest': run.source.digest, 'validation': run.data.validation},
         'reference': settings.reference,
-        'counts': {name: pictures.count for name, pictures in sets.items()},
+        'counts': {'measured': count, 'reference': reference},
         'neighbours': {'precision, recall': K_PRECISION, 'density, coverage': K_DENSITY},
-        'seed': run.seed,
+        'seed': SEED,
     }
 
 
-def _compare(settings: EvalConfig, run: Run, net: FeatureNet, measured: Mapping[str, Measured]) -> dict[str, Any]:
-    """All figures: of the pictures measured, and of the real ones that are not the reference."""
-    reference, ours = measured[settings.reference], measured['measured']
-    real = measured['held_out' if settings.reference == 'train' else 'train']
-    return {
-        'figures': {
-            name: figures(reference, m, run.seed) | accuracies(m, run.table, net.attributes)
-            for name, m in (('measured', ours), ('real', real))
-        },
-        'classes': by_class(reference, ours, run.table),
-        'confusion': confusion(ours, run.table, net.attributes),
-    }
+def _mixed(items: np.ndarray) -> np.ndarray:
+    """Items in an order that depends on their number alone and has all classes in every beginning."""
+    return items[np.random.RandomState(SEED).permutation(len(items))]
 
 
-def _real(run: Run, items: np.ndarray, name: str, most: int) -> Pictures:
-    """Pictures of the data set, from all over it."""
-    count, batches = min(most, len(items)), run.batches()
-    chosen = items[np.arange(count) * len(items) // count]
-    return Pictures(name, lambda i: batches.load(chosen[i])['image'], count, batches.label(chosen))
+def _real(run: Run) -> tuple[Pictures, Pictures, int]:
+    """Training pictures, `SEARCHED` at most; held-out ones, with those first that are the first of their product; and
+    how many products these are."""
+    batches = run.batches()
+
+    def pictures(items: np.ndarray, name: str) -> Pictures:
+        return Pictures(name, lambda i: batches.load(items[i])['image'], batches.label(items))
+
+    held_out = _mixed(run.held_out)
+    _, first = np.unique([run.source.keys[i] for i in held_out], return_index=True)
+    later = np.setdiff1d(np.arange(len(held_out)), first)
+    held_out = held_out[np.concatenate([np.sort(first), later])]
+    train = _mixed(run.items)[:SEARCHED]
+    return pictures(train, 'training pictures'), pictures(held_out, 'held-out pictures'), len(first)
 
 
 def _generated(settings: EvalConfig, run: Run, workdir: Path) -> tuple[Pictures, dict[str, Any]]:
@@ -299,25 +354,22 @@ def _generated(settings: EvalConfig, run: Run, workdir: Path) -> tuple[Pictures,
         'truncation': settings.truncation,
         'guidance': run.sample.guidance,
         'denoising_steps': run.sample.denoising_steps,
-        'seeds': f'0-{settings.count - 1}',
     }
-    return Pictures('generated pictures', make, settings.count, label), about
+    return Pictures('generated pictures', make, label), about
 
 
 def _folder(settings: EvalConfig, run: Run) -> tuple[Pictures, dict[str, Any]]:
     """The pictures of a folder, read like a data set; labels of sub-folders count where the run knows them."""
-    section = dataclasses.replace(run.data, source=f'folder:{settings.images}')
-    source = data.open_source(section)
-    count = min(settings.count, len(source))
-    chosen = np.arange(count) * len(source) // count
-    label = np.full((count, len(run.labels)), -1, np.int32)
+    source = data.open_source(dataclasses.replace(run.data, source=f'folder:{settings.images}', group=''))
+    chosen = _mixed(np.arange(len(source)))[: settings.count]
+    label = np.full((len(chosen), len(run.labels)), -1, np.int32)
     for column, (name, values) in enumerate(run.table.attributes.items()):
         if name in source.attributes:
             codes = np.asarray([values.index(v) if v in values else -1 for v in source.attributes[name]] + [-1])
             label[:, column] = codes[np.asarray(source.codes[name])[chosen]]
     load = lambda index: np.stack([source[int(i)]['image'] for i in chosen[index]])
     about = {'folder': settings.images, 'digest': source.digest, 'pictures': len(source)}
-    return Pictures(f'pictures of {settings.images}', load, count, label), about
+    return Pictures(f'pictures of {settings.images}', load, label), about
 
 
 def _earlier(path: str) -> dict[str, Any] | None:
@@ -325,7 +377,7 @@ def _earlier(path: str) -> dict[str, Any] | None:
     if not path:
         return None
     try:
-        report = json.loads(Path(path).read_text())
-        return {name: report[name] for name in ('measured', 'protocol', 'figures')}
-    except (OSError, ValueError, KeyError) as error:
+        report = json.loads(Path(path).expanduser().read_text())
+        return {'figures': report['figures']['measured'], **{name: report[name] for name in ('measured', 'protocol')}}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f'eval.against={path}: not a report.json ({error})') from None

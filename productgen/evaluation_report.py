@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import html
 import io
 import json
@@ -51,7 +52,11 @@ overflow:auto}h2{margin-top:2.5rem}.two{display:flex;gap:1rem;flex-wrap:wrap}.tw
 
 
 def write_report(
-    out: Path, result: Mapping[str, Any], sheets: Mapping[str, np.ndarray], earlier: Mapping[str, Any] | None, log: Path
+    out: Path,
+    result: Mapping[str, Any],
+    sheets: Mapping[str, np.ndarray],
+    earlier: Mapping[str, Any] | None,
+    log: Path | None,
 ) -> Path:
     """Writes `report.json` and `report.html`; earlier ones of that name are kept as `report.N.*`.
 
@@ -60,25 +65,22 @@ def write_report(
       result: as `productgen.evaluate` makes it.
       sheets: uint8 [N, H, W, 3] by name: `measured`, `real`, and `pairs`, in which they take turns.
       earlier: a report of the same protocol to stand beside, or None.
-      log: metrics.jsonl of the run, for the plots; it need not exist.
+      log: metrics.jsonl of the run, for the plots, or None; it need not exist.
 
     Returns:
       the HTML file.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    _keep_earlier(out)
-    _write(out / 'report.json', json.dumps(result, indent=2) + '\n')
     columns = {'measured': result['figures']['measured'], 'real pictures': result['figures']['real']}
     if earlier:
         name = earlier['measured'].get('checkpoint') or earlier['measured'].get('folder')
-        columns[f'earlier: {name}'] = earlier['figures']['measured']
+        columns[f'earlier: {name}'] = earlier['figures']
     copying = result['memorisation']
     body = [
         '<h1>Evaluation</h1>',
         _pairs_table(result['measured']),
         '<h2>Figures</h2>',
         '<p>Both columns are measured against the same reference. The second is of real pictures that are not in it: '
-        'what a perfect generator would come to.</p>',
+        'what a perfect generator would come to. Both are of as many pictures.</p>',
         _figures_table(columns),
         '<h2>Pictures</h2><div class="two">',
         f'<div><h3>measured</h3>{_picture(grid(sheets["measured"], COLUMNS))}</div>',
@@ -87,7 +89,9 @@ def write_report(
         f'<p>{copying["share"]:.1%} of the pictures are as near to a training picture as the nearest '
         f'{copying["expected_share"]:.0%} of held-out pictures are. C<sub>T</sub> (Meehan et al. 2020) is '
         f'{copying["c_t"]:.2f}, far below 0 for copies; the chance of so small a value without copying is '
-        f'p = {copying["p"]:.3g}.</p><p>The closest pairs, each with the training picture to its right:</p>',
+        f'p = {copying["p"]:.3g}. Searched were {copying["searched"]:,} training pictures; held out were '
+        f'{copying["held_out"]:,} pictures, one of each product where these are enough.</p>'
+        '<p>The closest pairs, each with the training picture to its right:</p>',
         _picture(grid(sheets['pairs'], COLUMNS)),
         *_classes(result['classes']),
         *_confusion(result['confusion']),
@@ -95,20 +99,23 @@ def write_report(
         f'<h2>Protocol</h2><pre>{html.escape(json.dumps(result["protocol"], indent=2))}</pre>',
     ]
     page = f'<!doctype html><meta charset="utf-8"><title>Evaluation</title><style>{STYLE}</style>' + '\n'.join(body)
+    out.mkdir(parents=True, exist_ok=True)
+    _keep_earlier(out)
     _write(out / 'report.html', page + '\n')
+    _write(out / 'report.json', json.dumps(result, indent=2) + '\n')
     return out / 'report.html'
 
 
 def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f'.{path.name}')
-    temporary.write_text(text)
+    temporary.write_text(text, encoding='utf-8')
     os.replace(temporary, path)
 
 
 def _keep_earlier(out: Path) -> None:
     """Moves what an earlier evaluation left out of the way."""
     if (out / 'report.json').exists():
-        number = len(list(out.glob('report.*.json')))
+        number = 1 + max((int(p.suffixes[0][1:]) for p in out.glob('report.[0-9]*.json')), default=-1)
         for ending in ('json', 'html'):
             if (out / f'report.{ending}').exists():
                 os.replace(out / f'report.{ending}', out / f'report.{number}.{ending}')
@@ -126,7 +133,7 @@ def _pairs_table(values: Mapping[str, Any]) -> str:
 
 def _figures_table(columns: Mapping[str, Mapping[str, float]]) -> str:
     lines = [f'<tr><th></th>{"".join(f"<th>{html.escape(name)}</th>" for name in columns)}<th></th></tr>']
-    for name in next(iter(columns.values())):
+    for name in dict.fromkeys(name for figures in columns.values() for name in figures):
         if name.endswith('_error'):
             continue
         cells = []
@@ -168,7 +175,8 @@ def _confusion(confusion: Mapping[str, Any] | None) -> list[str]:
     """Shares of each asked-for value that were told to be each value."""
     if not confusion:
         return []
-    counts, values = np.asarray(confusion['counts'], float), confusion['values']
+    counts = np.asarray(confusion['counts'], float)
+    values = [value.replace('$', r'\$') for value in confusion['values']]  # no formulas
     figure = matplotlib.figure.Figure(figsize=(7, 6))
     axes = figure.subplots()
     shown = axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap='Blues', vmin=0, vmax=1)
@@ -180,12 +188,14 @@ def _confusion(confusion: Mapping[str, Any] | None) -> list[str]:
     return [f'<h2>{html.escape(confusion["attribute"])}: asked for and told</h2>', _plot(figure)]
 
 
-def _plots(log: Path) -> list[str]:
+def _plots(log: Path | None) -> list[str]:
     """What was logged in training, over thousands of images."""
-    if not log.exists():
+    if log is None or not log.exists():
         return []
-    points = [json.loads(line) for line in log.read_text().splitlines()]
-    found = []
+    points, found = [], []
+    for line in log.read_text().splitlines():
+        with contextlib.suppress(ValueError):  # a run that is training may be about to write its last line
+            points.append(json.loads(line))
     for title, beginnings in PLOTS.items():
         names = sorted({n for p in points for n in p if n.startswith(beginnings)})
         if not names:

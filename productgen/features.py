@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -24,7 +25,7 @@ from productgen.nets.features.inception import PROTOCOLS, InceptionV3
 from productgen.sampler import RowByRow
 from productgen.setup import prepare_model
 from productgen.state import PyTree, State
-from productgen.workdir import parse_run, read_config, read_labels
+from productgen.workdir import parse_run, read_config, read_digest, read_labels
 
 Told = dict[str, np.ndarray]
 INCEPTION = 'inception'
@@ -81,8 +82,11 @@ def _trained(run: str, batch_size: int) -> FeatureNet:
     workdir, step = parse_run(run, 'eval.features')
     if workdir is None:
         raise ConfigError(f'eval.features={run}: which run? Give WORKDIR or WORKDIR:STEP')
-    config, table = read_config(workdir), read_labels(workdir)
-    model = prepare_model(config, table, devices=1)
+    try:
+        config, table = read_config(workdir), read_labels(workdir)
+        model = prepare_model(config, table, devices=1)
+    except ConfigError as error:
+        raise ConfigError(f'eval.features={run}: {str(error).removeprefix(f"--workdir={workdir}: ")}') from None
     if not isinstance(model.method, Representing):
         raise ConfigError(
             f'eval.features={run}: its method, {config["method"]["name"]!r}, has no features; train them with '
@@ -103,13 +107,19 @@ def _trained(run: str, batch_size: int) -> FeatureNet:
         return jax.tree.map(lambda *x: np.concatenate(x), *rows.batches(state, image=images))
 
     width = all_rows(np.zeros((1, *model.problem.resolution, 3), np.uint8))[0].shape[-1]
-    about = {'run': str(workdir), 'step': int(state.step), 'weights': _digest(state), 'features': width}
+    about = {
+        'run': str(workdir),
+        'step': int(state.step),
+        'weights': _digest(state),
+        'features': width,
+        'data': {'digest': read_digest(workdir), 'validation': model.data.validation},
+    }
     return FeatureNet(about, dict(table.attributes) if classify else {}, model.problem.resolution, all_rows)
 
 
 def _inception(path: str, batch_size: int) -> FeatureNet:
     """Inception-v3 as FID has it, pictures resized as in the original TensorFlow graph."""
-    net, file = InceptionV3(), weights.locate(INCEPTION, path)
+    net, file = InceptionV3(), weights.locate(INCEPTION, Path(path).expanduser() if path else '')
     variables, protocol = net.convert(weights.read(file)), 'torch-fidelity'
     apply = jax.jit(lambda variables, image: net.apply(variables, PROTOCOLS[protocol](image))['2048'])
 

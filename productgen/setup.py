@@ -280,19 +280,19 @@ def _check_batch(train: TrainConfig, devices: int) -> None:
         )
 
 
-def prepare(config: Mapping[str, Any]) -> Run:
-    """Builds a training run from a config.
+def prepare(config: Mapping[str, Any], devices: int | None = None) -> Run:
+    """Builds a training run from a config; see `prepare_model` for `devices`.
 
     Raises:
       ConfigError, DataError: something in it cannot be used; the message names the field and the way out.
     """
     check_sections(config)
-    _check_batch(build(TrainConfig, config['train'], 'train'), make_mesh().size)
-    model = _without_data(config)
+    _check_batch(build(TrainConfig, config['train'], 'train'), devices or make_mesh().size)
+    model = _without_data(config, devices)
     source = data.open_source(model.data)
     names = data.conditions(source, model.data.labels)
     items, held_out = data.split(source, model.data.validation)
-    model = prepare_model(config, LabelTable.of(source, names, items))
+    model = prepare_model(config, LabelTable.of(source, names, items), devices)
     run = Run(**vars(model), source=source, items=items, held_out=held_out)
     run.intervals()
     if run.train.validate_every and not len(held_out):
@@ -305,18 +305,18 @@ def prepare(config: Mapping[str, Any]) -> Run:
     return run
 
 
-def _without_data(config: Mapping[str, Any]) -> Model:
+def _without_data(config: Mapping[str, Any], devices: int | None) -> Model:
     """With a stand-in for what only the data can tell, so that a wrong setting is found before a folder is read.
 
     What can be used only with, or only without, the labels that `data.labels=auto` may find, waits for the data.
     """
     labels = config['data'].get('labels')
     try:
-        return prepare_model(config, _stand_in(labels not in ('none', '')))
+        return prepare_model(config, _stand_in(labels not in ('none', '')), devices)
     except ConfigError:
         if labels == 'auto':
             with contextlib.suppress(ConfigError):
-                return prepare_model(config, _stand_in(False))
+                return prepare_model(config, _stand_in(False), devices)
         raise
 
 

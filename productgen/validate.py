@@ -3,7 +3,8 @@
 Figures, all smaller where better: for methods that make pictures `swd` and `swd_SIZE`, how far these are from held-out
 ones of the same labels (`productgen.metrics.swd`); for those that have `evaluate` the mean of each of its figures over
 the held-out pictures; for those that have features `nearest_error`, the share of held-out pictures whose nearest
-training picture has another label. Pictures, seeds and labels are the same each time.
+training picture has another label. Pictures without a label that a figure needs do not count, and where all are so the
+figure is left out. Pictures, seeds and labels are the same each time.
 """
 
 from __future__ import annotations
@@ -154,7 +155,11 @@ class Validator:
         self._size = run.train.batch_size
         self._swd: SlicedWasserstein | None = None
         self._sampler = Sampler(run, self._size) if isinstance(run.method, Sampling) else None
-        self._retrieval = Retrieval(run, batches) if isinstance(run.method, Representing) and run.labels else None
+        label = batches.label(self._items)
+        self._unlabelled = (label < 0).all(1) & bool(run.labels)
+        self._retrieval = Retrieval(run, batches) if isinstance(run.method, Representing) else None
+        if self._retrieval and not self._retrieval.measures(label):
+            self._retrieval = None
         self._evaluator = RowByRow(run, self._size, run.method.evaluate) if isinstance(run.method, Evaluable) else None
         figure, names = run.train.stop_on, self._names()
         if figure and figure not in names:
@@ -177,15 +182,21 @@ class Validator:
             yield {**self._batches.load(self._items[chosen]), 'seed': chosen}
 
     def __call__(self, state: State) -> dict[str, float]:
-        """All figures of a state."""
+        """All figures of a state.
+
+        Raises:
+          ConfigError: `train.stop_on` is a figure of labels, of which no held-out picture has one.
+        """
         figures = self._evaluate(state)
         if self._retrieval:
-            whole = self._batches.load(self._items)
-            figures['nearest_error'] = self._retrieval.error(state, whole['image'], whole['label'])
+            figures['nearest_error'] = self._retrieval.error(state, self._pictures())
         if self._sampler:
             if self._swd is None:
                 self._swd = SlicedWasserstein((p['image'] for p in self._pictures()), len(self._items), self._run.seed)
             figures |= self._swd(self._samples(state))
+        figure = self._run.train.stop_on
+        if figure and figure not in figures:
+            raise ConfigError(f'train.stop_on: {figure!r} needs held-out pictures with a known label; there are none')
         return from_first(figures)
 
     def _samples(self, state: State) -> Iterator[np.ndarray]:
@@ -195,8 +206,13 @@ class Validator:
             yield self._sampler(state, chosen, self._batches.label(self._items[chosen]))
 
     def _evaluate(self, state: State) -> dict[str, float]:
-        """Means of the method's own figures, in float64 whatever the batches are."""
+        """Means of the method's own figures, in float64 whatever the batches are.
+
+        NaN of a picture without any known label says that there is nothing to measure; any other must stop the run.
+        """
         if not self._evaluator:
             return {}
         parts = [found for p in self._pictures() for found in self._evaluator.batches(state, **p)]
-        return {name: float(np.concatenate([p[name] for p in parts]).mean(dtype=np.float64)) for name in parts[0]}
+        rows = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+        counted = {name: x[~(np.isnan(x) & self._unlabelled)] for name, x in rows.items()}
+        return {name: float(x.mean(dtype=np.float64)) for name, x in counted.items() if len(x)}

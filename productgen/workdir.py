@@ -63,7 +63,7 @@ def check_workdir(workdir: Path, config: Mapping[str, Any], digest: str, table: 
         return
     trained = lambda c: {name: section for name, section in c.items() if name not in ('sample', 'eval')}
     lines = difference(trained(read_config(workdir)), trained(config))
-    if (workdir / 'data.json').exists() and json.loads((workdir / 'data.json').read_text())['digest'] != digest:
+    if read_digest(workdir) not in ('', digest):
         lines.append(f'data.source: the pictures of {config["data"]["source"]} are not what they were')
     if (workdir / 'labels.json').exists():
         lines += difference(read_labels(workdir).to_json()['attributes'], table.to_json()['attributes'], 'labels: ')
@@ -90,6 +90,12 @@ def write_environment(workdir: Path) -> None:
     """Adds a line with versions, git revision and devices to environment.jsonl."""
     with open(workdir / 'environment.jsonl', 'a') as file:
         file.write(json.dumps(environment()) + '\n')
+
+
+def read_digest(workdir: Path) -> str:
+    """The digest of a run's data source; empty where none was written down."""
+    path = workdir / 'data.json'
+    return json.loads(path.read_text())['digest'] if path.exists() else ''
 
 
 def read_labels(workdir: Path) -> LabelTable:

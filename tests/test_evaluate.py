@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import struct
 
 import numpy as np
@@ -11,11 +12,13 @@ from peers.features import pictures as peer_pictures
 from PIL import Image
 from toy import make, toy_config
 
-from configs import classifier
+from configs import classifier, from_workdir
 from productgen.config import ConfigError, to_dict
 from productgen.data.pipeline import Batches
-from productgen.evaluate import evaluate
+from productgen.evaluate import Measured, by_class, evaluate
+from productgen.evaluation_report import write_report
 from productgen.features import open_features
+from productgen.labels import LabelTable
 from productgen.methods import METHODS
 from productgen.sample import sample
 from productgen.setup import prepare
@@ -35,6 +38,7 @@ def classifier_config(**fields):
     config['model'] |= {'width': 8, 'blocks': '1,1'}
     config['train'] |= {'batch_size': 16, 'duration': '40steps', 'validate_every': '40steps', 'validate_items': 40}
     config['method']['augment'] |= {'name': 'none', 'transforms': ''}
+    config['optim']['classifier']['learning_rate'] = 5e-3
     config['train'] |= fields
     return config
 
@@ -104,12 +108,13 @@ def test_a_run_is_measured_beside_real_pictures(measured):
     # The toy paints a mean colour with noise: far from the data in every way.
     assert ours['frechet_distance'] > 2 * real['frechet_distance'] and ours['kernel_distance'] > real['kernel_distance']
     assert ours['sliced_wasserstein'] > real['sliced_wasserstein'] and ours['coverage'] < real['coverage']
-    assert result['protocol']['counts'] == {'measured': 60, 'train': 60, 'held_out': 60}
+    assert result['protocol']['counts'] == {'measured': 60, 'reference': 60}
     assert result['measured']['checkpoint'] == 'step000006'
-    assert 0 <= ours['accuracy/label'] <= 1
-    counts = np.asarray(result['confusion']['counts'])
-    assert counts.sum() == 60
+    counts, run = np.asarray(result['confusion']['counts']), prepare(config_of())
+    asked = run.table.draw(np.arange(60))[:, 0]
+    assert np.array_equal(counts.sum(1), np.bincount(asked, minlength=14))
     assert np.trace(counts) / 60 == pytest.approx(ours['accuracy/label'])
+    assert result['memorisation']['searched'] == len(run.items)
 
 
 def test_the_page_needs_nothing_from_elsewhere(measured):
@@ -121,19 +126,91 @@ def test_the_page_needs_nothing_from_elsewhere(measured):
 
 def test_the_training_pictures_themselves_are_told_to_be_copies(features, generator, tmp_path):
     folder = folder_of(tmp_path / 'copies', pictures('items'))
-    result = report(evaluate(config_of(features=str(features), images=folder, out=str(tmp_path / 'out')), generator))
-    ours = result['figures']['measured']
-    assert abs(ours['frechet_distance']) < 1e-6 and ours['precision'] == ours['recall'] == 1
+    fields = {'features': str(features), 'images': folder, 'out': str(tmp_path / 'out'), 'count': 400}
+    result = report(evaluate(config_of(**fields), generator))
+    assert result['figures']['measured']['precision'] == 1 > result['figures']['real']['precision']
     assert result['memorisation']['share'] == 1 and result['memorisation']['p'] < 1e-6
     assert result['measured']['pictures'] == 60
 
 
-def test_held_out_pictures_are_no_copies_and_come_to_the_floor(features, generator, tmp_path):
-    folder = folder_of(tmp_path / 'fresh', pictures('held_out'))
-    result = report(evaluate(config_of(features=str(features), images=folder, out=str(tmp_path / 'out')), generator))
+def test_held_out_pictures_come_to_the_floor_and_are_no_copies(features, generator, tmp_path):
+    run = prepare(config_of())
+    count = len(run.held_out)
+    batches = Batches(run.source, run.items, run.labels, 8, 0)
+    folder = folder_of(tmp_path / 'fresh', batches.load(run.held_out)['image'])
+    fields = {'features': str(features), 'images': folder, 'out': str(tmp_path / 'out'), 'count': 400}
+    result = report(evaluate(config_of(**fields), generator))
+    # Both columns are of all held-out pictures, in another order.
+    assert result['protocol']['counts'] == {'measured': count, 'reference': len(run.items)}
     for name in ('frechet_distance', 'kernel_distance', 'precision', 'recall', 'density', 'coverage'):
         assert result['figures']['measured'][name] == pytest.approx(result['figures']['real'][name], rel=1e-6), name
     assert result['memorisation']['p'] > 0.3
+
+
+def test_a_folder_of_fewer_pictures_is_measured_in_its_own_number(features, generator, tmp_path):
+    by_name = tmp_path / 'classes'
+    by_name.mkdir()
+    for i, label in enumerate(('mug', 'shoe')):
+        folder_of(by_name / label, pictures('held_out')[15 * i : 15 * i + 15])
+    fields = {'features': str(features), 'images': str(by_name), 'out': str(tmp_path / 'out'), 'reference': 'held_out'}
+    result = report(evaluate(config_of(**fields), generator))
+    assert result['protocol']['counts'] == {'measured': 30, 'reference': 60}
+    # Sub-folders say what the pictures are meant to be.
+    asked, values = np.asarray(result['confusion']['counts']).sum(1), result['confusion']['values']
+    assert asked[values.index('mug')] == asked[values.index('shoe')] == 15 and asked.sum() == 30
+
+
+def test_too_few_pictures_are_refused_before_anything_is_measured(features, generator, tmp_path):
+    folder = folder_of(tmp_path / 'few', pictures('held_out')[:10])
+    with pytest.raises(ConfigError, match='10 pictures of .* are too few; 21 are needed'):
+        evaluate(config_of(features=str(features), images=folder), generator)
+
+
+def test_a_run_whose_pictures_changed_is_not_measured(features, generator, tmp_path):
+    other = shutil.copytree(generator, tmp_path / 'run')
+    about = json.loads((other / 'data.json').read_text())
+    (other / 'data.json').write_text(json.dumps(about | {'digest': 'another'}))
+    with pytest.raises(ConfigError, match='are not what they were'):
+        evaluate(config_of(features=str(features)), other)
+
+
+def test_classes_are_told_apart_where_there_are_enough_of_each():
+    draw = np.random.default_rng(0)
+    label = np.repeat([0, 1, 2], [30, 30, 5])[:, None].astype(np.int32)
+    shift = np.array([0, 3, 0])[label]
+    set_of = lambda features: Measured(features, label, {}, np.zeros((0, 4, 4, 3), np.uint8))
+    table = LabelTable({'kind': ('a', 'b', 'c')}, np.zeros((1, 1), np.int32), np.asarray([1]))
+    found = by_class(set_of(draw.normal(size=(65, 4))), set_of(draw.normal(size=(65, 4)) + shift), table)
+    assert found.keys() == {'a', 'b'} and found['a']['pictures'] == 30
+    assert abs(found['a']['kernel_distance']) < 4 * found['a']['kernel_distance_error']
+    assert found['b']['kernel_distance'] > 4 * found['b']['kernel_distance_error']
+
+
+def test_a_run_from_before_there_was_evaluation_can_be_measured(generator, tmp_path):
+    config = json.loads((generator / 'config.json').read_text())
+    del config['eval']
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+    assert from_workdir.get_config(str(tmp_path)).eval.reference == 'train'
+
+
+def test_names_and_broken_lines_do_not_break_the_page(tmp_path):
+    (tmp_path / 'metrics.jsonl').write_text('{"kimg": 1, "loss/a": 2.0}\n{"kimg": 2, "loss/a": 1.0}\n{"kimg": 3, "lo')
+    result = {
+        'measured': {'run': '<script>'},
+        'protocol': {},
+        'figures': {'measured': {'x': 1.0}, 'real': {'x': 2.0, 'accuracy/y': 0.5}},
+        'classes': {'<b>': {'pictures': 3, 'kernel_distance': 0.0, 'kernel_distance_error': 1.0}},
+        'confusion': {'attribute': 'a<b', 'values': ['$5_$ mug', '<i>'], 'counts': [[1, 0], [2, 3]]},
+        'memorisation': {'share': 0.1, 'expected_share': 0.05, 'c_t': 0.0, 'p': 0.5, 'searched': 10, 'held_out': 5},
+    }
+    sheets = dict.fromkeys(('measured', 'real', 'pairs'), np.zeros((8, 8, 8, 3), np.uint8))
+    for _ in range(3):
+        path = write_report(tmp_path / 'out', result, sheets, None, tmp_path / 'metrics.jsonl')
+    page = path.read_text(encoding='utf-8')
+    assert '<script>' not in page and '<b>' not in page and 'a<b' not in page and 'accuracy/y' in page
+    assert {p.name for p in path.parent.iterdir()} == {
+        f'report{n}.{ending}' for n in ('', '.0', '.1') for ending in ('json', 'html')
+    }
 
 
 def test_an_earlier_report_is_kept_and_may_stand_beside_a_new_one(features, generator, tmp_path):
@@ -148,7 +225,7 @@ def test_an_earlier_report_is_kept_and_may_stand_beside_a_new_one(features, gene
 
 def test_unlike_protocols_are_not_compared(features, generator, measured):
     fields = {'features': str(features), 'against': str(measured.with_suffix('.json')), 'count': 50}
-    with pytest.raises(ConfigError, match=r'cannot be compared:\n  counts\.held_out: 60 -> 50'):
+    with pytest.raises(ConfigError, match=r'cannot be compared:\n  counts\.measured: 60 -> 50'):
         evaluate(config_of(**fields), generator)
 
 

@@ -142,9 +142,14 @@ class Classifier:
         return self.net.apply({'params': state.nets['classifier'].ema}, to_float(batch['image']))[0]
 
     def evaluate(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
-        """`loss`, without smoothing, and `error`, the share of wrong answers over the known attributes, [B] each."""
+        """`loss`, without smoothing, and `error`, the share of wrong answers over the known attributes, [B] each.
+
+        NaN of a picture of which no attribute is known.
+        """
         logits = self.classify(state, batch, rng)
-        return {'loss': cross_entropy(logits, batch['label']), 'error': _error(logits, batch['label'])}
+        figures = {'loss': cross_entropy(logits, batch['label']), 'error': _error(logits, batch['label'])}
+        known = jnp.any(batch['label'] >= 0, -1)
+        return {name: jnp.where(known, value, jnp.nan) for name, value in figures.items()}
 
 
 def _error(logits: list[jax.Array], label: jax.Array) -> jax.Array:
