@@ -89,10 +89,11 @@ def train(method: str, data: Data, out: Path, extra: list[str], cores: set[int])
     command = [sys.executable, 'launch.py', f'--config=configs/{method}.py', *flags]
     print('+', *command[1:], flush=True)
     began = time.monotonic()
-    pin = lambda: os.sched_setaffinity(0, cores)
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, preexec_fn=pin)
-    if done.returncode:
-        raise SystemExit(f'{method} on {data.name} failed:\n{done.stderr[-2000:]}')
+    run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    os.sched_setaffinity(run.pid, cores)  # long before it starts any thread
+    _, text = run.communicate()
+    if run.returncode:
+        raise SystemExit(f'{method} on {data.name} failed:\n{text[-2000:]}')
     (workdir / 'wall.json').write_text(json.dumps({'seconds': time.monotonic() - began}))
     return workdir
 
