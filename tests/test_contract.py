@@ -20,7 +20,7 @@ CONFIGS = sorted(
     if path.stem not in ('__init__', 'common', 'from_workdir')
 )
 # The methods and networks of these have a case already, under other settings; they take their time with -m slow.
-SIMILAR = ('beta_vae', 'cvae', 'dragan', 'lsgan', 'wgan')
+SIMILAR = ('acgan', 'beta_vae', 'cgan', 'cvae', 'dragan', 'lsgan', 'wgan', 'wgan_gp')
 LABELS = (3,)
 
 

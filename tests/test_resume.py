@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -60,14 +61,14 @@ def wait_for(process, workdir, steps):
 def test_kill_9_at_random_moments_ends_in_the_same_bits(whole, tmp_path):
     workdir, chance = tmp_path / 'run', random.Random(3)
     kills = 0
-    for target in (30, 90, 150):
+    for target in (30, 90):
         process = start(workdir)
         wait_for(process, workdir, target)
         time.sleep(chance.uniform(0, 0.3))
         process.kill()
         kills += process.wait() == -signal.SIGKILL
         process.stderr.close()
-    assert kills >= 2
+    assert kills == 2
     done = run_launch(launch_command(workdir, **FIELDS))
     assert done.returncode == 0, done.stderr
     assert 'Going on at step' in done.stderr
@@ -92,10 +93,8 @@ def test_sigterm_saves_first(whole, tmp_path):
 
 
 @pytest.mark.parametrize('damage', ['truncate', 'flip', 'delete'])
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
-    workdir = tmp_path / 'run'
-    config = tiny_config()
-    train(config, workdir)
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tiny_run, tmp_path, damage):
+    workdir = shutil.copytree(tiny_run, tmp_path / 'run')
     expected = checksums(workdir, 6)
     for path in [p for p in (workdir / 'checkpoints' / '6' / 'state').rglob('d/*') if p.is_file()]:  # the arrays
         content = bytearray(path.read_bytes())
@@ -107,7 +106,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, dama
             path.write_bytes(content)
         else:
             path.unlink()
-    train(config, workdir)
+    train(tiny_config(), workdir)
     log = (workdir / 'log.txt').read_text()
     assert 'The checkpoint of step 6 is damaged' in log
     assert 'Going on at step 3' in log
@@ -115,9 +114,8 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, dama
     assert (workdir / 'damaged' / '6').is_dir()  # nothing is thrown away
 
 
-def test_all_checkpoints_damaged_is_an_error_not_a_fresh_start(tmp_path):
-    workdir = tmp_path / 'run'
-    train(tiny_config(), workdir)
+def test_all_checkpoints_damaged_is_an_error_not_a_fresh_start(tiny_run, tmp_path):
+    workdir = shutil.copytree(tiny_run, tmp_path / 'run')
     for path in (workdir / 'checkpoints').rglob('d/*'):
         path.write_bytes(b'')
     with pytest.raises(Exception, match='No checkpoint in .* can be read'):
@@ -129,9 +127,8 @@ def test_another_config_is_refused_with_the_difference(tiny_run):
         train(tiny_config(method__penalty_weight='0.1'), tiny_run)
 
 
-def test_another_config_is_gone_on_with_when_told(tmp_path):
-    workdir = tmp_path / 'run'
-    train(tiny_config(), workdir)
+def test_another_config_is_gone_on_with_when_told(tiny_run, tmp_path):
+    workdir = shutil.copytree(tiny_run, tmp_path / 'run')
     train(tiny_config(train__duration='8steps'), workdir, accept_change=True)
     assert max(Checkpoints(workdir).steps()) == 8
     assert json.loads((workdir / 'config.json').read_text())['train']['duration'] == '8steps'
