@@ -138,7 +138,7 @@ def test_what_is_not_there_is_refused(pictures, runs):
 
 
 def test_a_mixture_has_no_styles_to_mix(pictures, monkeypatch):
-    styles = dict.fromkeys(('latents', 'draw', 'synthesize'), make)
+    styles = dict.fromkeys(('latents', 'draw', 'synthesize', 'sample'), make)
     wrap = lambda c, p: types.SimpleNamespace(**vars(make(c, p)), **styles, num_latents=3, init=make(c, p).init)
     monkeypatch.setitem(METHODS, 'toy', wrap)
     with pytest.raises(ConfigError, match=r"sample\.combine: 'walk' needs one generator; use sample\.combine=average"):

@@ -235,7 +235,7 @@ def test_labels_of_an_unconditional_run(copy, make):
 
 
 def test_a_method_without_styles_neither_mixes_nor_walks(make, monkeypatch):
-    monkeypatch.setitem(METHODS, 'stylegan2', lambda config, problem: types.SimpleNamespace())
+    monkeypatch.setitem(METHODS, 'stylegan2', lambda config, problem: types.SimpleNamespace(sample=print))
     for output in ('mix', 'walk'):
         with pytest.raises(ConfigError, match=rf'sample\.output: .* has no styles to {output}; use grid or png'):
             make(output=output)
