@@ -38,12 +38,12 @@ def get_config(arg=None) -> ConfigDict:
         batch_size = 64
     config.model = {'width': 24, 'blocks': '1,1,1', 'dropout': 0.0}
     config.train = common.train_section(
-        batch_size=batch_size, duration='150kimg', sample_every='25kimg', checkpoint_every='25kimg',
+        batch_size=batch_size, duration='120kimg', sample_every='25kimg', checkpoint_every='25kimg',
         validate_every='25kimg',
     )  # fmt: skip
     config.sample = common.sample_section()
     config.eval = common.eval_section()
     if chosen.quick:
-        common.shorten(config, '30kimg', '10kimg')
-        config.train.validate_every = '10kimg'
+        common.shorten(config, '24kimg', '8kimg')
+        config.train.validate_every = '8kimg'
     return config
