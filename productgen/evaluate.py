@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -164,24 +164,27 @@ def figures(reference: Measured, other: Measured) -> dict[str, float]:
     return found
 
 
-def accuracies(other: Measured, table: LabelTable, known: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
-    """Share of pictures that are told to be what they were asked to be, for each attribute both sides know."""
-    found = {}
+def _told(
+    other: Measured, table: LabelTable, known: Mapping[str, tuple[str, ...]]
+) -> Iterator[tuple[str, tuple[str, ...], np.ndarray, np.ndarray]]:
+    """For each attribute both sides know: its name, its values, and what was asked and told of labelled pictures."""
     for column, (name, values) in enumerate(table.attributes.items()):
         asked = other.label[:, column]
         if known.get(name) == values and (asked >= 0).any():
-            found[f'accuracy/{name}'] = float(np.mean((other.answers[name] == asked)[asked >= 0]))
-    return found
+            yield name, values, asked[asked >= 0], other.answers[name][asked >= 0]
+
+
+def accuracies(other: Measured, table: LabelTable, known: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
+    """Share of pictures that are told to be what they were asked to be, for each attribute both sides know."""
+    return {f'accuracy/{name}': float(np.mean(told == asked)) for name, _, asked, told in _told(other, table, known)}
 
 
 def confusion(other: Measured, table: LabelTable, known: Mapping[str, tuple[str, ...]]) -> dict[str, Any] | None:
     """Counts [asked, told] of the first attribute that both sides know."""
-    for column, (name, values) in enumerate(table.attributes.items()):
-        asked = other.label[:, column]
-        if known.get(name) == values and (asked >= 0).any():
-            counts = np.zeros((len(values), len(values)), int)
-            np.add.at(counts, (asked[asked >= 0], other.answers[name][asked >= 0]), 1)
-            return {'attribute': name, 'values': list(values), 'counts': counts.tolist()}
+    for name, values, asked, told in _told(other, table, known):
+        counts = np.zeros((len(values), len(values)), int)
+        np.add.at(counts, (asked, told), 1)
+        return {'attribute': name, 'values': list(values), 'counts': counts.tolist()}
     return None
 
 

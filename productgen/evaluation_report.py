@@ -8,7 +8,7 @@ import html
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -146,17 +146,19 @@ def _figures_table(columns: Mapping[str, Mapping[str, float]]) -> str:
     return f'<table>{"".join(lines)}</table>'
 
 
-def _picture(image: np.ndarray) -> str:
-    """A PNG inside the page."""
+def _embedded(save: Callable[[io.BytesIO], None]) -> str:
+    """The PNG that `save` writes, inside the page."""
     file = io.BytesIO()
-    Image.fromarray(image).save(file, 'PNG')
+    save(file)
     return f'<img src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+
+
+def _picture(image: np.ndarray) -> str:
+    return _embedded(lambda file: Image.fromarray(image).save(file, 'PNG'))
 
 
 def _plot(figure: matplotlib.figure.Figure) -> str:
-    file = io.BytesIO()
-    figure.savefig(file, format='png', dpi=110, bbox_inches='tight')
-    return f'<img src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
+    return _embedded(lambda file: figure.savefig(file, format='png', dpi=110, bbox_inches='tight'))
 
 
 def _classes(classes: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -181,6 +181,11 @@ class Model:
         """Names of the attributes conditioned on."""
         return self.table.names
 
+    @property
+    def first_stage(self) -> int:
+        """Updates of the first stage of a method that has several, 0 of others."""
+        return getattr(self.method, 'first_stage', 0)
+
 
 @dataclasses.dataclass(frozen=True)
 class Run(Model):

@@ -69,10 +69,10 @@ def training_state(run: Run, checkpoints: Checkpoints, inherited: Inherited | No
         if inherited:
             state = inherited.give(state)
             # At once: what becomes of the other run from now on is nothing to this one.
-            checkpoints.save(state, {'seconds': 0.0, 'images': 0, 'first_stage': _first_stage(run)})
+            checkpoints.save(state, {'seconds': 0.0, 'images': 0, 'first_stage': run.first_stage})
         return state, {}
     state, notes = restored
-    first = _first_stage(run)
+    first = run.first_stage
     noted = notes.get('first_stage', first)
     if first not in (0, noted) and int(state.step) >= min(first, noted):
         raise ConfigError(
@@ -81,11 +81,6 @@ def training_state(run: Run, checkpoints: Checkpoints, inherited: Inherited | No
             f'{noted / run.problem.steps}, which keeps it'
         )
     return with_frozen(run, state), notes
-
-
-def _first_stage(run: Run) -> int:
-    """Updates of the first stage of a method that has several."""
-    return getattr(run.method, 'first_stage', 0)
 
 
 def train(config: Mapping[str, Any], workdir: Path, accept_change: bool = False) -> Path:
@@ -190,7 +185,7 @@ def _loop(
     def save() -> dict[str, float]:
         check_state(state, max(checkpoints.steps(), default=None))
         notes = {'seconds': time.monotonic() - began, 'images': step * run.train.batch_size}
-        notes |= {'first_stage': _first_stage(run), **keeper.notes()}
+        notes |= {'first_stage': run.first_stage, **keeper.notes()}
         checkpoints.save(state, notes)
         keeper.saved()
         return notes

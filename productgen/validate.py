@@ -100,7 +100,7 @@ class BestKeeper:
             measured += f', guidance {run.sample.guidance}, {run.sample.denoising_steps} denoising steps'
         self.best = Best(figure, run.train.patience, measured).remembering(notes)
         self._noted = self.best.step  # the best that the newest checkpoint of the training knows of
-        self._first_stage = getattr(run.method, 'first_stage', 0)
+        self._first_stage = run.first_stage
         self._checkpoints = Checkpoints(workdir, keep=None, folder='best') if figure else None
         if self._checkpoints:
             self._checkpoints.keep_only(lambda other: other <= step)
