@@ -139,7 +139,7 @@ def main(argv: list[str]) -> None:
 
             sample(config, workdir)
         else:
-            from productgen.evaluate import evaluate
+            from productgen.evaluation import evaluate
 
             evaluate(config, workdir)
     except (ConfigError, DataError, CheckpointError, NotFiniteError) as error:

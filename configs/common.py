@@ -103,7 +103,7 @@ def optimizer(learning_rate: float, **changes) -> ConfigDict:
 
 
 def train_section(**changes) -> ConfigDict:
-    """The `train` section; see `productgen.setup.TrainConfig`."""
+    """The `train` section; see `productgen.sections.TrainConfig`."""
     section = {
         'batch_size': 32,
         'accumulate': 1,
@@ -138,7 +138,7 @@ def _known(changes: dict, section: dict) -> dict:
 
 
 def sample_section(truncation: float = 1.0) -> ConfigDict:
-    """The `sample` section; see `productgen.setup.SampleConfig`."""
+    """The `sample` section; see `productgen.sections.SampleConfig`."""
     section = {
         'seeds': '0-63',
         'labels': '',
@@ -161,13 +161,18 @@ def sample_section(truncation: float = 1.0) -> ConfigDict:
 
 
 def eval_section() -> ConfigDict:
-    """The `eval` section; see `productgen.evaluate.EvalConfig`."""
+    """The `eval` section; see `productgen.sections.EvalConfig`."""
     section = {
         'features': '',
         'images': '',
+        'originals': '',
         'reference': 'train',
         'count': 2000,
         'truncation': 1.0,
+        'truncations': '',
+        'path_pairs': 0,
+        'lpips': '',
+        'recognition': '',
         'batch_size': 64,
         'against': '',
         'out': '',

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
+from jax.sharding import Mesh
 from PIL import Image
 
 from productgen import weights
@@ -22,13 +23,16 @@ from productgen.config import ConfigError
 from productgen.ensemble import restore
 from productgen.methods import Representing
 from productgen.nets.features.inception import PROTOCOLS, InceptionV3
+from productgen.nets.features.lpips import LPIPS
 from productgen.sampler import RowByRow
 from productgen.setup import prepare_model
-from productgen.state import PyTree, State
+from productgen.sharding import make_mesh, replicated
+from productgen.state import PyTree, State, to_float
 from productgen.workdir import parse_run, read_config, read_digest, read_labels
 
-Told = dict[str, np.ndarray]
+Told = dict[str, np.ndarray]  # probabilities [N, K] of what pictures show, by attribute
 INCEPTION = 'inception'
+LPIPS_TRUNKS = {'alex': 'alexnet', 'vgg': 'vgg16', 'squeeze': 'squeezenet'}  # names of their weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +43,8 @@ class FeatureNet:
       about: what it is, for a protocol: where it comes from, digest of its weights, number of features.
       attributes: what it was trained to tell: the values of each attribute, in code order; may be empty.
       size: (H, W) of its pictures; None where it resizes pictures itself.
-      compute: uint8 [N, H, W, 3] -> features [N, D], and what each is told to be, by attribute, [N].
+      compute: pictures [N, H, W, 3] of values 0 to 255, uint8 or float -> features [N, D], and by attribute the
+        probabilities of its values, [N, K].
     """
 
     about: Mapping[str, Any]
@@ -55,7 +60,14 @@ class FeatureNet:
         return 'none' if size == self.size else f'{size[1]}x{size[0]} to {width}x{height}, bicubic (Pillow)'
 
     def __call__(self, images: np.ndarray) -> tuple[np.ndarray, Told]:
-        """uint8 [N, H, W, 3] -> features [N, D], and what each is told to be, by attribute, [N]."""
+        """What `compute` gives of pictures of any size.
+
+        Raises:
+          ConfigError: float pictures of another size; only uint8 is resized.
+        """
+        if self.size not in (None, images.shape[1:3]) and images.dtype != np.uint8:
+            height, width = self.size
+            raise ConfigError(f'eval.features: this needs features of pictures of the same size, not {width}x{height}')
         if self.size not in (None, images.shape[1:3]):
             side = self.size[::-1]
             images = np.stack([np.asarray(Image.fromarray(x).resize(side, Image.Resampling.BICUBIC)) for x in images])
@@ -98,14 +110,10 @@ def _trained(run: str, batch_size: int) -> FeatureNet:
     def compute(state: State, batch: dict[str, jax.Array], key: jax.Array) -> PyTree:
         told = {}
         if classify:
-            told = {name: jnp.argmax(x, -1) for name, x in zip(table.names, classify(state, batch, key), strict=True)}
+            told = {name: nn.softmax(x) for name, x in zip(table.names, classify(state, batch, key), strict=True)}
         return model.method.represent(state, batch, key), told
 
-    rows = RowByRow(model, batch_size, compute)
-
-    def all_rows(images: np.ndarray) -> tuple[np.ndarray, Told]:
-        return jax.tree.map(lambda *x: np.concatenate(x), *rows.batches(state, image=images))
-
+    all_rows = _row_by_row(model.mesh, batch_size, compute, state)
     width = all_rows(np.zeros((1, *model.problem.resolution, 3), np.uint8))[0].shape[-1]
     about = {
         'run': str(workdir),
@@ -120,16 +128,13 @@ def _trained(run: str, batch_size: int) -> FeatureNet:
 def _inception(path: str, batch_size: int) -> FeatureNet:
     """Inception-v3 as FID has it, pictures resized as in the original TensorFlow graph."""
     net, file = InceptionV3(), weights.locate(INCEPTION, Path(path).expanduser() if path else '')
-    variables, protocol = net.convert(weights.read(file)), 'torch-fidelity'
-    apply = jax.jit(lambda variables, image: net.apply(variables, PROTOCOLS[protocol](image))['2048'])
+    mesh, protocol = make_mesh(), 'torch-fidelity'
+    variables = jax.device_put(net.convert(weights.read(file)), replicated(mesh))
 
-    def all_rows(images: np.ndarray) -> tuple[np.ndarray, Told]:
-        parts = []
-        for start in range(0, len(images), batch_size):
-            part = images[start : start + batch_size]
-            # Filled up, so that one program serves all.
-            parts.append(np.asarray(apply(variables, np.resize(part, (batch_size, *part.shape[1:]))))[: len(part)])
-        return np.concatenate(parts), {}
+    def compute(variables: PyTree, batch: dict[str, jax.Array], key: jax.Array) -> PyTree:
+        out = net.apply(variables, PROTOCOLS[protocol](batch['image']))
+        # Its score is defined on the logits without their bias (Salimans et al. 2016, in the authors' code).
+        return out['2048'], {'imagenet': nn.softmax(out['logits_unbiased'])}
 
     about = {
         'network': 'Inception-v3 of FID, pool features',
@@ -137,7 +142,33 @@ def _inception(path: str, batch_size: int) -> FeatureNet:
         'weights': weights.digest(file)[:16],
         'features': 2048,
     }
-    return FeatureNet(about, {}, None, all_rows)
+    return FeatureNet(about, {}, None, _row_by_row(mesh, batch_size, compute, variables))
+
+
+def _row_by_row(
+    mesh: Mesh, batch_size: int, compute: Callable[..., PyTree], state: PyTree
+) -> Callable[[np.ndarray], tuple[np.ndarray, Told]]:
+    """`FeatureNet.compute`, over all devices."""
+    rows = RowByRow(mesh, batch_size, compute)
+    return lambda images: jax.tree.map(lambda *x: np.concatenate(x), *rows.batches(state, image=images))
+
+
+def open_lpips(trunk: str, batch_size: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """LPIPS with its published weights: pictures [N, H, W, 3] of values 0 to 255, twice -> distances [N].
+
+    Args:
+      trunk: `alex`, `vgg` or `squeeze`.
+      batch_size: pairs at a time.
+
+    Raises:
+      ConfigError: the published files cannot be had; the message says how to get them.
+    """
+    net, mesh = LPIPS(trunk), make_mesh()
+    files = [weights.read(weights.locate(name)) for name in (LPIPS_TRUNKS[trunk], f'lpips_{trunk}')]
+    variables = jax.device_put(net.convert(files[0] | files[1]), replicated(mesh))
+    compute = lambda variables, batch, key: net.apply(variables, to_float(batch['a']), to_float(batch['b']))
+    rows = RowByRow(mesh, batch_size, compute)
+    return lambda a, b: np.concatenate(list(rows.batches(variables, a=a, b=b)))
 
 
 def _digest(state: State) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from productgen.data import spread
 from productgen.data.pipeline import Batches
 from productgen.metrics.neighbours import nearest
 from productgen.pictures import grid
@@ -29,11 +30,10 @@ class Retrieval:
     """
 
     def __init__(self, run: Run, batches: Batches):
-        count = min(BANK, len(run.items))
-        self._items = run.items[np.arange(count) * len(run.items) // count]  # from all over the data set
+        self._items = spread(run.items, BANK)
         self._run, self._batches = run, batches
         self._label = batches.label(self._items)
-        self._represent = RowByRow(run, run.train.batch_size, run.method.represent)
+        self._represent = RowByRow(run.mesh, run.train.batch_size, run.method.represent, run.seed)
         self._bank: tuple[int, np.ndarray] | None = None  # a step, and the features of the bank then
 
     @functools.cached_property

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from productgen.methods.base import Batch
 from productgen.setup import Model
@@ -22,18 +23,21 @@ class RowByRow:
     program, whose rounding may differ (of a picture, by a grey level).
 
     Args:
-      model: what it was trained as.
+      mesh: the devices that batches are divided over.
       batch_size: rows at a time; rounded up to a multiple of the devices.
       compute: `(state, batch, key) -> arrays` [B, ...].
+      seed: of `key`.
     """
 
-    def __init__(self, model: Model, batch_size: int, compute: Callable[[State, Batch, jax.Array], PyTree]):
-        self._size = -(-batch_size // model.mesh.size) * model.mesh.size
-        self._mesh = model.mesh
-        self._key = stream(jax.random.key(model.seed), 'sample')
-        self._compute = jit_sample(compute, model.mesh)
+    def __init__(
+        self, mesh: Mesh, batch_size: int, compute: Callable[[PyTree, Batch, jax.Array], PyTree], seed: int = 0
+    ):
+        self._size = -(-batch_size // mesh.size) * mesh.size
+        self._mesh = mesh
+        self._key = stream(jax.random.key(seed), 'sample')
+        self._compute = jit_sample(compute, mesh)
 
-    def batches(self, state: State, **rows: np.ndarray) -> Iterator[PyTree]:
+    def batches(self, state: PyTree, **rows: np.ndarray) -> Iterator[PyTree]:
         """Results [n, ...] of rows [N, ...], a batch at a time."""
         arrays = {name: _narrow(np.asarray(x)) for name, x in rows.items()}
         count = min(len(x) for x in arrays.values())
@@ -59,7 +63,8 @@ class Sampler(RowByRow):
         self, model: Model, batch_size: int, make: Callable[[State, Batch, jax.Array], jax.Array] | None = None
     ):
         make = make or (lambda state, batch, key: model.method.sample(state, batch, key)['image'])
-        super().__init__(model, batch_size, lambda state, batch, key: to_uint8(make(state, batch, key)))
+        compute = lambda state, batch, key: to_uint8(make(state, batch, key))
+        super().__init__(model.mesh, batch_size, compute, model.seed)
 
     def __call__(self, state: State, seed: np.ndarray, label: np.ndarray, **rows: np.ndarray) -> np.ndarray:
         """uint8 [N, H, W, 3] of seeds [N], labels [N, A] and further per-picture arrays [N, ...]."""

@@ -1,10 +1,12 @@
 """Comparison with pictures that were held out of training, and the best step by one of its figures.
 
-Figures, all smaller where better: for methods that make pictures `swd` and `swd_SIZE`, how far these are from held-out
-ones of the same labels (`productgen.metrics.swd`); for those that have `evaluate` the mean of each of its figures over
-the held-out pictures; for those that have features `nearest_error`, the share of held-out pictures whose nearest
-training picture has another label. Pictures without a label that a figure needs do not count, and where all are so the
-figure is left out. Pictures, seeds and labels are the same each time.
+Figures, smaller where better if nothing else is said: for methods that make pictures `swd` and `swd_SIZE`, how far
+these are from held-out ones of the same labels (`productgen.metrics.swd`), and where `eval.features` names features
+also the Frechet and kernel distance, precision, recall, density and coverage of the same samples to as many real
+pictures of `eval.reference` (the last four larger where better; `productgen.metrics.distribution`); for those that have
+`evaluate` the mean of each of its figures over the held-out pictures; for those that have features `nearest_error`, the
+share of held-out pictures whose nearest training picture has another label. Pictures without a label that a figure
+needs do not count, and where all are so the figure is left out. Pictures, seeds and labels are the same each time.
 """
 
 from __future__ import annotations
@@ -20,8 +22,12 @@ import numpy as np
 
 from productgen.checkpoint import Checkpoints
 from productgen.config import ConfigError, nearest
+from productgen.data import spread
 from productgen.data.pipeline import Batches
+from productgen.features import open_features
 from productgen.methods import Evaluable, Representing, Sampling
+from productgen.metrics.distribution import DISTANCES, Reference
+from productgen.metrics.distribution import LEAST as LEAST_ROWS
 from productgen.metrics.swd import SlicedWasserstein, figure_names
 from productgen.retrieval import Retrieval
 from productgen.sampler import RowByRow, Sampler
@@ -96,7 +102,9 @@ class BestKeeper:
     def __init__(self, run: Run, workdir: Path, step: int, notes: dict[str, Any]):
         figure = run.train.stop_on
         measured = f'{run.train.validate_items} of {run.source.digest}, {run.data.validation}, seed {run.seed}'
-        if figure.startswith('swd'):
+        if figure in DISTANCES:
+            measured += f', {run.eval.features} from {run.eval.reference}'
+        if figure.startswith('swd') or figure in DISTANCES:
             measured += f', guidance {run.sample.guidance}, {run.sample.denoising_steps} denoising steps'
         self.best = Best(figure, run.train.patience, measured).remembering(notes)
         self._noted = self.best.step  # the best that the newest checkpoint of the training knows of
@@ -145,29 +153,39 @@ class Validator:
       batches: what loads pictures.
 
     Raises:
-      ConfigError: `train.stop_on` is none of the figures.
+      ConfigError: `train.stop_on` is none of the figures, or `eval.features` cannot be used.
     """
 
     def __init__(self, run: Run, batches: Batches):
-        count = min(run.train.validate_items, len(run.held_out))
-        self._items = run.held_out[np.arange(count) * len(run.held_out) // count]  # from all over the data set
+        self._items = spread(run.held_out, run.train.validate_items)
         self._run, self._batches = run, batches
         self._size = run.train.batch_size
         self._swd: SlicedWasserstein | None = None
         self._sampler = Sampler(run, self._size) if isinstance(run.method, Sampling) else None
+        self._net = open_features(run.eval.features, self._size) if self._sampler and run.eval.features else None
+        self._reference: Reference | None = None
+        if self._net and len(self._items) < LEAST_ROWS:
+            raise ConfigError(
+                f'eval.features: {len(self._items)} held-out pictures are too few to compare; raise '
+                f'train.validate_items or data.validation to {LEAST_ROWS} or more, or leave eval.features empty'
+            )
         label = batches.label(self._items)
         self._unlabelled = (label < 0).all(1) & bool(run.labels)
         self._retrieval = Retrieval(run, batches) if isinstance(run.method, Representing) else None
         if self._retrieval and not self._retrieval.measures(label):
             self._retrieval = None
-        self._evaluator = RowByRow(run, self._size, run.method.evaluate) if isinstance(run.method, Evaluable) else None
+        self._evaluator = None
+        if isinstance(run.method, Evaluable):
+            self._evaluator = RowByRow(run.mesh, self._size, run.method.evaluate, run.seed)
         figure, names = run.train.stop_on, self._names()
         if figure and figure not in names:
-            raise ConfigError(f'train.stop_on: no figure is called {figure!r}{nearest(figure, names)}')
+            hint = '; it needs eval.features' if figure in DISTANCES else nearest(figure, names)
+            raise ConfigError(f'train.stop_on: no figure is called {figure!r}{hint}')
 
     def _names(self) -> list[str]:
-        """The names of all figures, without computing any."""
+        """The names of all figures that are smaller where better, without computing any."""
         names = list(figure_names(self._run.problem.resolution)) if self._sampler else []
+        names += DISTANCES if self._net else ()
         names += ['nearest_error'] * bool(self._retrieval)
         if self._evaluator:
             state, batch = abstract_state(self._run)
@@ -193,7 +211,10 @@ class Validator:
         if self._sampler:
             if self._swd is None:
                 self._swd = SlicedWasserstein((p['image'] for p in self._pictures()), len(self._items), self._run.seed)
-            figures |= self._swd(self._samples(state))
+            features: list[np.ndarray] = []
+            figures |= self._swd(self._seen(self._samples(state), features))
+            if self._net:
+                figures |= self._compare(np.concatenate(features))
         figure = self._run.train.stop_on
         if figure and figure not in figures:
             raise ConfigError(f'train.stop_on: {figure!r} needs held-out pictures with a known label; there are none')
@@ -204,6 +225,24 @@ class Validator:
         for start in range(0, len(self._items), self._size):
             chosen = np.arange(start, min(start + self._size, len(self._items)))
             yield self._sampler(state, chosen, self._batches.label(self._items[chosen]))
+
+    def _seen(self, images: Iterator[np.ndarray], features: list[np.ndarray]) -> Iterator[np.ndarray]:
+        """The same pictures, whose features are added to a list where there are any to take."""
+        for part in images:
+            if self._net:
+                features.append(self._net(part)[0])
+            yield part
+
+    def _compare(self, features: np.ndarray) -> dict[str, float]:
+        """How far features of samples [N, D] are from those of real pictures, which are taken once."""
+        if self._reference is None:
+            run = self._run
+            items = self._items if run.eval.reference == 'held_out' else spread(run.items, len(self._items))
+            parts = np.array_split(items, -(-len(items) // self._size))
+            self._reference = Reference(
+                np.concatenate([self._net(self._batches.load(part)['image'])[0] for part in parts])
+            )
+        return dict(self._reference.figures(features))
 
     def _evaluate(self, state: State) -> dict[str, float]:
         """Means of the method's own figures, in float64 whatever the batches are.

@@ -15,6 +15,7 @@ import types  # noqa: E402
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
 # Test processes and the programs they start share what one of them has compiled.
@@ -44,6 +45,13 @@ def tiny_run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp('tiny') / 'run'
     train(tiny_config(), workdir)
     return workdir
+
+
+@pytest.fixture(autouse=True)
+def same_draws(request, monkeypatch):
+    """Tests of a file that draw from one generator get the same numbers whichever of them ran before."""
+    if hasattr(request.module, 'DRAW'):
+        monkeypatch.setattr(request.module, 'DRAW', np.random.default_rng(0))
 
 
 @pytest.fixture

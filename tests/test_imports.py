@@ -30,22 +30,26 @@ ALLOWED = {
     'nets': {'state'},
     'weights': {'config', 'data'},
     'methods': {'nets', 'losses', 'augment', 'state', 'optim', 'schedule', 'config'},
-    'setup': {'config', 'data', 'duration', 'labels', 'methods', 'optim', 'ranges', 'sharding', 'state'},
+    'sections': {'config', 'duration', 'metrics', 'ranges'},
+    'setup': {'config', 'data', 'duration', 'labels', 'methods', 'optim', 'sections', 'sharding', 'state'},
     'sampler': {'methods', 'setup', 'sharding', 'state'},
     'preview': {'data', 'pictures', 'setup'},
     'retrieval': {'data', 'metrics', 'pictures', 'preview', 'sampler', 'setup', 'state'},
     'ensemble': {'checkpoint', 'config', 'methods', 'sampler', 'setup', 'state', 'workdir'},
-    'sample': {'config', 'ensemble', 'methods', 'pictures', 'ranges', 'sampler', 'setup', 'state', 'workdir'},
-    'features': {'config', 'ensemble', 'methods', 'nets', 'sampler', 'setup', 'state', 'weights', 'workdir'},
-    'evaluation_report': {'pictures'},
-    'evaluate': {
-        'config', 'data', 'ensemble', 'evaluation_report', 'features', 'labels', 'methods', 'metrics', 'setup',
-        'workdir',
+    'sample': {
+        'config', 'ensemble', 'methods', 'pictures', 'ranges', 'sampler', 'sections', 'setup', 'state', 'workdir',
+    },
+    'features': {
+        'config', 'ensemble', 'methods', 'nets', 'sampler', 'setup', 'sharding', 'state', 'weights', 'workdir',
+    },
+    'evaluation': {
+        'config', 'data', 'ensemble', 'features', 'labels', 'log', 'methods', 'metrics', 'pictures', 'sampler',
+        'sections', 'setup', 'state', 'train', 'workdir',
     },
     'finetune': {'checkpoint', 'config', 'labels', 'setup', 'state', 'workdir'},
     'validate': {
-        'checkpoint', 'config', 'data', 'methods', 'metrics', 'retrieval', 'sampler', 'setup', 'sharding', 'state',
-        'watch',
+        'checkpoint', 'config', 'data', 'features', 'methods', 'metrics', 'retrieval', 'sampler', 'setup', 'sharding',
+        'state', 'watch',
     },
     'report': {'finetune', 'methods', 'setup', 'sharding', 'state', 'validate'},
     'record': {

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_evaluate import classifier_config
+from tiny import classifier_config
 
 from productgen import retrieval
 from productgen.config import ConfigError

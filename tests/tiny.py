@@ -42,6 +42,21 @@ def tiny_config(**overrides):
     return config
 
 
+def classifier_config(**fields):
+    """configs/classifier.py for pictures of 16 x 16, with some fields of `train`."""
+    from configs import classifier
+    from productgen.config import to_dict
+
+    config = to_dict(classifier.get_config('quick'))
+    config['data'] |= {'resolution': '16', 'catalog_items': 400, 'labels': 'label,colour', 'validation': 0.2}
+    config['model'] |= {'width': 8, 'blocks': '1,1'}
+    config['train'] |= {'batch_size': 16, 'duration': '160steps', 'validate_every': '160steps', 'validate_items': 40}
+    config['method']['augment'] |= {'name': 'none', 'transforms': ''}
+    config['optim']['classifier']['learning_rate'] = 5e-3
+    config['train'] |= fields
+    return config
+
+
 def launch_command(workdir, *words, config='configs/stylegan.py', **overrides):
     """The command line that trains the tiny config in `workdir`."""
     fields = {**TINY, **{k.replace('__', '.'): v for k, v in overrides.items()}}

@@ -12,7 +12,7 @@ from productgen.data.images import check_fit, parse_color
 from productgen.data.source import DataConfig, DataError, Source
 from productgen.data.split import in_validation
 
-__all__ = ['DataConfig', 'DataError', 'Source', 'conditions', 'open_source', 'parse_resolution', 'split']
+__all__ = ['DataConfig', 'DataError', 'Source', 'conditions', 'open_source', 'parse_resolution', 'split', 'spread']
 
 
 def parse_resolution(value: int | str) -> tuple[int, int]:
@@ -112,3 +112,9 @@ def split(source: Source, validation: float) -> tuple[np.ndarray, np.ndarray]:
     if not len(train):
         raise DataError(f'data.validation: {validation} leaves no picture to train on')
     return train, valid
+
+
+def spread(items: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of the items [N], evenly from all over the data set."""
+    count = min(count, len(items))
+    return items[np.arange(count) * len(items) // count]

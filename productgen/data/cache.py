@@ -1,6 +1,6 @@
 """Two caches: decoded pictures in memory, and on disk what was learnt about a data set, kept between runs.
 
-Its entries are small JSON files under `$PRODUCTGEN_CACHE`,
+Its entries are JSON files and arrays under `$PRODUCTGEN_CACHE`,
 else `$XDG_CACHE_HOME/productgen`, else `~/.cache/productgen`. They may be deleted at any time; nothing is ever lost
 but the time to compute them again.
 """
@@ -13,9 +13,10 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -53,20 +54,37 @@ def cache_dir() -> Path:
 def read(kind: str, key: str) -> Any | None:
     """The JSON value stored under `key`, or None where there is none that can be read."""
     try:
-        return json.loads(_path(kind, key).read_bytes())
+        return json.loads(_path(kind, key, 'json').read_bytes())
     except (OSError, ValueError):
         return None
 
 
 def write(kind: str, key: str, value: Any) -> None:
     """Stores a JSON value; readers see all of it or nothing. A cache that cannot be written only warns."""
-    path = _path(kind, key)
+    _write(_path(kind, key, 'json'), lambda file: file.write(json.dumps(value).encode()))
+
+
+def read_arrays(kind: str, key: str) -> dict[str, np.ndarray] | None:
+    """The arrays stored under `key` by name, or None where there are none that can be read."""
+    try:
+        with np.load(_path(kind, key, 'npz')) as file:
+            return dict(file)
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def write_arrays(kind: str, key: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Stores arrays by name, as `write` does a value."""
+    _write(_path(kind, key, 'npz'), lambda file: np.savez(file, **arrays))
+
+
+def _write(path: Path, save: Callable[[BinaryIO], Any]) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile('w', dir=path.parent, suffix='.tmp', delete=False) as file:
+        with tempfile.NamedTemporaryFile('wb', dir=path.parent, suffix='.tmp', delete=False) as file:
             temporary = file.name
-            json.dump(value, file)
+            save(file)
         os.replace(temporary, path)
     except OSError as error:
         _log.warning('The dataset cache cannot be written, the next start will be slower: %s', error)
@@ -75,6 +93,6 @@ def write(kind: str, key: str, value: Any) -> None:
                 os.unlink(temporary)
 
 
-def _path(kind: str, key: str) -> Path:
+def _path(kind: str, key: str, ending: str) -> Path:
     name = hashlib.blake2b(key.encode('utf-8', 'surrogateescape'), digest_size=16).hexdigest()
-    return cache_dir() / kind / f'{name}.json'
+    return cache_dir() / kind / f'{name}.{ending}'

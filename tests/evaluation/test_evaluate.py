@@ -10,19 +10,23 @@ import pytest
 from peers.features import pick, stored, tensors
 from peers.features import pictures as peer_pictures
 from PIL import Image
+from tiny import classifier_config
 from toy import make, toy_config
 
-from configs import classifier, from_workdir
-from productgen.config import ConfigError, to_dict
+from configs import from_workdir
+from productgen.config import ConfigError
+from productgen.data import spread
 from productgen.data.pipeline import Batches
-from productgen.evaluate import Measured, by_class, evaluate
-from productgen.evaluation_report import write_report
+from productgen.ensemble import restore
+from productgen.evaluation import evaluate
 from productgen.features import open_features
-from productgen.labels import LabelTable
 from productgen.methods import METHODS
+from productgen.metrics.distribution import Reference
 from productgen.sample import sample
+from productgen.sampler import Sampler
 from productgen.setup import prepare
 from productgen.train import train
+from productgen.validate import Validator
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -30,17 +34,6 @@ def toy():
     METHODS['toy'] = make
     yield
     del METHODS['toy']
-
-
-def classifier_config(**fields):
-    config = to_dict(classifier.get_config('quick'))
-    config['data'] |= {'resolution': '16', 'catalog_items': 400, 'labels': 'label', 'validation': 0.2}
-    config['model'] |= {'width': 8, 'blocks': '1,1'}
-    config['train'] |= {'batch_size': 16, 'duration': '40steps', 'validate_every': '40steps', 'validate_items': 40}
-    config['method']['augment'] |= {'name': 'none', 'transforms': ''}
-    config['optim']['classifier']['learning_rate'] = 5e-3
-    config['train'] |= fields
-    return config
 
 
 @pytest.fixture(scope='module')
@@ -52,15 +45,17 @@ def features(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def generator(tmp_path_factory):
-    """Workdir of a generator of the same pictures."""
+def generator(features, tmp_path_factory):
+    """Workdir of a generator of the same pictures, measured by the features while it trained."""
     workdir = tmp_path_factory.mktemp('generator') / 'run'
-    train(config_of(), workdir)
+    train(config_of(features=str(features)), workdir)
     return workdir
 
 
 def config_of(**fields):
-    config = toy_config(data__catalog_items=400, data__validation=0.2)
+    validation = {'train__validate_every': '3steps', 'train__validate_items': 40}
+    labels = {'data__catalog_items': 400, 'data__validation': 0.2, 'data__labels': 'label,colour'}
+    config = toy_config(**labels, train__stop_on='kernel_distance', **validation)
     config['eval'] |= {'count': 60, **fields}
     return config
 
@@ -106,7 +101,7 @@ def test_a_run_is_measured_beside_real_pictures(measured):
     result = report(measured)
     ours, real = result['figures']['measured'], result['figures']['real']
     # The toy paints a mean colour with noise: far from the data in every way.
-    assert ours['frechet_distance'] > 2 * real['frechet_distance'] and ours['kernel_distance'] > real['kernel_distance']
+    assert ours['frechet_distance'] > 1.2 * real['frechet_distance'] and ours['kernel_distance'] > 0.05
     assert ours['sliced_wasserstein'] > real['sliced_wasserstein'] and ours['coverage'] < real['coverage']
     assert result['protocol']['counts'] == {'measured': 60, 'reference': 60}
     assert result['measured']['checkpoint'] == 'step000006'
@@ -114,12 +109,90 @@ def test_a_run_is_measured_beside_real_pictures(measured):
     asked = run.table.draw(np.arange(60))[:, 0]
     assert np.array_equal(counts.sum(1), np.bincount(asked, minlength=14))
     assert np.trace(counts) / 60 == pytest.approx(ours['accuracy/label'])
-    assert result['memorisation']['searched'] == len(run.items)
+    assert result['copies']['searched'] == len(run.items)
+    assert 1 <= ours['inception_score'] < real['inception_score'] <= 14
+    # What the toy takes for a reconstruction is the mean of a picture and its own.
+    assert result['pairs']['what'].startswith('reconstructions') and 0 < result['pairs']['delta_e'] < 50
+    assert {'psnr', 'ssim', 'ms_ssim', 'gmsd'} < result['pairs'].keys()
+
+
+def test_training_measures_itself_by_the_same_features(features, generator):
+    points = [json.loads(line) for line in (generator / 'metrics.jsonl').read_text().splitlines()]
+    found = [p for p in points if 'validation/frechet_distance' in p]
+    assert [p['step'] for p in found] == [3, 6]
+    names = ('frechet_distance', 'kernel_distance', 'precision', 'recall', 'density', 'coverage')
+    assert {f'validation/{name}' for name in names} < found[0].keys()
+    best = min(found, key=lambda p: p['validation/kernel_distance'])['step']
+    assert [path.name for path in (generator / 'best').iterdir() if path.name.isdigit()] == [str(best)]
+    # The same samples against the same training pictures, by hand.
+    run, net = prepare(config_of()), open_features(str(features), 8)
+    batches, state = run.batches(), restore(run, generator, 6)
+    label = batches.label(spread(run.held_out, 40))
+    made, _ = net(Sampler(run, 8)(state, np.arange(40), label))
+    real, _ = net(batches.load(spread(run.items, 40))['image'])
+    expected = Reference(real).figures(made)
+    for name in names:
+        assert found[1][f'validation/{name}'] == pytest.approx(expected[name], rel=1e-5), name
+
+
+def test_figures_of_features_need_features():
+    with pytest.raises(ConfigError, match=r"stop_on: no figure is called 'kernel_distance'; it needs eval\.features"):
+        run = prepare(config_of())
+        Validator(run, run.batches())
+
+
+def test_features_are_measured_by_their_own_answers(features):
+    result = report(evaluate(classifier_config(), features))
+    ours, trained = result['figures']['measured'], result['figures']['training']
+    run, net = prepare(classifier_config()), open_features(str(features), 16)
+    pictures = run.batches().load(run.held_out)
+    rows, told = net(pictures['image'])
+    right, colour = (np.argmax(told[name], 1) == pictures['label'][:, i] for i, name in enumerate(('label', 'colour')))
+    assert ours['accuracy/label'] == pytest.approx(right.mean())
+    assert ours['accuracy/colour'] == pytest.approx(colour.mean()) and colour.mean() > 0.25
+    counts = np.asarray(result['confusion']['counts'])
+    assert counts.sum() == len(right) and np.trace(counts) == right.sum()
+    known = run.batches().load(run.items)
+    unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
+    found = np.argmax(unit(rows) @ unit(net(known['image'])[0]).T, 1)
+    assert ours['nearest/label'] == pytest.approx(
+        np.mean(known['label'][found, 0] == pictures['label'][:, 0]), abs=0.03
+    )
+    assert trained['nearest/label'] < 1  # the nearest other picture
+
+
+def test_a_classifier_of_generated_pictures_knows_less_than_one_of_real_ones(features, generator):
+    fields = {
+        'features': str(features),
+        'recognition': '150steps',
+        'count': 320,
+        'truncations': '1,0.5',
+        'out': str(generator.parent / 'recognition'),
+    }
+    result = report(evaluate(config_of(**fields), generator))
+    ours, real = (result['figures'][name] for name in ('measured', 'real'))
+    assert ours['recognition/colour'] < real['recognition/colour'] and real['recognition/colour'] > 0.25
+    assert [row['truncation'] for row in result['truncation']] == [0.5, 1]
+    for name in ('frechet_distance', 'kernel_distance', 'precision', 'recall'):
+        assert result['truncation'][1][name] == pytest.approx(ours[name], rel=1e-5)
+
+
+def test_pictures_are_compared_with_their_originals_by_name(features, generator, tmp_path):
+    image = pictures('held_out')
+    noisy = np.clip(image + np.random.default_rng(0).normal(0, 20, image.shape), 0, 255).astype(np.uint8)
+    originals, restored = folder_of(tmp_path / 'originals', image), folder_of(tmp_path / 'restored', noisy)
+    fields = {'features': str(features), 'images': restored, 'originals': originals, 'out': str(tmp_path / 'out')}
+    pairs = report(evaluate(config_of(**fields), generator))['pairs']
+    squares = ((noisy / 255.0 - image / 255.0) ** 2).mean((1, 2, 3))
+    assert pairs['psnr'] == pytest.approx(np.mean(-10 * np.log10(squares)), rel=1e-5)
+    (tmp_path / 'originals' / '007.png').unlink()
+    with pytest.raises(ConfigError, match=r'1 of eval\.images have no picture of their name there, 007\.png for'):
+        evaluate(config_of(**fields), generator)
 
 
 def test_the_page_needs_nothing_from_elsewhere(measured):
     page = measured.read_text()
-    assert not re.search(r'(src|href)="(?!data:)', page) and page.count('<img src="data:image/png') >= 4
+    assert not re.search(r'(src|href)="(?!data:)', page) and page.count('<img src="data:image/png') >= 6
     assert 'losses' in page or 'Training' in page
     assert '&quot;digest&quot;' in page
 
@@ -129,7 +202,8 @@ def test_the_training_pictures_themselves_are_told_to_be_copies(features, genera
     fields = {'features': str(features), 'images': folder, 'out': str(tmp_path / 'out'), 'count': 400}
     result = report(evaluate(config_of(**fields), generator))
     assert result['figures']['measured']['precision'] == 1 > result['figures']['real']['precision']
-    assert result['memorisation']['share'] == 1 and result['memorisation']['p'] < 1e-6
+    for found in (result['copies']['features'], result['copies']['pixels']):
+        assert found['share'] == 1 and found['p'] < 1e-6
     assert result['measured']['pictures'] == 60
 
 
@@ -144,7 +218,7 @@ def test_held_out_pictures_come_to_the_floor_and_are_no_copies(features, generat
     assert result['protocol']['counts'] == {'measured': count, 'reference': len(run.items)}
     for name in ('frechet_distance', 'kernel_distance', 'precision', 'recall', 'density', 'coverage'):
         assert result['figures']['measured'][name] == pytest.approx(result['figures']['real'][name], rel=1e-6), name
-    assert result['memorisation']['p'] > 0.3
+    assert result['copies']['features']['p'] > 0.3 and result['copies']['pixels']['p'] > 0.3
 
 
 def test_a_folder_of_fewer_pictures_is_measured_in_its_own_number(features, generator, tmp_path):
@@ -174,43 +248,11 @@ def test_a_run_whose_pictures_changed_is_not_measured(features, generator, tmp_p
         evaluate(config_of(features=str(features)), other)
 
 
-def test_classes_are_told_apart_where_there_are_enough_of_each():
-    draw = np.random.default_rng(0)
-    label = np.repeat([0, 1, 2], [30, 30, 5])[:, None].astype(np.int32)
-    shift = np.array([0, 3, 0])[label]
-    set_of = lambda features: Measured(features, label, {}, np.zeros((0, 4, 4, 3), np.uint8))
-    table = LabelTable({'kind': ('a', 'b', 'c')}, np.zeros((1, 1), np.int32), np.asarray([1]))
-    found = by_class(set_of(draw.normal(size=(65, 4))), set_of(draw.normal(size=(65, 4)) + shift), table)
-    assert found.keys() == {'a', 'b'} and found['a']['pictures'] == 30
-    assert abs(found['a']['kernel_distance']) < 4 * found['a']['kernel_distance_error']
-    assert found['b']['kernel_distance'] > 4 * found['b']['kernel_distance_error']
-
-
 def test_a_run_from_before_there_was_evaluation_can_be_measured(generator, tmp_path):
     config = json.loads((generator / 'config.json').read_text())
     del config['eval']
     (tmp_path / 'config.json').write_text(json.dumps(config))
     assert from_workdir.get_config(str(tmp_path)).eval.reference == 'train'
-
-
-def test_names_and_broken_lines_do_not_break_the_page(tmp_path):
-    (tmp_path / 'metrics.jsonl').write_text('{"kimg": 1, "loss/a": 2.0}\n{"kimg": 2, "loss/a": 1.0}\n{"kimg": 3, "lo')
-    result = {
-        'measured': {'run': '<script>'},
-        'protocol': {},
-        'figures': {'measured': {'x': 1.0}, 'real': {'x': 2.0, 'accuracy/y': 0.5}},
-        'classes': {'<b>': {'pictures': 3, 'kernel_distance': 0.0, 'kernel_distance_error': 1.0}},
-        'confusion': {'attribute': 'a<b', 'values': ['$5_$ mug', '<i>'], 'counts': [[1, 0], [2, 3]]},
-        'memorisation': {'share': 0.1, 'expected_share': 0.05, 'c_t': 0.0, 'p': 0.5, 'searched': 10, 'held_out': 5},
-    }
-    sheets = dict.fromkeys(('measured', 'real', 'pairs'), np.zeros((8, 8, 8, 3), np.uint8))
-    for _ in range(3):
-        path = write_report(tmp_path / 'out', result, sheets, None, tmp_path / 'metrics.jsonl')
-    page = path.read_text(encoding='utf-8')
-    assert '<script>' not in page and '<b>' not in page and 'a<b' not in page and 'accuracy/y' in page
-    assert {p.name for p in path.parent.iterdir()} == {
-        f'report{n}.{ending}' for n in ('', '.0', '.1') for ending in ('json', 'html')
-    }
 
 
 def test_an_earlier_report_is_kept_and_may_stand_beside_a_new_one(features, generator, tmp_path):
@@ -240,6 +282,14 @@ def test_unlike_protocols_are_not_compared(features, generator, measured):
         ({'reference': 'test'}, r'eval\.reference'),
         ({'truncation': 3.0}, r'eval\.truncation'),
         ({'against': '/nowhere.json'}, r'eval\.against=/nowhere\.json: not a report'),
+        ({'lpips': 'vgg16'}, r"eval\.lpips: there is no 'vgg16'"),
+        ({'truncations': '0.5;1'}, r"eval\.truncations: expected numbers such as '0\.5,0\.7,1'"),
+        ({'truncations': '0.5,3'}, r'eval\.truncations: 3\.0 is not from 0 to 2'),
+        ({'path_pairs': 10}, r'eval\.path_pairs: the method has no style latents'),
+        ({'originals': '/nowhere'}, r'eval\.originals: of which pictures\?'),
+        ({'images': '/nowhere', 'truncations': '1'}, r'eval\.truncations: this is measured of a generator'),
+        ({'recognition': '3 sheep'}, r'eval\.recognition'),
+        ({'recognition': '1kimg', 'features': 'inception'}, r"eval\.recognition: .*'inception' is none"),
     ],
 )
 def test_what_cannot_be_used_is_refused(features, generator, fields, message):
@@ -260,7 +310,8 @@ def test_pictures_of_another_size_are_resized_and_the_protocol_says_so(features)
     found, told = net(image)
     small = np.stack([np.asarray(Image.fromarray(x).resize((16, 16), Image.Resampling.BICUBIC)) for x in image])
     again, _ = net(small)
-    assert np.array_equal(found, again) and found.shape == (3, 16) and told['label'].shape == (3,)
+    assert np.array_equal(found, again) and found.shape == (3, 16) and told['label'].shape == (3, 14)
+    np.testing.assert_allclose(told['label'].sum(1), 1, rtol=1e-5)
     assert net.resize_of((32, 24)) == '24x32 to 16x16, bicubic (Pillow)' and net.resize_of((16, 16)) == 'none'
 
 
@@ -275,7 +326,9 @@ def test_inception_from_a_file_gives_the_features_of_fid(tmp_path):
     (tmp_path / 'own.safetensors').write_bytes(struct.pack('<Q', len(text)) + text + data)
     net = open_features(f'inception:{tmp_path / "own.safetensors"}', 3)
     found, told = net(peer_pictures(0)[:4])
-    assert found.shape == (4, 2048) and not told and net.resize_of((32, 32)) == 'by the network'
+    assert (
+        found.shape == (4, 2048) and told['imagenet'].shape == (4, 1008) and net.resize_of((32, 32)) == 'by the network'
+    )
     expected = stored('torch-fidelity')['2048']  # of the first picture
     np.testing.assert_allclose(pick(found[0]), expected, 1e-4, 1e-5 * abs(expected).max())
 

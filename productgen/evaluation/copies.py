@@ -1,0 +1,75 @@
+"""Pictures that are nearly the same: copies of training pictures, and repetitions in the data set itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from productgen.evaluation.sets import SEED, Measured, Pictures
+from productgen.metrics.memorisation import memorisation, near_duplicates
+from productgen.metrics.neighbours import Pairs, Progress, nearest
+
+PAIRS = 12  # closest pairs in a report
+ALIKE = 3.0  # grey levels of 255, root mean square over a thumbnail: the limit of a near duplicate
+LISTED = 1000  # near duplicates in report.json at most
+
+
+def copying(
+    measured: Measured, train: Measured, alone: Measured, progress: Progress | None = None
+) -> tuple[dict[str, dict[str, float]], dict[str, Pairs]]:
+    """Whether pictures are nearer to training pictures than new real ones are, by features and by pixels.
+
+    Args:
+      measured: the pictures.
+      train: training pictures.
+      alone: held-out pictures of different products, which the test wants to be independent.
+      progress: see `memorisation`.
+
+    Returns:
+      for `features` and `pixels` the figures, and the closest pairs of a picture and a training picture.
+    """
+    figures, closest = {}, {}
+    for name in ('features', 'thumbnails'):
+        rows = [getattr(x, name) for x in (measured, train, alone)]
+        found = memorisation(*rows, seed=SEED, progress=progress)
+        word = 'pixels' if name == 'thumbnails' else name
+        figures[word] = {'share': found.share, 'expected_share': found.quantile, 'c_t': found.c_t, 'p': found.p}
+        closest[word] = found.closest(PAIRS)
+    return figures, closest
+
+
+def duplicates(
+    train: Pictures, train_rows: np.ndarray, held_out: Pictures, held_out_rows: np.ndarray
+) -> tuple[dict[str, Any], Pairs, Pairs]:
+    """Near duplicates among training pictures, and between these and held-out ones, which make figures too good.
+
+    Args:
+      train: training pictures, for their names.
+      train_rows: their thumbnails [N, T].
+      held_out: held-out pictures.
+      held_out_rows: their thumbnails [M, T].
+
+    Returns:
+      figures and names for JSON, the pairs among training pictures, and those of a held-out and a training picture.
+    """
+    limit = ALIKE * np.sqrt(train_rows.shape[1])
+    within = near_duplicates(train_rows, limit)
+    found = nearest(held_out_rows, train_rows)
+    near = np.flatnonzero(found.distance[:, 0] < limit)
+    near = near[np.argsort(found.distance[near, 0], kind='stable')]
+    across = Pairs(near, found.index[near, 0], found.distance[near, 0])
+    names = lambda pairs, first: [
+        [first.files[a], train.files[b], round(float(d / np.sqrt(train_rows.shape[1])), 3)]
+        for a, b, d in zip(*(x[:LISTED] for x in (pairs.first, pairs.second, pairs.distance)), strict=True)
+    ]
+    about = {
+        'limit': ALIKE,
+        'searched': train.count,
+        'training': len(within.first),
+        'held_out': len(across.first),
+        'held_out_share': len(across.first) / held_out.count,
+        'training_pairs': names(within, train),
+        'held_out_pairs': names(across, held_out),
+    }
+    return about, within, across

@@ -1,0 +1,136 @@
+"""What a set of pictures comes to: against real ones, as pictures of products, by label, and pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from productgen.evaluation.sets import SEED, Measured, Pictures
+from productgen.features import Told
+from productgen.labels import LabelTable
+from productgen.metrics.distribution import Reference, intervals_of_class
+from productgen.metrics.inception_score import SPLITS, inception_score
+from productgen.metrics.memorisation import LEAST
+from productgen.metrics.neighbours import Progress
+from productgen.metrics.pairwise import PAIRWISE, ms_ssim, ms_ssim_diversity, ms_ssim_levels
+from productgen.metrics.product import product_figures
+from productgen.metrics.swd import SlicedWasserstein
+
+Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+class Comparison:
+    """Measures sets against real pictures; what depends on these alone is computed once.
+
+    Args:
+      real: the reference.
+    """
+
+    def __init__(self, real: Measured):
+        self._real = real
+        self._features = Reference(real.features)
+        self._swd: dict[int, SlicedWasserstein] = {}  # by the number of pictures
+
+    def distribution(self, other: Measured, progress: Progress | None = None) -> dict[str, float]:
+        """The figures of the features alone, see `Reference.figures`."""
+        return dict(self._features.figures(other.features, progress))
+
+    def __call__(self, other: Measured, progress: Progress | None = None) -> dict[str, float]:
+        """All figures. Smaller is better but for precision, recall, density, coverage and the Inception Score."""
+        count = min(len(self._real.some), len(other.some))
+        if count not in self._swd:
+            self._swd[count] = SlicedWasserstein([self._real.some[:count]], count, SEED)
+        found = self.distribution(other, progress)
+        found['sliced_wasserstein'] = self._swd[count]([other.some[:count]])['swd']
+        levels = ms_ssim_levels(other.some.shape[1:3])
+        if levels:
+            found['ms_ssim_of_pairs'] = ms_ssim_diversity(other.some, seed=SEED, levels=levels)
+        for probabilities in list(other.told.values())[:1]:
+            if len(probabilities) >= SPLITS:
+                score = inception_score(probabilities)
+                found |= {'inception_score': score.mean, 'inception_score_deviation': score.std}
+        rows = [product_figures(image) for image in other.some]
+        for name in rows[0]:
+            values = np.asarray([row[name] for row in rows])
+            if np.isfinite(values).any():
+                found[f'product/{name}'] = float(np.nanmean(np.abs(values)))
+        return found
+
+
+def answers(
+    label: np.ndarray, told: Told, table: LabelTable, known: Mapping[str, tuple[str, ...]]
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """For each attribute that pictures are labelled with and features tell: what was asked and what was told.
+
+    Args:
+      label: int32 [N, A] of `table`.
+      told: probabilities by attribute.
+      table: names of the labels.
+      known: the values of the features' attributes, in the order of their probabilities.
+
+    Yields:
+      name, and the codes [n] of the labelled pictures twice, as asked and as told; told is -1 where the features think
+      of a value that the table does not have.
+    """
+    for column, (name, values) in enumerate(table.attributes.items()):
+        asked = label[:, column]
+        if name in told and name in known and (asked >= 0).any():
+            code = np.asarray([values.index(v) if v in values else -1 for v in known[name]])
+            yield name, asked[asked >= 0], code[np.argmax(told[name], 1)[asked >= 0]]
+
+
+def accuracies(other: Measured, table: LabelTable, known: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
+    """Share of pictures that are told to be what they were asked to be, for each attribute both sides know."""
+    found = answers(other.label, other.told, table, known)
+    return {f'accuracy/{name}': float(np.mean(told == asked)) for name, asked, told in found}
+
+
+def confusion(other: Measured, table: LabelTable, known: Mapping[str, tuple[str, ...]]) -> dict[str, Any] | None:
+    """Counts [asked, told] of the first attribute that both sides know; the last column is what the table lacks."""
+    for name, asked, told in answers(other.label, other.told, table, known):
+        values = table.attributes[name]
+        counts = np.zeros((len(values), len(values) + 1), int)
+        np.add.at(counts, (asked, told), 1)
+        return {'attribute': name, 'values': list(values), 'counts': counts.tolist()}
+    return None
+
+
+def by_class(reference: Measured, other: Measured, table: LabelTable) -> dict[str, dict[str, Any]]:
+    """Distances of each value of the first attribute with their errors, where there are 20 pictures of both."""
+    found = {}
+    for code, value in enumerate(next(iter(table.attributes.values()), ())):
+        ours, real = (m.features[m.label[:, 0] == code] for m in (other, reference))
+        if min(len(ours), len(real)) >= LEAST:
+            found[value] = {'pictures': len(ours), **intervals_of_class(ours, real, SEED)}
+    return found
+
+
+def pair_distances(size: tuple[int, int], lpips: Distance | None) -> dict[str, Distance]:
+    """The pairwise figures that exist for pictures of (H, W), from uint8 [B, H, W, 3] twice to [B].
+
+    MS-SSIM has as many levels as fit. `lpips` is added where it is given.
+    """
+    levels, found = ms_ssim_levels(size), {}
+    for name, distance in PAIRWISE.items():
+        if name == 'ms_ssim':
+            distance = lambda a, b: ms_ssim(a, b, levels)
+        if levels or name not in ('ssim', 'ms_ssim'):
+            found[name] = jax.jit(lambda a, b, distance=distance: distance(a / 127.5 - 1, b / 127.5 - 1))
+    return found | ({'lpips': lpips} if lpips else {})
+
+
+def pairwise(first: Pictures, second: Pictures, batch_size: int, lpips: Distance | None) -> dict[str, float]:
+    """Means of the pairwise figures of pictures and what they should be; PSNR's over pairs that differ at all."""
+    distances, rows = None, {}
+    for a, b in zip(first.parts(batch_size), second.parts(batch_size), strict=True):
+        distances = distances or pair_distances(a.shape[1:3], lpips)
+        for name, distance in distances.items():
+            values = np.array(distance(a, b), np.float64)
+            if name == 'psnr':
+                values[(a == b).all((1, 2, 3))] = np.inf  # which rounding may make finite
+            rows.setdefault(name, []).append(values)
+    values = {name: np.concatenate(parts) for name, parts in rows.items()}
+    return {name: float(x[np.isfinite(x)].mean()) for name, x in values.items() if np.isfinite(x).any()}

@@ -1,0 +1,161 @@
+"""What only a generator can be measured by: its truncation, the paths between its latents, what it teaches."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from productgen.config import ConfigError
+from productgen.ensemble import Ensemble
+from productgen.evaluation.figures import Comparison, Distance, accuracies
+from productgen.evaluation.sets import Pictures, generated_pictures, measure
+from productgen.features import FeatureNet, open_features
+from productgen.labels import LabelTable
+from productgen.log import start_logging
+from productgen.methods import StyleMethod
+from productgen.methods.base import Batch
+from productgen.metrics.path_length import STEP, perceptual_path_length
+from productgen.sampler import RowByRow
+from productgen.setup import prepare_model
+from productgen.state import State, sample_keys, streams
+from productgen.train import train
+from productgen.workdir import read_config
+
+_log = logging.getLogger('productgen')
+
+
+def truncation_sweep(
+    ensemble: Ensemble, values: list[float], net: FeatureNet, compare: Comparison, count: int, batch_size: int
+) -> list[dict[str, float]]:
+    """Figures of the features for each psi, with it: quality against diversity."""
+    rows = []
+    for psi in values:
+        made = measure(net, generated_pictures(ensemble, count, psi), batch_size)
+        rows.append({'truncation': psi, **compare.distribution(made)})
+        _log.info('Truncation %g: %s', psi, ', '.join(f'{name} {value:.4g}' for name, value in rows[-1].items()))
+    return rows
+
+
+def check_paths(method: Any) -> None:
+    """Raises a ConfigError where a method has no latents to walk between."""
+    if not isinstance(method, StyleMethod):
+        raise ConfigError('eval.path_pairs: the method has no style latents; path lengths are those of StyleGAN')
+
+
+def path_length(
+    config: Mapping[str, Any], ensemble: Ensemble, pairs: int, truncation: float, distance: Distance, batch_size: int
+) -> dict[str, float]:
+    """Perceptual path length in W at the ends of paths, t = 0, of uncropped pictures (Karras et al., CVPR 2020).
+
+    Both pictures have the same label and noise. All is float32 whatever the run computes in: they differ by little.
+
+    Args:
+      config: of the run.
+      ensemble: its generator, one.
+      pairs: how many paths.
+      truncation: psi.
+      distance: of pictures float32 [B, H, W, 3] of values 0 to 255, twice, [B].
+      batch_size: paths at a time.
+    """
+    model, state = ensemble.members[0]
+    if 'bf16_levels' in config['model']:
+        config = {**config, 'model': {**config['model'], 'bf16_levels': 0}}
+        model = prepare_model(config, model.table, devices=1)
+    method = model.method
+
+    def ends(state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        with jax.default_matmul_precision('float32'):
+            keys = sample_keys(key, batch['seed'])
+            latents = lambda keys: method.latents(state, method.draw(keys), batch['label'], batch['truncation'])
+            first, other = latents(keys), latents(streams(keys, 'other end'))
+            make = lambda ws: (method.synthesize(state, ws, keys).astype(jnp.float32) + 1) * 127.5
+            return make(first), make(first + STEP * (other - first))
+
+    seeds, found = np.arange(pairs, dtype=np.int32), []
+    rows = RowByRow(model.mesh, batch_size, ends, model.seed)
+    label, psi = model.table.draw(seeds), np.full(pairs, truncation, np.float32)
+    for a, b in tqdm(
+        rows.batches(state, seed=seeds, label=label, truncation=psi), 'Paths', -(-pairs // batch_size), delay=2
+    ):
+        found.append(distance(a, b))
+    length = perceptual_path_length(np.concatenate(found))
+    return {'path_length': length.value, 'path_length_error': length.standard_error}
+
+
+def feature_distance(net: FeatureNet) -> Distance:
+    """Squared distance of the features at unit length."""
+
+    def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        rows = [np.asarray(net(x)[0], np.float64) for x in (a, b)]
+        first, second = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in rows)
+        return np.sum((first - second) ** 2, 1)
+
+    return distance
+
+
+def recognition_config(features: str, duration: str) -> dict[str, Any]:
+    """The config of the classifier whose features measure, to be trained anew for so long on a folder.
+
+    Raises:
+      ConfigError: the features are of no classifier.
+    """
+    workdir = features.partition(':')[0]
+    config = read_config(Path(workdir).expanduser()) if workdir != 'inception' else {'method': {'name': workdir}}
+    if config['method']['name'] != 'classifier':
+        raise ConfigError(
+            f'eval.recognition: the classifier that it trains is that of eval.features, and {features!r} is none'
+        )
+    changes = {'init_from': '', 'validate_every': '', 'stop_on': '', 'duration': duration, 'accumulate': 1}
+    every = dict.fromkeys(('log_every', 'sample_every', 'checkpoint_every'), duration)
+    return {**config, 'train': {**config['train'], **changes, **every}}
+
+
+def recognition(
+    config: Mapping[str, Any], pictures: Pictures, held_out: Pictures, table: LabelTable, batch_size: int
+) -> dict[str, float]:
+    """Accuracy on real pictures of a classifier that was trained on others.
+
+    Of generated pictures it is the classification accuracy score, CAS: Ravuri and Vinyals, "Classification Accuracy
+    Score for Conditional Generative Models", NeurIPS 2019. What a generator leaves out of a class or confuses, such a
+    classifier does not learn. To be compared with a classifier of as many real pictures.
+
+    Args:
+      config: of `recognition_config`.
+      pictures: labelled, to train on.
+      held_out: labelled real ones.
+      table: names of the labels.
+      batch_size: pictures at a time.
+
+    Returns:
+      `accuracy/NAME` of every attribute.
+
+    Raises:
+      DataError: fewer than two values of an attribute.
+    """
+    with TemporaryDirectory(prefix='productgen-') as scratch:
+        folder, workdir = Path(scratch) / 'pictures', Path(scratch) / 'run'
+        folder.mkdir()
+        with open(folder / 'metadata.jsonl', 'w') as file:
+            for start in range(0, pictures.count, batch_size):
+                index = np.arange(start, min(start + batch_size, pictures.count))
+                for i, image in zip(index, pictures.load(index), strict=True):
+                    Image.fromarray(image).save(folder / f'{i:06d}.png')
+                    row = {name: v for name, v in table.values(pictures.label[i]).items() if v != '-'}
+                    file.write(json.dumps({'file_name': f'{i:06d}.png', **row}) + '\n')
+        changes = {'source': f'folder:{folder}', 'labels': ','.join(table.names), 'validation': 0.0, 'group': ''}
+        train({**config, 'data': {**config['data'], **changes}}, workdir)
+        start_logging(None)
+        net = open_features(str(workdir), batch_size)
+        real = measure(net, dataclasses.replace(held_out, key=''), batch_size)
+        return accuracies(real, table, net.attributes)

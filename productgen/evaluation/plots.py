@@ -1,0 +1,81 @@
+"""Plots of an evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure
+import numpy as np
+
+LOGGED = {  # beginnings of the names of what is logged, by the title of their plot
+    'losses': ('loss', 'unet', 'vae'),
+    'logits of real and fake pictures': ('logits/', 'sign/'),
+    'augmentation and penalty': ('augment_p', 'penalty'),
+    'sliced Wasserstein distance of samples to held-out pictures': ('validation/swd',),
+    'Fréchet distance of samples': ('validation/frechet_distance',),
+    'kernel distance of samples': ('validation/kernel_distance',),
+    'precision, recall, density and coverage of samples': tuple(
+        f'validation/{name}' for name in ('precision', 'recall', 'density', 'coverage')
+    ),
+    'held-out pictures': ('validation/',),  # what is not above
+    'diversity of the samples, as a share of the real pictures\u2019': ('diversity',),
+}
+
+
+def training(log: Path) -> Iterator[matplotlib.figure.Figure]:
+    """What was logged in training, metrics.jsonl, over thousands of images."""
+    points: list[dict[str, Any]] = []
+    for line in log.read_text().splitlines():
+        with contextlib.suppress(ValueError):  # a run that is training may be about to write its last line
+            points.append(json.loads(line))
+    left = {name for p in points for name in p}
+    for title, beginnings in LOGGED.items():
+        names = sorted(name for name in left if name.startswith(beginnings) and not name.endswith('_error'))
+        left -= set(names)
+        if not names:
+            continue
+        figure = matplotlib.figure.Figure(figsize=(7, 2.8))
+        axes = figure.subplots()
+        for name in names:
+            line = [(p['kimg'], p[name]) for p in points if name in p]
+            axes.plot(*zip(*line, strict=True), label=name, linewidth=1, marker='.' if len(line) < 10 else None)
+        axes.set_xlabel('thousands of images')
+        axes.set_title(title, fontsize=10)
+        axes.legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5))
+        yield figure
+
+
+def confusion(values: Sequence[str], counts: Sequence[Sequence[int]]) -> matplotlib.figure.Figure:
+    """Shares of each asked-for value that were told to be each value, and something else."""
+    counts = np.asarray(counts, float)
+    names = [value.replace('$', r'\$') for value in values]  # no formulas
+    if not counts[:, -1].any():
+        counts = counts[:, :-1]
+    figure = matplotlib.figure.Figure(figsize=(7, 6))
+    axes = figure.subplots()
+    shown = axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap='Blues', vmin=0, vmax=1)
+    axes.set_xticks(range(counts.shape[1]), [*names, 'another'][: counts.shape[1]], rotation=60, ha='right')
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel('told')
+    axes.set_ylabel('asked for')
+    figure.colorbar(shown)
+    return figure
+
+
+def truncation(rows: Sequence[Mapping[str, float]]) -> matplotlib.figure.Figure:
+    """Quality against diversity as psi changes: precision over recall, and the distances over psi."""
+    figure = matplotlib.figure.Figure(figsize=(9, 3))
+    first, second = figure.subplots(1, 2)
+    first.plot([row['recall'] for row in rows], [row['precision'] for row in rows], marker='o')
+    for row in rows:
+        first.annotate(f'{row["truncation"]:g}', (row['recall'], row['precision']), fontsize=8)
+    first.set(xlabel='recall', ylabel='precision')
+    psi = [row['truncation'] for row in rows]
+    second.plot(psi, [row['frechet_distance'] for row in rows], marker='o')
+    second.set(xlabel='truncation', ylabel='Fréchet distance')
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,95 @@
+"""What a network whose features measure others is itself worth: its answers to held-out pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from productgen.config import ConfigError
+from productgen.evaluation.figures import answers, confusion
+from productgen.evaluation.sets import SEED, Measured, measure, real_pictures
+from productgen.features import FeatureNet, open_features
+from productgen.metrics.neighbours import nearest
+from productgen.setup import Run
+
+NEIGHBOURS = 7  # training pictures shown beside a held-out one
+ROWS = 14  # of these
+
+
+def recognised(run: Run, workdir: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The report on a run of configs/classifier.py and its pictures, see `write_report`.
+
+    Both columns are of as many pictures: held-out ones, and some that were trained on. `accuracy/NAME` is the share of
+    right answers, with its binomial standard error; `nearest/NAME` that of pictures whose nearest other training
+    picture (by the cosine of the features) has the same value, all that a run without labels can be measured by.
+    Pictures without a value do not count.
+
+    Raises:
+      ConfigError: nothing was held out.
+    """
+    train, held_out, products = real_pictures(run)
+    if not held_out.count:
+        raise ConfigError(f'data.validation={run.data.validation}: nothing was held out, so nothing can be measured')
+    size, count = run.eval.batch_size, min(run.eval.count, held_out.count, train.count)
+    net = open_features(f'{workdir}:{run.sample.step}', size)
+    known, asked = measure(net, train, size), measure(net, held_out, size).first(count)
+    near = {'measured': _nearest(asked, known), 'training': _nearest(known.first(count), known, itself=True)}
+    sets = {'measured': asked, 'training': known.first(count)}
+    figures = {name: _figures(m, near[name], known, run, net) for name, m in sets.items()}
+    chosen = _spread(asked.label)
+    rows = [np.concatenate([held_out.load(np.asarray([i])), train.load(near['measured'][i])]) for i in chosen]
+    height, width = run.problem.resolution
+    result = {
+        'measured': {'run': str(workdir), 'step': net.about['step'], 'data': run.data.source, 'products': products},
+        'features': dict(net.about),
+        'protocol': {
+            'size': f'{width}x{height}',
+            'data': {'digest': run.source.digest, 'validation': run.data.validation},
+            'counts': {'measured': count, 'searched': train.count},
+            'seed': SEED,
+        },
+        'figures': figures,
+        'confusion': confusion(asked, run.table, net.attributes),
+    }
+    return result, {'nearest': np.stack(rows)}
+
+
+def _nearest(asked: Measured, known: Measured, itself: bool = False) -> np.ndarray:
+    """Indices [N, NEIGHBOURS] of the nearest of `known`; with `itself`, `asked` are the first of these."""
+    unit = lambda x: x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
+    found = nearest(unit(asked.features), unit(known.features), NEIGHBOURS + itself).index
+    if not itself:
+        return found
+    others = found != np.arange(len(found))[:, None]
+    others[others.all(1), -1] = False  # where copies came before it
+    return found[others].reshape(len(found), NEIGHBOURS)
+
+
+def _figures(m: Measured, near: np.ndarray, known: Measured, run: Run, net: FeatureNet) -> dict[str, float]:
+    found = {}
+    for name, asked, told in answers(m.label, m.told, run.table, net.attributes):
+        found |= _share(f'accuracy/{name}', told == asked)
+    for column, name in enumerate(run.labels):
+        asked, beside = m.label[:, column], known.label[near[:, 0], column]
+        counted = (asked >= 0) & (beside >= 0)
+        if counted.any():
+            found |= _share(f'nearest/{name}', (asked == beside)[counted])
+    return found
+
+
+def _share(name: str, right: np.ndarray) -> dict[str, float]:
+    share = float(np.mean(right))
+    return {name: share, f'{name}_error': float(np.sqrt(share * (1 - share) / len(right)))}
+
+
+def _spread(label: np.ndarray) -> np.ndarray:
+    """Indices of `ROWS` pictures [N, A], one of each value of the first attribute after the other."""
+    if not label.shape[1]:
+        return np.arange(min(ROWS, len(label)))
+    turn = np.zeros(len(label), int)
+    for code in np.unique(label[:, 0]):
+        places = np.flatnonzero(label[:, 0] == code)
+        turn[places] = np.arange(len(places))
+    return np.lexsort((label[:, 0], turn))[:ROWS]

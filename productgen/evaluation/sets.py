@@ -1,0 +1,197 @@
+"""The sets of pictures that an evaluation measures, and what features say of them."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from productgen import data
+from productgen.data import cache
+from productgen.ensemble import Ensemble
+from productgen.features import FeatureNet
+from productgen.setup import Run
+
+SEED = 0  # of all that is drawn here: figures of runs with different seeds are to be comparable
+SEARCHED = 50_000  # training pictures at most that are searched for copies
+LOOKED_AT = 200  # pictures of each set whose pixels are measured
+THUMBNAIL = 16  # side of the pictures whose pixels are compared to find copies
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """A set of pictures that is loaded a part at a time, in an order of which every beginning stands for the whole.
+
+    Attributes:
+      name: for people.
+      load: indices -> uint8 [n, H, W, 3]; from several threads if `workers` is above 1.
+      label: int32 [count, A] of the run's attributes, -1 where unknown.
+      files: a name for each picture, or none.
+      workers: threads that load.
+      key: what tells these very pictures from others, for the cache; empty where they are not to be kept.
+    """
+
+    name: str
+    load: Callable[[np.ndarray], np.ndarray]
+    label: np.ndarray
+    files: tuple[str, ...] = ()
+    workers: int = 1
+    key: str = ''
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.label)
+
+    def first(self, count: int) -> Pictures:
+        """The first of them; nothing of these is cached."""
+        return dataclasses.replace(self, label=self.label[:count], files=self.files[:count], key='')
+
+    def parts(self, size: int) -> Iterator[np.ndarray]:
+        """All of them, uint8 [size, H, W, 3] at a time; the next are loaded while these are used."""
+        waiting: collections.deque[concurrent.futures.Future] = collections.deque()
+        with concurrent.futures.ThreadPoolExecutor(self.workers) as pool:
+            for start in range(0, self.count, size):
+                waiting.append(pool.submit(self.load, np.arange(start, min(start + size, self.count))))
+                if len(waiting) > self.workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """Pictures with what the features say of them.
+
+    Attributes:
+      features: [N, D].
+      label: int32 [N, A].
+      told: probabilities [N, K] of the values of each attribute that the features were trained to tell.
+      thumbnails: [N, THUMBNAIL * THUMBNAIL * 3], 0 to 255.
+      some: the first pictures, uint8 [n, H, W, 3].
+    """
+
+    features: np.ndarray
+    label: np.ndarray
+    told: dict[str, np.ndarray]
+    thumbnails: np.ndarray
+    some: np.ndarray
+
+    def first(self, count: int) -> Measured:
+        """Of the first pictures."""
+        told = {name: x[:count] for name, x in self.told.items()}
+        arrays = (self.features, self.label, told, self.thumbnails, self.some)
+        return Measured(*(x if x is told else x[:count] for x in arrays))
+
+
+def measure(net: FeatureNet, pictures: Pictures, batch_size: int) -> Measured:
+    """Features of all pictures of a set, with a progress bar; those of a set with a key are kept in the cache."""
+    key = json.dumps([pictures.key, net.about['weights'], net.about.get('protocol'), THUMBNAIL, pictures.count])
+    arrays = cache.read_arrays('features', key) if pictures.key else None
+    some: list[np.ndarray] = []
+    if arrays is None:
+        parts: dict[str, list[np.ndarray]] = collections.defaultdict(list)
+        bar = tqdm(total=pictures.count, desc=f'Features of {pictures.name}', unit='picture', delay=2)
+        with bar:
+            for images in pictures.parts(batch_size):
+                features, told = net(images)
+                parts['features'].append(features)
+                parts['thumbnails'].append(thumbnails(images))
+                for name, x in told.items():
+                    parts[f'told/{name}'].append(x)
+                if bar.n < LOOKED_AT:
+                    some.append(images)
+                bar.update(len(images))
+        arrays = {name: np.concatenate(x) for name, x in parts.items()}
+        if pictures.key:
+            cache.write_arrays('features', key, arrays)
+    told = {name.removeprefix('told/'): x for name, x in arrays.items() if name.startswith('told/')}
+    first = np.concatenate(some or list(pictures.first(LOOKED_AT).parts(batch_size)))[:LOOKED_AT]
+    return Measured(arrays['features'], pictures.label, told, arrays['thumbnails'], first)
+
+
+def thumbnails(images: np.ndarray) -> np.ndarray:
+    """uint8 [N, H, W, 3] -> float32 [N, THUMBNAIL * THUMBNAIL * 3]: means over areas, 0 to 255."""
+    side = (THUMBNAIL, THUMBNAIL)
+    small = [np.asarray(Image.fromarray(x).resize(side, Image.Resampling.BOX), np.float32) for x in images]
+    return np.stack(small).reshape(len(images), -1)
+
+
+def real_pictures(run: Run) -> tuple[Pictures, Pictures, int]:
+    """Training pictures, `SEARCHED` at most; held-out ones, with those first that are the first of their product; and
+    how many products these are."""
+    batches, config = run.batches(), run.data
+    names = getattr(run.source, 'names', ())
+
+    def pictures(items: np.ndarray, name: str) -> Pictures:
+        source = [run.source.digest, *run.problem.resolution, config.fit, config.background, zlib.crc32(items)]
+        return Pictures(
+            name,
+            lambda i: batches.load(items[i])['image'],
+            batches.label(items),
+            tuple(names[i] for i in items) if names else tuple(f'picture {i}' for i in items),
+            config.workers,
+            json.dumps(list(map(str, source))),
+        )
+
+    held_out = mixed(run.held_out)
+    _, first = np.unique([run.source.keys[i] for i in held_out], return_index=True)
+    later = np.setdiff1d(np.arange(len(held_out)), first)
+    held_out = held_out[np.concatenate([np.sort(first), later])]
+    return (
+        pictures(mixed(run.items)[:SEARCHED], 'training pictures'),
+        pictures(held_out, 'held-out pictures'),
+        len(first),
+    )
+
+
+def generated_pictures(ensemble: Ensemble, count: int, truncation: float) -> Pictures:
+    """What trained generators make, of labels as frequent as in the training set.
+
+    Args:
+      ensemble: the generators.
+      count: how many.
+      truncation: psi.
+    """
+    seeds = np.arange(count, dtype=np.int32)
+    label = ensemble.model.table.draw(seeds)
+    psi = np.full(count, truncation, np.float32)
+
+    def make(index: np.ndarray) -> np.ndarray:
+        return np.stack(list(ensemble.iterate(seed=seeds[index], label=label[index], truncation=psi[index])))
+
+    return Pictures('generated pictures', make, label, tuple(f'seed {i}' for i in seeds))
+
+
+def folder_pictures(path: str, run: Run, count: int | None) -> tuple[Pictures, dict[str, Any]]:
+    """The pictures of a folder, read like a data set, and what they are, for a report.
+
+    Labels of sub-folders or metadata count where the run knows them.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    source = data.open_source(dataclasses.replace(run.data, source=f'folder:{path}', group=''))
+    chosen = mixed(np.arange(len(source)))[:count]
+    label = np.full((len(chosen), len(run.labels)), -1, np.int32)
+    for column, (name, values) in enumerate(run.table.attributes.items()):
+        if name in source.attributes:
+            codes = np.asarray([values.index(v) if v in values else -1 for v in source.attributes[name]] + [-1])
+            label[:, column] = codes[np.asarray(source.codes[name])[chosen]]
+    load = lambda index: np.stack([source[int(i)]['image'] for i in chosen[index]])
+    files = tuple(source.names[i] for i in chosen)
+    about = {'folder': path, 'digest': source.digest, 'pictures': len(source)}
+    return Pictures(f'pictures of {path}', load, label, files, run.data.workers), about
+
+
+def mixed(items: np.ndarray) -> np.ndarray:
+    """Items in an order that depends on their number alone and has all classes in every beginning."""
+    return items[np.random.RandomState(SEED).permutation(len(items))]
