@@ -74,4 +74,4 @@ def manifold(
         inside = block <= real_density
         balls += np.count_nonzero(inside)
         covered |= inside.any(0)
-    return Manifold(precise / m, float(recalled.mean()), balls / (k_density * m), float(covered.mean()))
+    return Manifold(float(precise / m), float(recalled.mean()), float(balls / (k_density * m)), float(covered.mean()))
