@@ -4,7 +4,8 @@
 
 Each run is `python launch.py --config=configs/NAME.py ...` with the config's own nets and rates; with `--jobs` several
 run side by side, each on its share of the cores. A finished run that is there already is only read. `docs/families.md`
-gets the tables between its markers, `docs/images/` the grids: a line of samples for each method, generated only.
+gets the tables between its markers, `docs/images/` the grids: a line of samples for each method, generated only. With
+`--features` every run is also measured by `--mode=eval`, unless it has been by these features.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from productgen.data import spread  # noqa: E402
 from productgen.data.pipeline import Batches  # noqa: E402
 from productgen.methods.base import parameter_counts  # noqa: E402
 from productgen.metrics.swd import SlicedWasserstein  # noqa: E402
@@ -68,11 +70,13 @@ class Data:
       name: heads its table and names its files.
       flags: for the launcher.
       budget: images every method trains on.
+      features: workdir of what measures, see `eval.features`; empty for nothing.
     """
 
     name: str
     flags: list[str]
     budget: str
+    features: str
 
 
 def train(method: str, data: Data, out: Path, extra: list[str], cores: set[int]) -> Path:
@@ -87,19 +91,32 @@ def train(method: str, data: Data, out: Path, extra: list[str], cores: set[int])
     every = [f'--config.train.{name}_every={data.budget}' for name in ('sample', 'checkpoint', 'validate')]
     flags = [f'--workdir={workdir}', f'--config.train.duration={data.budget}', *every, *data.flags, *extra]
     command = [sys.executable, 'launch.py', f'--config=configs/{method}.py', *flags]
-    print('+', *command[1:], flush=True)
     began = time.monotonic()
-    run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    os.sched_setaffinity(run.pid, cores)  # long before it starts any thread
-    _, text = run.communicate()
-    if run.returncode:
-        raise SystemExit(f'{method} on {data.name} failed:\n{text[-2000:]}')
+    launch(command, cores)
     (workdir / 'wall.json').write_text(json.dumps({'seconds': time.monotonic() - began}))
     return workdir
 
 
+def launch(command: list[str], cores: set[int]) -> None:
+    """Runs a command on some of the cores."""
+    print('+', *command[1:], flush=True)
+    run = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    os.sched_setaffinity(run.pid, cores)  # long before it starts any thread
+    _, text = run.communicate()
+    if run.returncode:
+        raise SystemExit(f'{" ".join(command[1:])} failed:\n{text[-2000:]}')
+
+
+def measure(workdir: Path, data: Data, cores: set[int]) -> None:
+    """Evaluates a run, unless it has been by these features."""
+    report = workdir / 'eval' / 'report.json'
+    if not report.exists() or json.loads(report.read_text())['measured']['features'] != data.features:
+        flags = ['--mode=eval', f'--workdir={workdir}', f'--config.eval.features={data.features}']
+        launch([sys.executable, 'launch.py', *flags], cores)
+
+
 def train_all(methods: list[str], data: Data, out: Path, jobs: int) -> dict[str, Path]:
-    """Workdirs of the trained methods, `jobs` of which were trained at a time, each on as many cores."""
+    """Workdirs of the trained and measured methods, `jobs` of which ran at a time, each on as many cores."""
     cores, free = sorted(os.sched_getaffinity(0)), SimpleQueue()
     for i in range(jobs):
         free.put(set(cores[i::jobs]))
@@ -107,7 +124,10 @@ def train_all(methods: list[str], data: Data, out: Path, jobs: int) -> dict[str,
     def one(name):
         mine = free.get()
         try:
-            return train(name, data, out, METHODS[name] if data.name == 'clothing' else [], mine)
+            workdir = train(name, data, out, METHODS[name] if data.name == 'clothing' else [], mine)
+            if data.features:
+                measure(workdir, data, mine)
+            return workdir
         finally:
             free.put(mine)
 
@@ -158,10 +178,9 @@ def floor(config: dict) -> float:
     """The distance of training pictures to held-out ones: what a perfect generator would have."""
     run = prepare(config)
     batches = Batches(run.source, run.items, run.labels, run.train.batch_size, run.seed)
-    count = min(run.train.validate_items, len(run.held_out))
-    held_out = run.held_out[np.arange(count) * len(run.held_out) // count]
-    distance = SlicedWasserstein([batches.load(held_out)['image']], count, run.seed)
-    return distance([batches.load(run.items[np.arange(count) * len(run.items) // count])['image']])['swd']
+    held_out = spread(run.held_out, run.train.validate_items)
+    distance = SlicedWasserstein([batches.load(held_out)['image']], len(held_out), run.seed)
+    return distance([batches.load(spread(run.items, len(held_out)))['image']])['swd']
 
 
 def table(rows: dict[str, dict], reals: float) -> str:
@@ -172,6 +191,29 @@ def table(rows: dict[str, dict], reals: float) -> str:
         figures = f'{r["parameters"]:,} | {r["rate"]:.0f} | {r["seconds"]:.0f} | {r["swd"]:.0f} | {bits}'
         lines.append(f'| `{name}` | {r["labels"]} | {figures} |')
     return '\n'.join([*lines, f'| (training pictures) | | | | | {reals:.0f} | |'])
+
+
+def measured(runs: dict[str, Path]) -> str:
+    """Markdown of what evaluation found, and how."""
+    reports = {name: json.loads((workdir / 'eval' / 'report.json').read_text()) for name, workdir in runs.items()}
+    first = next(iter(reports.values()))
+    lines = [
+        '| config | Fréchet | kernel | precision | recall | density | coverage | told right | copies, C_T |',
+        '|---|---|---|---|---|---|---|---|---|',
+    ]
+    rows = {f'`{name}`': (r['figures']['measured'], r['copies']['features']['c_t']) for name, r in reports.items()}
+    for name, (f, copies) in {**rows, '(held-out pictures)': (first['figures']['real'], None)}.items():
+        right = next((f'{v:.2f}' for n, v in f.items() if n.startswith('accuracy/')), '')
+        shares = ' | '.join(f'{f[n]:.2f}' for n in ('precision', 'recall', 'density', 'coverage'))
+        kernel = f'{f["kernel_distance"]:.3g} ± {f["kernel_distance_error"]:.2g}'
+        told = '' if copies is None else f'{copies:.1f}'
+        lines.append(f'| {name} | {f["frechet_distance"]:.3g} | {kernel} | {shares} | {right} | {told} |')
+    counts, net = first['protocol']['counts'], first['protocol']['features']
+    about = (
+        f'{counts["measured"]} pictures of each against {counts["reference"]} training pictures, by {net["features"]} '
+        f'features of `configs/classifier.py` (weights {net["weights"]}).'
+    )
+    return '\n'.join([about, '', *lines])
 
 
 def write(marker: str, text: str) -> None:
@@ -192,20 +234,24 @@ def main() -> None:
     parser.add_argument('--catalog_budget', default='40kimg')
     parser.add_argument('--clothing_budget', default='4kimg')
     parser.add_argument('--jobs', type=int, default=1, help='runs at a time, each on its share of the cores')
+    parser.add_argument('--features', default='', help='workdir of configs/classifier.py on the catalog')
+    parser.add_argument('--clothing_features', default='', help='the same on the clothing photos')
     parser.add_argument('--methods', default=','.join(METHODS), help='names, comma separated')
     args = parser.parse_args()
     # Few enough that drawing them is soon over and does not count.
-    sets = [Data('catalog', ['--config.data.catalog_items=5000'], args.catalog_budget)]
+    sets = [Data('catalog', ['--config.data.catalog_items=5000'], args.catalog_budget, args.features)]
     if args.clothing:
         flags = [f'--config.data.source=folder:{args.clothing.resolve()}', '--config.data.resolution=64']
-        sets.append(Data('clothing', [*flags, '--config.data.fit=crop'], args.clothing_budget))
+        flags.append('--config.data.fit=crop')
+        sets.append(Data('clothing', flags, args.clothing_budget, args.clothing_features))
     for data in sets:
         runs = train_all(args.methods.split(','), data, args.out.resolve(), args.jobs)
         rows = {name: row(workdir) for name, workdir in runs.items()}
         first = next(iter(runs.values()))
         side = f'{args.jobs} runs at a time' if args.jobs > 1 else 'one run at a time'
         about = f'{data.budget} each, {made(runs.values())}; {side} on {len(os.sched_getaffinity(0))} cores.'
-        write(data.name, '\n'.join([about, '', table(rows, floor(read_config(first)))]))
+        text = '\n'.join([about, '', table(rows, floor(read_config(first)))])
+        write(data.name, f'{text}\n\n{measured(runs)}' if data.features else text)
         sheet = grid(np.concatenate([samples(workdir) for workdir in runs.values()]), SHOWN, list(rows))
         save_png(args.out / f'{data.name}.png', sheet)
         Image.fromarray(sheet).save(DOCS / 'images' / f'families_{data.name}.jpg', quality=88)

@@ -13,5 +13,6 @@ def get_config(workdir: str) -> ConfigDict:
     path = pathlib.Path(workdir) / 'config.json'
     if not path.is_file():
         raise ValueError(f'--workdir={workdir}: there is no run in it (no config.json)')
-    # Runs older than the section have none.
-    return ConfigDict({'eval': common.eval_section(), **json.loads(path.read_text())})
+    config = json.loads(path.read_text())
+    # Runs older than the section, or than some of its fields, are without.
+    return ConfigDict({**config, 'eval': {**common.eval_section(), **config.get('eval', {})}})

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from productgen.sampler import RowByRow
 from productgen.setup import prepare_model
 from productgen.sharding import make_mesh, replicated
 from productgen.state import PyTree, State, to_float
-from productgen.workdir import parse_run, read_config, read_digest, read_labels
+from productgen.workdir import parse_run, read_config, read_labels
 
 Told = dict[str, np.ndarray]  # probabilities [N, K] of what pictures show, by attribute
 INCEPTION = 'inception'
@@ -71,7 +73,8 @@ class FeatureNet:
         if self.size not in (None, images.shape[1:3]):
             side = self.size[::-1]
             images = np.stack([np.asarray(Image.fromarray(x).resize(side, Image.Resampling.BICUBIC)) for x in images])
-        return self.compute(images)
+        features, told = self.compute(images)
+        return features, {name: told[name] for name in self.attributes or told}  # in their order, which jit loses
 
 
 def open_features(text: str, batch_size: int) -> FeatureNet:
@@ -111,7 +114,9 @@ def _trained(run: str, batch_size: int) -> FeatureNet:
         told = {}
         if classify:
             told = {name: nn.softmax(x) for name, x in zip(table.names, classify(state, batch, key), strict=True)}
-        return model.method.represent(state, batch, key), told
+        # Path lengths divide differences of features by 1e-8.
+        with jax.default_matmul_precision('float32'):
+            return model.method.represent(state, batch, key), told
 
     all_rows = _row_by_row(model.mesh, batch_size, compute, state)
     width = all_rows(np.zeros((1, *model.problem.resolution, 3), np.uint8))[0].shape[-1]
@@ -120,7 +125,7 @@ def _trained(run: str, batch_size: int) -> FeatureNet:
         'step': int(state.step),
         'weights': _digest(state),
         'features': width,
-        'data': {'digest': read_digest(workdir), 'validation': model.data.validation},
+        'data': {name: getattr(model.data, name) for name in ('source', 'validation', 'group')},
     }
     return FeatureNet(about, dict(table.attributes) if classify else {}, model.problem.resolution, all_rows)
 
@@ -142,7 +147,15 @@ def _inception(path: str, batch_size: int) -> FeatureNet:
         'weights': weights.digest(file)[:16],
         'features': 2048,
     }
-    return FeatureNet(about, {}, None, _row_by_row(mesh, batch_size, compute, variables))
+    if mesh.size > 1 or mesh.devices.flat[0].platform != 'cpu':
+        return FeatureNet(about, {}, None, _row_by_row(mesh, batch_size, compute, variables))
+    # A picture's activations stay in the cache of a core, a batch's do not: twice as fast.
+    single, pool = _row_by_row(mesh, 1, compute, variables), ThreadPoolExecutor(len(os.sched_getaffinity(0)))
+
+    def one_by_one(images: np.ndarray) -> tuple[np.ndarray, Told]:
+        return jax.tree.map(lambda *x: np.concatenate(x), *pool.map(single, np.split(images, len(images))))
+
+    return FeatureNet(about, {}, None, one_by_one)
 
 
 def _row_by_row(

@@ -187,8 +187,8 @@ class EvalConfig:
                     raise ConfigError(f'eval.{field}: {value} is not from 0 to 2')
         if self.originals and not self.images:
             raise ConfigError('eval.originals: of which pictures? Set eval.images to the folder of those to measure')
-        if self.recognition:
-            parse_duration(self.recognition, 'eval.recognition')
+        if self.recognition and parse_duration(self.recognition, 'eval.recognition').seconds is not None:
+            raise ConfigError('eval.recognition: give it in images, steps or epochs: generated and real pictures alike')
 
     def truncation_list(self) -> list[float]:
         """`truncations` in rising order.

@@ -178,7 +178,7 @@ def _loop(
     finished = lambda: step >= total if limit is None else left() <= 0
     log = RunLog(workdir, step, run.train.batch_size, total, primary=jax.process_index() == 0)
     record = Recorder(run, batches, log, checkpoints)
-    keeper = BestKeeper(run, workdir, step, notes)
+    keeper = BestKeeper(run, workdir, step, notes, validator.weights if validator else '')
     counts = parameter_counts(state)
     _log.info('%s', ', '.join(f'{name}: {n:,} parameters' for name, n in counts.items()))
 

@@ -97,13 +97,14 @@ class BestKeeper:
       workdir: of the run.
       step: update the run goes on from.
       notes: of the checkpoint of that step.
+      weights: digest of the features that measure; empty without.
     """
 
-    def __init__(self, run: Run, workdir: Path, step: int, notes: dict[str, Any]):
+    def __init__(self, run: Run, workdir: Path, step: int, notes: dict[str, Any], weights: str = ''):
         figure = run.train.stop_on
         measured = f'{run.train.validate_items} of {run.source.digest}, {run.data.validation}, seed {run.seed}'
         if figure in DISTANCES:
-            measured += f', {run.eval.features} from {run.eval.reference}'
+            measured += f', by {weights} from {run.eval.reference}, group {run.data.group!r}'
         if figure.startswith('swd') or figure in DISTANCES:
             measured += f', guidance {run.sample.guidance}, {run.sample.denoising_steps} denoising steps'
         self.best = Best(figure, run.train.patience, measured).remembering(notes)
@@ -164,10 +165,10 @@ class Validator:
         self._sampler = Sampler(run, self._size) if isinstance(run.method, Sampling) else None
         self._net = open_features(run.eval.features, self._size) if self._sampler and run.eval.features else None
         self._reference: Reference | None = None
-        if self._net and len(self._items) < LEAST_ROWS:
+        if self._net and min(len(self._items), len(run.items)) < LEAST_ROWS:
             raise ConfigError(
-                f'eval.features: {len(self._items)} held-out pictures are too few to compare; raise '
-                f'train.validate_items or data.validation to {LEAST_ROWS} or more, or leave eval.features empty'
+                f'eval.features: {len(self._items)} held-out and {len(run.items)} training pictures are too few to '
+                f'compare, {LEAST_ROWS} of each are needed; raise train.validate_items, or leave eval.features empty'
             )
         label = batches.label(self._items)
         self._unlabelled = (label < 0).all(1) & bool(run.labels)
@@ -181,6 +182,11 @@ class Validator:
         if figure and figure not in names:
             hint = '; it needs eval.features' if figure in DISTANCES else nearest(figure, names)
             raise ConfigError(f'train.stop_on: no figure is called {figure!r}{hint}')
+
+    @property
+    def weights(self) -> str:
+        """Digest of the features that measure; empty without."""
+        return self._net.about['weights'] if self._net else ''
 
     def _names(self) -> list[str]:
         """The names of all figures that are smaller where better, without computing any."""

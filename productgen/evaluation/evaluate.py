@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from productgen.config import ConfigError, build, difference
 from productgen.ensemble import Ensemble, load
 from productgen.evaluation import generator
 from productgen.evaluation.copies import PAIRS, copying, duplicates
-from productgen.evaluation.figures import Comparison, accuracies, by_class, confusion, pairwise
+from productgen.evaluation.figures import Comparison, Distance, accuracies, by_class, confusion, pairwise
 from productgen.evaluation.recogniser import recognised
 from productgen.evaluation.report import write_report
 from productgen.evaluation.sets import (
@@ -69,7 +70,9 @@ def evaluate(config: Mapping[str, Any], workdir: Path) -> Path:
     if jax.process_count() > 1:
         raise ConfigError('--mode=eval: one process is enough, which uses all devices that it sees')
     if has_run:
-        config = {**read_config(workdir), **{name: config[name] for name in ('sample', 'eval')}}
+        # How samples are shown is nothing to this.
+        shown = {'sample': {**config['sample'], 'output': 'grid'}, 'eval': config['eval']}
+        config = {**read_config(workdir), **shown}
     elif not settings.images:
         raise ConfigError(f'--workdir={workdir}: there is no run in it to measure; or set eval.images')
     elif not settings.out:
@@ -81,9 +84,11 @@ def evaluate(config: Mapping[str, Any], workdir: Path) -> Path:
         # Codes of labels, and what was trained on, are those of the run only if its pictures are.
         check_workdir(workdir, config, run.source.digest, run.table, accept=False)
     metrics = None if settings.images else workdir / 'metrics.jsonl'
+    _check_writable(out)
     if isinstance(run.method, Representing) and not settings.images:
-        return write_report(out, *recognised(run, workdir), earlier, metrics)
-    result, sheets = _measured(config, settings, run, workdir, earlier)
+        result, sheets = recognised(run, workdir, lambda protocol: _check_protocol(settings, earlier, protocol))
+        return write_report(out, result, sheets, earlier, metrics)
+    result, sheets = _measured(config, settings, run, workdir, out, earlier)
     path = write_report(out, result, sheets, earlier, metrics)
     found = result['figures']['measured']
     _log.info('%s: %s', path, ', '.join(f'{name} {found[name]:.4g}' for name in BRIEF))
@@ -91,7 +96,12 @@ def evaluate(config: Mapping[str, Any], workdir: Path) -> Path:
 
 
 def _measured(
-    config: Mapping[str, Any], settings: EvalConfig, run: Run, workdir: Path, earlier: Mapping[str, Any] | None
+    config: Mapping[str, Any],
+    settings: EvalConfig,
+    run: Run,
+    workdir: Path,
+    out: Path,
+    earlier: Mapping[str, Any] | None,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The report and its pictures, see `write_report`."""
     _check(settings, run, workdir)
@@ -105,24 +115,29 @@ def _measured(
         )
         about = {'run': str(workdir), **about}
     else:
-        other, about = folder_pictures(settings.images, run, settings.count)
+        other, about = folder_pictures('images', settings.images, run, settings.count)
     for pictures in (train, held_out, other):
         if pictures.count <= LEAST:
-            raise ConfigError(f'--mode=eval: {pictures.count} {pictures.name} are too few; {LEAST + 1} are needed')
+            hint = ' (data.validation decides how many)' if pictures is held_out else ''
+            raise ConfigError(
+                f'--mode=eval: {pictures.count} {pictures.name}{hint} are too few, {LEAST + 1} are needed'
+            )
     originals = _originals(settings, run, other) if settings.originals else None
     net = open_features(settings.features, settings.batch_size)
-    lpips = open_lpips(settings.lpips, settings.batch_size) if settings.lpips else None
+    lpips = _lpips(settings, run) if settings.lpips else None
+    if settings.path_pairs and not lpips and net.size not in (None, run.problem.resolution):
+        raise ConfigError(
+            f'eval.path_pairs: path lengths are measured without resizing, and eval.features={settings.features} is of '
+            'another size; set eval.lpips, or use features of pictures of this size'
+        )
     _warn(net, run)
     # The real pictures beside the measured ones are to be as many: most figures depend on the count.
     base, beside = (train, held_out) if settings.reference == 'train' else (held_out, train)
     count = min(settings.count, other.count, beside.count)
     protocol = _protocol(settings, run, net, count, min(settings.count, base.count))
-    if earlier and earlier['protocol'] != protocol:
-        lines = '\n  '.join(difference(earlier['protocol'], protocol))
-        raise ConfigError(
-            f'eval.against={settings.against}: of another protocol, so its figures cannot be compared:\n  {lines}'
-        )
+    _check_protocol(settings, earlier, protocol)
     other = other.first(count)
+    taught = _taught(run, other, train.first(count)) if again else ()
     size = settings.batch_size
     ours, all_train, all_held_out = (measure(net, p, size) for p in (other, train, held_out))
     base, beside = (all_train, all_held_out) if settings.reference == 'train' else (all_held_out, all_train)
@@ -134,7 +149,7 @@ def _measured(
         for name, m in sets.items()
     }
     # The test for copies wants independent pictures, which views of one product are not.
-    alone = all_held_out.first(products) if products >= LEAST else all_held_out
+    alone = all_held_out.take(products) if len(products) >= LEAST else all_held_out
     copies, closest = copying(ours, all_train, alone, _bar('Search for copies'))
     alike, within, across = duplicates(train, all_train.thumbnails, held_out, all_held_out.thumbnails)
     sweep, pairs = [], {}
@@ -146,7 +161,7 @@ def _measured(
             figures['measured'] |= generator.path_length(
                 config, ensemble, settings.path_pairs, settings.truncation, distance, size
             )
-        if isinstance(run.method, Reconstructing):
+        if isinstance(run.method, Reconstructing) and len(ensemble.members) == 1:
             real = held_out.first(LOOKED_AT)
             pairs = {
                 'what': 'reconstructions of held-out pictures',
@@ -159,7 +174,7 @@ def _measured(
         }
     if again:
         for name, source in (('measured', other), ('real', train.first(count))):
-            found = generator.recognition(again, source, held_out, run.table, size)
+            found = generator.recognition(again, source, taught, held_out, run.table, size, out)
             figures[name] |= {f'recognition/{n.removeprefix("accuracy/")}': value for n, value in found.items()}
     result = {
         'measured': about | {'data': run.data.source, 'features': settings.features},
@@ -200,6 +215,8 @@ def _check(settings: EvalConfig, run: Run, workdir: Path) -> None:
                 raise ConfigError(f'eval.{field}: this is measured of a generator, not of eval.images')
     elif not isinstance(run.method, Sampling):
         raise ConfigError(f'--workdir={workdir}: its method makes no pictures; --mode=eval measures a generator')
+    if settings.truncations and hasattr(run.method, 'denoiser'):
+        raise ConfigError('eval.truncations: diffusion has no truncation')
     if settings.path_pairs:
         generator.check_paths(run.method)
         if run.sample.also and run.sample.combine == 'mixture':
@@ -224,13 +241,10 @@ def _bar(what: str) -> Progress:
 
 def _warn(net: FeatureNet, run: Run) -> None:
     """Says what the features do not allow to measure, or not fairly."""
-    seen = net.about.get('data')
-    if seen and seen['digest'] == run.source.digest and seen['validation'] != run.data.validation:
-        _log.warning(
-            'The features were trained with data.validation=%s, the run with %s: they may know held-out pictures',
-            seen['validation'],
-            run.data.validation,
-        )
+    seen, ours = net.about.get('data'), _split(run)
+    if seen and seen['source'] == ours['source'] and seen != ours:
+        lines = ', '.join(difference(seen, ours, 'data.'))
+        _log.warning('The features were trained on another part of the data (%s): they may know held-out ones', lines)
     for name, values in run.table.attributes.items():
         unknown = set(values) - set(net.attributes.get(name, values))
         if unknown:
@@ -245,7 +259,7 @@ def _protocol(settings: EvalConfig, run: Run, net: FeatureNet, count: int, refer
         'size': f'{width}x{height}',
         'fit': run.data.fit,
         'resize': net.resize_of(run.problem.resolution),
-        'data': {'digest': run.source.digest, 'validation': run.data.validation},
+        'data': {'digest': run.source.digest, **_split(run)},
         'reference': settings.reference,
         'counts': {'measured': count, 'reference': reference},
         'neighbours': {'precision, recall': K_PRECISION, 'density, coverage': K_DENSITY},
@@ -255,6 +269,58 @@ def _protocol(settings: EvalConfig, run: Run, net: FeatureNet, count: int, refer
         'recognition': settings.recognition,
         'seed': SEED,
     }
+
+
+def _split(run: Run) -> dict[str, Any]:
+    """What decides which pictures are held out."""
+    return {name: getattr(run.data, name) for name in ('source', 'validation', 'group')}
+
+
+def _check_protocol(settings: EvalConfig, earlier: Mapping[str, Any] | None, protocol: Mapping[str, Any]) -> None:
+    """Raises a ConfigError where an earlier report is of another protocol."""
+    if earlier and earlier['protocol'] != protocol:
+        lines = '\n  '.join(difference(earlier['protocol'], protocol))
+        raise ConfigError(
+            f'eval.against={settings.against}: of another protocol, so its figures cannot be compared:\n  {lines}'
+        )
+
+
+def _check_writable(out: Path) -> None:
+    """Makes the folder; raises a ConfigError where nothing could be written into it when all is measured."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f'eval.out={out}: it cannot be made ({error.strerror})') from None
+    if not os.access(out, os.W_OK):
+        raise ConfigError(f'eval.out={out}: it cannot be written to')
+
+
+def _lpips(settings: EvalConfig, run: Run) -> Distance | None:
+    """LPIPS, where anything is measured by it.
+
+    Raises:
+      ConfigError: its weights cannot be had, or pictures are too small for it.
+    """
+    if not (settings.path_pairs or settings.originals or isinstance(run.method, Reconstructing)):
+        return None
+    distance = open_lpips(settings.lpips, settings.batch_size)
+    images = np.zeros((1, *run.problem.resolution, 3), np.uint8)
+    if not np.isfinite(distance(images, images)).all():
+        raise ConfigError(f'eval.lpips={settings.lpips}: pictures of {run.problem.resolution} are too small for it')
+    return distance
+
+
+def _taught(run: Run, *sets: Pictures) -> tuple[str, ...]:
+    """The attributes of which each set has at least two values.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    several = lambda column: len(np.unique(column[column >= 0])) > 1
+    names = tuple(n for i, n in enumerate(run.labels) if all(several(pictures.label[:, i]) for pictures in sets))
+    if not names:
+        raise ConfigError('eval.recognition: the pictures have no two values of any label, there is nothing to learn')
+    return names
 
 
 def _about(settings: EvalConfig, run: Run, ensemble: Ensemble) -> dict[str, Any]:
@@ -281,7 +347,7 @@ def _originals(settings: EvalConfig, run: Run, other: Pictures) -> Pictures:
     Raises:
       ConfigError: there is none of some.
     """
-    found, _ = folder_pictures(settings.originals, run, None)
+    found, _ = folder_pictures('originals', settings.originals, run, None)
     places = {name: i for i, name in enumerate(found.files)}
     missing = [name for name in other.files if name not in places]
     if missing:

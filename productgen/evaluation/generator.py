@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ from productgen.config import ConfigError
 from productgen.ensemble import Ensemble
 from productgen.evaluation.figures import Comparison, Distance, accuracies
 from productgen.evaluation.sets import Pictures, generated_pictures, measure
-from productgen.features import FeatureNet, open_features
+from productgen.features import INCEPTION, FeatureNet, open_features
 from productgen.labels import LabelTable
 from productgen.log import start_logging
 from productgen.methods import StyleMethod
@@ -30,7 +30,7 @@ from productgen.sampler import RowByRow
 from productgen.setup import prepare_model
 from productgen.state import State, sample_keys, streams
 from productgen.train import train
-from productgen.workdir import read_config
+from productgen.workdir import parse_run, read_config
 
 _log = logging.getLogger('productgen')
 
@@ -110,8 +110,9 @@ def recognition_config(features: str, duration: str) -> dict[str, Any]:
     Raises:
       ConfigError: the features are of no classifier.
     """
-    workdir = features.partition(':')[0]
-    config = read_config(Path(workdir).expanduser()) if workdir != 'inception' else {'method': {'name': workdir}}
+    inception = features.strip().partition(':')[0] == INCEPTION
+    workdir, _ = (None, 0) if inception else parse_run(features, 'eval.features')
+    config = read_config(workdir) if workdir else {'method': {'name': ''}}
     if config['method']['name'] != 'classifier':
         raise ConfigError(
             f'eval.recognition: the classifier that it trains is that of eval.features, and {features!r} is none'
@@ -122,7 +123,13 @@ def recognition_config(features: str, duration: str) -> dict[str, Any]:
 
 
 def recognition(
-    config: Mapping[str, Any], pictures: Pictures, held_out: Pictures, table: LabelTable, batch_size: int
+    config: Mapping[str, Any],
+    pictures: Pictures,
+    names: tuple[str, ...],
+    held_out: Pictures,
+    table: LabelTable,
+    batch_size: int,
+    out: Path,
 ) -> dict[str, float]:
     """Accuracy on real pictures of a classifier that was trained on others.
 
@@ -133,29 +140,32 @@ def recognition(
     Args:
       config: of `recognition_config`.
       pictures: labelled, to train on.
+      names: the attributes to learn, of which these have several values.
       held_out: labelled real ones.
       table: names of the labels.
       batch_size: pictures at a time.
+      out: a folder whose `.recognition` is used and removed.
 
     Returns:
-      `accuracy/NAME` of every attribute.
-
-    Raises:
-      DataError: fewer than two values of an attribute.
+      `accuracy/NAME` of these attributes.
     """
-    with TemporaryDirectory(prefix='productgen-') as scratch:
-        folder, workdir = Path(scratch) / 'pictures', Path(scratch) / 'run'
-        folder.mkdir()
+    scratch = out / '.recognition'
+    shutil.rmtree(scratch, ignore_errors=True)  # of an evaluation that was killed
+    folder, workdir = scratch / 'pictures', scratch / 'run'
+    folder.mkdir(parents=True)
+    try:
         with open(folder / 'metadata.jsonl', 'w') as file:
             for start in range(0, pictures.count, batch_size):
                 index = np.arange(start, min(start + batch_size, pictures.count))
                 for i, image in zip(index, pictures.load(index), strict=True):
                     Image.fromarray(image).save(folder / f'{i:06d}.png')
-                    row = {name: v for name, v in table.values(pictures.label[i]).items() if v != '-'}
+                    row = {name: v for name, v in table.values(pictures.label[i]).items() if name in names and v != '-'}
                     file.write(json.dumps({'file_name': f'{i:06d}.png', **row}) + '\n')
-        changes = {'source': f'folder:{folder}', 'labels': ','.join(table.names), 'validation': 0.0, 'group': ''}
+        changes = {'source': f'folder:{folder}', 'labels': ','.join(names), 'validation': 0.0, 'group': ''}
         train({**config, 'data': {**config['data'], **changes}}, workdir)
         start_logging(None)
         net = open_features(str(workdir), batch_size)
         real = measure(net, dataclasses.replace(held_out, key=''), batch_size)
         return accuracies(real, table, net.attributes)
+    finally:
+        shutil.rmtree(scratch)

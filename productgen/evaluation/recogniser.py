@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,39 @@ NEIGHBOURS = 7  # training pictures shown beside a held-out one
 ROWS = 14  # of these
 
 
-def recognised(run: Run, workdir: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def recognised(
+    run: Run, workdir: Path, check: Callable[[Mapping[str, Any]], None]
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The report on a run of configs/classifier.py and its pictures, see `write_report`.
 
     Both columns are of as many pictures: held-out ones, and some that were trained on. `accuracy/NAME` is the share of
     right answers, with its binomial standard error; `nearest/NAME` that of pictures whose nearest other training
-    picture (by the cosine of the features) has the same value, all that a run without labels can be measured by.
-    Pictures without a value do not count.
+    picture (by the cosine of the features) has the same value, which is all that features learnt without labels can be
+    measured by. Pictures without a value do not count; of a run with data.labels=none there are no figures, only
+    pictures.
+
+    Args:
+      run: the run.
+      workdir: its folder.
+      check: takes the protocol before anything long begins.
 
     Raises:
-      ConfigError: nothing was held out.
+      ConfigError: nothing was held out, or there is too little to search.
     """
     train, held_out, products = real_pictures(run)
     if not held_out.count:
         raise ConfigError(f'data.validation={run.data.validation}: nothing was held out, so nothing can be measured')
+    if train.count <= NEIGHBOURS:
+        raise ConfigError(f'data.source: {train.count} training pictures are too few, {NEIGHBOURS + 1} are needed')
     size, count = run.eval.batch_size, min(run.eval.count, held_out.count, train.count)
+    height, width = run.problem.resolution
+    protocol = {
+        'size': f'{width}x{height}',
+        'data': {'digest': run.source.digest, 'validation': run.data.validation, 'group': run.data.group},
+        'counts': {'measured': count, 'searched': train.count},
+        'seed': SEED,
+    }
+    check(protocol)
     net = open_features(f'{workdir}:{run.sample.step}', size)
     known, asked = measure(net, train, size), measure(net, held_out, size).first(count)
     near = {'measured': _nearest(asked, known), 'training': _nearest(known.first(count), known, itself=True)}
@@ -40,16 +59,15 @@ def recognised(run: Run, workdir: Path) -> tuple[dict[str, Any], dict[str, np.nd
     figures = {name: _figures(m, near[name], known, run, net) for name, m in sets.items()}
     chosen = _spread(asked.label)
     rows = [np.concatenate([held_out.load(np.asarray([i])), train.load(near['measured'][i])]) for i in chosen]
-    height, width = run.problem.resolution
     result = {
-        'measured': {'run': str(workdir), 'step': net.about['step'], 'data': run.data.source, 'products': products},
-        'features': dict(net.about),
-        'protocol': {
-            'size': f'{width}x{height}',
-            'data': {'digest': run.source.digest, 'validation': run.data.validation},
-            'counts': {'measured': count, 'searched': train.count},
-            'seed': SEED,
+        'measured': {
+            'run': str(workdir),
+            'checkpoint': f'step{net.about["step"]:06d}',
+            'data': run.data.source,
+            'held-out products': len(products),
         },
+        'features': dict(net.about),
+        'protocol': protocol,
         'figures': figures,
         'confusion': confusion(asked, run.table, net.attributes),
     }

@@ -7,6 +7,7 @@ import html
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,8 @@ MEANINGS = {
     'path_length': 'how unevenly pictures change along paths in W (Karras et al. 2019), ± one standard error',
     'accuracy/': 'share told to be what was asked for',
     'nearest/': 'share whose nearest training picture is of the same value',
-    'recognition/': 'accuracy on held-out pictures of a classifier trained on these (CAS, Ravuri and Vinyals 2019)',
+    'recognition/': 'accuracy on held-out pictures of a classifier trained on these, or on as many training pictures '
+    '(CAS, Ravuri and Vinyals 2019)',
     'psnr': 'dB, higher is better',
     'ssim': '1 for equal pictures (Wang et al. 2004)',
     'ms_ssim': '1 for equal pictures (Wang et al. 2003), of as many scales as fit',
@@ -119,7 +121,8 @@ def _write(path: Path, text: str) -> None:
 def _keep_earlier(out: Path) -> None:
     """Moves what an earlier evaluation left out of the way."""
     if (out / 'report.json').exists():
-        number = 1 + max((int(p.suffixes[0][1:]) for p in out.glob('report.[0-9]*.json')), default=-1)
+        numbers = (re.fullmatch(r'report\.(\d+)\.json', path.name) for path in out.iterdir())
+        number = 1 + max((int(match[1]) for match in numbers if match), default=-1)
         for ending in ('json', 'html'):
             if (out / f'report.{ending}').exists():
                 os.replace(out / f'report.{ending}', out / f'report.{number}.{ending}')
@@ -198,10 +201,10 @@ def _duplicates(found: Mapping[str, Any] | None, sheets: Mapping[str, np.ndarray
         return []
     lines = [
         '<h2>Near duplicates in the data set</h2>',
-        f'<p>Of {found["searched"]:,} training pictures, {found["training"]:,} pairs differ by less than '
-        f'{found["limit"]:g} grey levels in the root mean square of their thumbnails; {found["held_out"]:,} held-out '
-        f'pictures ({found["held_out_share"]:.1%}) are as near to a training picture, which makes every comparison '
-        'with them look better than it is. Their names are in report.json.</p>',
+        f'<p>Of {found["searched"]:,} training pictures, each with its nearest, {found["training"]:,} pairs differ by '
+        f'less than {found["limit"]:g} grey levels in the root mean square of their thumbnails; {found["held_out"]:,} '
+        f'held-out pictures ({found["held_out_share"]:.1%}) are as near to a training picture, which makes every '
+        'comparison with them look better than it is. Their names are in report.json.</p>',
     ]
     for name, what in (('training', 'training pictures'), ('held_out', 'a held-out and a training picture')):
         if f'alike, {name}' in sheets:

@@ -15,6 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from productgen import data
+from productgen.config import ConfigError
 from productgen.data import cache
 from productgen.ensemble import Ensemble
 from productgen.features import FeatureNet
@@ -32,10 +33,10 @@ class Pictures:
 
     Attributes:
       name: for people.
-      load: indices -> uint8 [n, H, W, 3]; from several threads if `workers` is above 1.
+      load: indices -> uint8 [n, H, W, 3]; from several threads if `workers` is above 0.
       label: int32 [count, A] of the run's attributes, -1 where unknown.
       files: a name for each picture, or none.
-      workers: threads that load.
+      workers: threads that load ahead; 0 loads in the caller's own, as what computes on the devices must.
       key: what tells these very pictures from others, for the cache; empty where they are not to be kept.
     """
 
@@ -43,7 +44,7 @@ class Pictures:
     load: Callable[[np.ndarray], np.ndarray]
     label: np.ndarray
     files: tuple[str, ...] = ()
-    workers: int = 1
+    workers: int = 0
     key: str = ''
 
     @property
@@ -57,10 +58,14 @@ class Pictures:
 
     def parts(self, size: int) -> Iterator[np.ndarray]:
         """All of them, uint8 [size, H, W, 3] at a time; the next are loaded while these are used."""
+        indices = (np.arange(start, min(start + size, self.count)) for start in range(0, self.count, size))
+        if not self.workers:
+            yield from map(self.load, indices)
+            return
         waiting: collections.deque[concurrent.futures.Future] = collections.deque()
         with concurrent.futures.ThreadPoolExecutor(self.workers) as pool:
-            for start in range(0, self.count, size):
-                waiting.append(pool.submit(self.load, np.arange(start, min(start + size, self.count))))
+            for index in indices:
+                waiting.append(pool.submit(self.load, index))
                 if len(waiting) > self.workers:
                     yield waiting.popleft().result()
             while waiting:
@@ -75,7 +80,7 @@ class Measured:
       features: [N, D].
       label: int32 [N, A].
       told: probabilities [N, K] of the values of each attribute that the features were trained to tell.
-      thumbnails: [N, THUMBNAIL * THUMBNAIL * 3], 0 to 255.
+      thumbnails: uint8 [N, THUMBNAIL * THUMBNAIL * 3].
       some: the first pictures, uint8 [n, H, W, 3].
     """
 
@@ -87,9 +92,12 @@ class Measured:
 
     def first(self, count: int) -> Measured:
         """Of the first pictures."""
-        told = {name: x[:count] for name, x in self.told.items()}
-        arrays = (self.features, self.label, told, self.thumbnails, self.some)
-        return Measured(*(x if x is told else x[:count] for x in arrays))
+        return dataclasses.replace(self.take(np.arange(min(count, len(self.label)))), some=self.some[:count])
+
+    def take(self, index: np.ndarray) -> Measured:
+        """Of some pictures; `some` stay the first."""
+        told = {name: x[index] for name, x in self.told.items()}
+        return Measured(self.features[index], self.label[index], told, self.thumbnails[index], self.some)
 
 
 def measure(net: FeatureNet, pictures: Pictures, batch_size: int) -> Measured:
@@ -119,15 +127,14 @@ def measure(net: FeatureNet, pictures: Pictures, batch_size: int) -> Measured:
 
 
 def thumbnails(images: np.ndarray) -> np.ndarray:
-    """uint8 [N, H, W, 3] -> float32 [N, THUMBNAIL * THUMBNAIL * 3]: means over areas, 0 to 255."""
+    """uint8 [N, H, W, 3] -> uint8 [N, THUMBNAIL * THUMBNAIL * 3]: means over areas."""
     side = (THUMBNAIL, THUMBNAIL)
-    small = [np.asarray(Image.fromarray(x).resize(side, Image.Resampling.BOX), np.float32) for x in images]
+    small = [np.asarray(Image.fromarray(x).resize(side, Image.Resampling.BOX)) for x in images]
     return np.stack(small).reshape(len(images), -1)
 
 
-def real_pictures(run: Run) -> tuple[Pictures, Pictures, int]:
-    """Training pictures, `SEARCHED` at most; held-out ones, with those first that are the first of their product; and
-    how many products these are."""
+def real_pictures(run: Run) -> tuple[Pictures, Pictures, np.ndarray]:
+    """Training pictures, `SEARCHED` at most; held-out ones; and the places of those that are first of their product."""
     batches, config = run.batches(), run.data
     names = getattr(run.source, 'names', ())
 
@@ -144,13 +151,8 @@ def real_pictures(run: Run) -> tuple[Pictures, Pictures, int]:
 
     held_out = mixed(run.held_out)
     _, first = np.unique([run.source.keys[i] for i in held_out], return_index=True)
-    later = np.setdiff1d(np.arange(len(held_out)), first)
-    held_out = held_out[np.concatenate([np.sort(first), later])]
-    return (
-        pictures(mixed(run.items)[:SEARCHED], 'training pictures'),
-        pictures(held_out, 'held-out pictures'),
-        len(first),
-    )
+    train = pictures(mixed(run.items)[:SEARCHED], 'training pictures')
+    return train, pictures(held_out, 'held-out pictures'), np.sort(first)
 
 
 def generated_pictures(ensemble: Ensemble, count: int, truncation: float) -> Pictures:
@@ -171,15 +173,18 @@ def generated_pictures(ensemble: Ensemble, count: int, truncation: float) -> Pic
     return Pictures('generated pictures', make, label, tuple(f'seed {i}' for i in seeds))
 
 
-def folder_pictures(path: str, run: Run, count: int | None) -> tuple[Pictures, dict[str, Any]]:
+def folder_pictures(field: str, path: str, run: Run, count: int | None) -> tuple[Pictures, dict[str, Any]]:
     """The pictures of a folder, read like a data set, and what they are, for a report.
 
     Labels of sub-folders or metadata count where the run knows them.
 
     Raises:
-      DataError: it cannot be read.
+      ConfigError: `eval.FIELD` cannot be read.
     """
-    source = data.open_source(dataclasses.replace(run.data, source=f'folder:{path}', group=''))
+    try:
+        source = data.open_source(dataclasses.replace(run.data, source=f'folder:{path}', group=''))
+    except data.DataError as error:
+        raise ConfigError(f'eval.{field}={path}: {str(error).removeprefix("data.source: ")}') from None
     chosen = mixed(np.arange(len(source)))[:count]
     label = np.full((len(chosen), len(run.labels)), -1, np.int32)
     for column, (name, values) in enumerate(run.table.attributes.items()):

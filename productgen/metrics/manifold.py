@@ -42,6 +42,7 @@ def manifold(
     k_precision: int = K_PRECISION,
     k_density: int = K_DENSITY,
     progress: Progress | None = None,
+    distances: np.ndarray | None = None,
 ) -> Manifold:
     """The four figures of real [N, D] and generated [M, D] features, in N^2 + M^2 + N M distances.
 
@@ -51,6 +52,7 @@ def manifold(
       k_precision: neighbours of precision and recall.
       k_density: neighbours of density and coverage.
       progress: called with (rows done, rows in all) after every block.
+      distances: of each real row to its nearest others, [N, max(k)], where they are known.
 
     Raises:
       ValueError: a k below 1, N or M not above k, or not [N, D] and [M, D].
@@ -62,7 +64,9 @@ def manifold(
     n, m = len(real), len(generated)
     after = lambda before: (lambda done, _: progress(before + done, n + 2 * m)) if progress else None
 
-    radii = nearest(real, k=most, progress=after(0)).distance ** 2 * _SURFACE  # [N, k]
+    if distances is None:
+        distances = nearest(real, k=most, progress=after(0)).distance
+    radii = distances**2 * _SURFACE  # [N, k]
     real_precision, real_density = radii[:, k_precision - 1], radii[:, k_density - 1]
     generated_radius = nearest(generated, k=k_precision, progress=after(n)).distance[:, -1] ** 2 * _SURFACE
 

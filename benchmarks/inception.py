@@ -1,0 +1,107 @@
+"""Times FID's features beside pytorch-fid's: the same pictures of a folder, the same random weights, turn by turn.
+
+  python benchmarks/inception.py --peer=VENV/bin/python
+
+VENV has torch, torchvision and pytorch-fid 0.3.0 (and what the latter needs), beside which nothing of this project is
+imported. Each side starts anew for every repeat, computes one batch first, which is not counted, then reads, resizes
+and measures all pictures. Printed are pictures a second, and the ratio of every repeat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
+BATCH, SIZE = 50, 64  # pytorch-fid's; of the pictures
+
+
+def ours(folder: Path, count: int) -> float:
+    """Seconds for all pictures of a folder."""
+    from peers.features import tensors
+
+    from productgen import features, weights
+    from productgen.data.folder import Folder
+    from productgen.evaluation.sets import Pictures
+
+    weights.locate, weights.read, weights.digest = lambda *_: '', lambda *_: tensors('inception'), lambda *_: 'random'
+    source = Folder(str(folder), (SIZE, SIZE), fit='pad', background='white', group='', cache_bytes=0, workers=2)
+    load = lambda index: np.stack([source[int(i)]['image'] for i in index])
+    pictures = Pictures('', load, np.zeros((count, 0), np.int32), workers=2)
+    net = features.open_features('inception', BATCH)
+    net(load(np.arange(BATCH)))
+    began = time.perf_counter()
+    found = np.concatenate([net(images)[0] for images in pictures.parts(BATCH)])
+    assert found.shape == (count, 2048)
+    return time.perf_counter() - began
+
+
+def peer(folder: Path, count: int) -> float:
+    """The same by pytorch-fid."""
+    import peers.features as peers
+    import torch
+
+    library = peers.stub()
+    import pytorch_fid.inception
+    from pytorch_fid.fid_score import get_activations
+    from torchvision.models import Inception3
+
+    del library
+    shapes = {n: v.shape for n, v in Inception3(1008, aux_logits=False, init_weights=False).state_dict().items()}
+    state = {name: torch.from_numpy(value) for name, value in peers.fill(shapes).items()}
+    pytorch_fid.inception.load_state_dict_from_url = lambda *_, **__: state
+    net = pytorch_fid.inception.InceptionV3((3,)).eval()
+    files = sorted(folder.glob('*.png'))
+    get_activations(files[:BATCH], net, BATCH, 2048, 'cpu', 1)
+    began = time.perf_counter()
+    found = get_activations(files, net, BATCH, 2048, 'cpu', 1)
+    assert found.shape == (count, 2048)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--peer', required=True, help='Python of the environment that has pytorch-fid')
+    parser.add_argument('--count', type=int, default=200)
+    parser.add_argument('--repeats', type=int, default=3)
+    parser.add_argument('--side', choices=('ours', 'peer'), help=argparse.SUPPRESS)
+    parser.add_argument('--folder', type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.side:
+        print(json.dumps({'ours': ours, 'peer': peer}[args.side](args.folder, args.count)))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (args.count, SIZE, SIZE, 3), np.uint8)):
+            Image.fromarray(image).save(Path(scratch) / f'{i:05d}.png')
+        ratios = []
+        for _ in range(args.repeats):
+            rates = {}
+            for side, python in (('ours', sys.executable), ('peer', args.peer)):
+                command = [
+                    python,
+                    __file__,
+                    '--peer=',
+                    f'--side={side}',
+                    f'--folder={scratch}',
+                    f'--count={args.count}',
+                ]
+                done = subprocess.run(command, capture_output=True, text=True)
+                if done.returncode:
+                    raise SystemExit(f'{side} failed:\n{done.stderr[-2000:]}')
+                rates[side] = args.count / json.loads(done.stdout.splitlines()[-1])
+            ratios.append(rates['ours'] / rates['peer'])
+            print(', '.join(f'{side} {rate:.2f} pictures/s' for side, rate in rates.items()), f'ratio {ratios[-1]:.2f}')
+    print(f'median ratio {np.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}')
+
+
+if __name__ == '__main__':
+    main()
