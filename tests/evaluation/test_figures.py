@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from productgen.evaluation.figures import accuracies, by_class, confusion, pairwise
+from productgen.evaluation.figures import Comparison, accuracies, by_class, confusion, pairwise
 from productgen.evaluation.sets import Measured, Pictures
 from productgen.labels import LabelTable
 
@@ -33,6 +33,15 @@ def test_answers_are_compared_by_name():
     assert accuracies(measured, table, known) == {'accuracy/kind': 0.5}  # a as a, c as c; b as c, a as d
     assert confusion(measured, table, known)['counts'] == [[1, 0, 0, 1], [0, 0, 1, 0], [0, 0, 1, 0]]
     assert not accuracies(measured, table, {}) and confusion(measured, table, {}) is None
+
+
+def test_the_score_is_of_the_first_attribute():
+    draw, images = np.random.default_rng(0), np.zeros((40, 16, 16, 3), np.uint8)
+    told = {'sure': np.eye(2)[np.arange(40) % 2], 'blind': np.full((40, 5), 0.2)}
+    measured = Measured(draw.normal(size=(40, 3)), np.zeros((40, 0), np.int32), told, np.zeros((40, 3)), images)
+    found = Comparison(measured)(measured)
+    assert found['inception_score'] == pytest.approx(2) and found['inception_score_deviation'] == pytest.approx(0)
+    assert found['frechet_distance'] < 1e-9 and found['sliced_wasserstein'] == 0
 
 
 def test_pairs_that_do_not_differ_do_not_make_psnr_infinite():
