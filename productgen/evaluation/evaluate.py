@@ -23,29 +23,19 @@ import numpy as np
 from tqdm import tqdm
 
 from productgen.config import ConfigError, build, difference
-from productgen.ensemble import Ensemble, load
+from productgen.ensemble import Ensemble
 from productgen.evaluation import generator
 from productgen.evaluation.copies import PAIRS, copying, duplicates
-from productgen.evaluation.figures import Comparison, Distance, accuracies, by_class, confusion, pairwise
+from productgen.evaluation.figures import Comparison, accuracies, by_class, confusion, pairwise
+from productgen.evaluation.plan import Plan, make_plan
 from productgen.evaluation.recogniser import recognised
 from productgen.evaluation.report import write_report
-from productgen.evaluation.sets import (
-    LOOKED_AT,
-    SEED,
-    Pictures,
-    folder_pictures,
-    generated_pictures,
-    measure,
-    real_pictures,
-)
-from productgen.features import FeatureNet, open_features, open_lpips
-from productgen.methods import Reconstructing, Representing, Sampling
-from productgen.metrics.manifold import K_DENSITY, K_PRECISION
-from productgen.metrics.memorisation import LEAST
+from productgen.evaluation.sets import LOOKED_AT, Measured, Pictures, measure
+from productgen.methods import Reconstructing, Representing
 from productgen.metrics.neighbours import Progress
 from productgen.sampler import Sampler
 from productgen.sections import EvalConfig
-from productgen.setup import Run, prepare
+from productgen.setup import prepare
 from productgen.workdir import check_workdir, read_config
 
 _log = logging.getLogger('productgen')
@@ -88,141 +78,112 @@ def evaluate(config: Mapping[str, Any], workdir: Path) -> Path:
     if isinstance(run.method, Representing) and not settings.images:
         result, sheets = recognised(run, workdir, lambda protocol: _check_protocol(settings, earlier, protocol))
         return write_report(out, result, sheets, earlier, metrics)
-    result, sheets = _measured(config, settings, run, workdir, out, earlier)
+    plan = make_plan(config, run, workdir)
+    _check_protocol(settings, earlier, plan.protocol)
+    result, sheets = measured(plan, out)
     path = write_report(out, result, sheets, earlier, metrics)
     found = result['figures']['measured']
     _log.info('%s: %s', path, ', '.join(f'{name} {found[name]:.4g}' for name in BRIEF))
     return path
 
 
-def _measured(
-    config: Mapping[str, Any],
-    settings: EvalConfig,
-    run: Run,
-    workdir: Path,
-    out: Path,
-    earlier: Mapping[str, Any] | None,
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The report and its pictures, see `write_report`."""
-    _check(settings, run, workdir)
-    again = generator.recognition_config(settings.features, settings.recognition) if settings.recognition else None
-    train, held_out, products = real_pictures(run)
-    ensemble = None if settings.images else load(run, workdir)
-    if ensemble:
-        other, about = (
-            generated_pictures(ensemble, settings.count, settings.truncation),
-            _about(settings, run, ensemble),
-        )
-        about = {'run': str(workdir), **about}
-    else:
-        other, about = folder_pictures('images', settings.images, run, settings.count)
-    for pictures in (train, held_out, other):
-        if pictures.count <= LEAST:
-            hint = ' (data.validation decides how many)' if pictures is held_out else ''
-            raise ConfigError(
-                f'--mode=eval: {pictures.count} {pictures.name}{hint} are too few, {LEAST + 1} are needed'
-            )
-    originals = _originals(settings, run, other) if settings.originals else None
-    net = open_features(settings.features, settings.batch_size)
-    lpips = _lpips(settings, run) if settings.lpips else None
-    if settings.path_pairs and not lpips and net.size not in (None, run.problem.resolution):
-        raise ConfigError(
-            f'eval.path_pairs: path lengths are measured without resizing, and eval.features={settings.features} is of '
-            'another size; set eval.lpips, or use features of pictures of this size'
-        )
-    _warn(net, run)
-    # The real pictures beside the measured ones are to be as many: most figures depend on the count.
+def measured(plan: Plan, out: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The report and its pictures, see `write_report`.
+
+    Args:
+      plan: what to measure.
+      out: a folder for what is needed in between.
+    """
+    settings, table, known = plan.settings, plan.run.table, plan.net.attributes
+    ours, train, held_out = (measure(plan.net, p, settings.batch_size) for p in (plan.other, plan.train, plan.held_out))
     base, beside = (train, held_out) if settings.reference == 'train' else (held_out, train)
-    count = min(settings.count, other.count, beside.count)
-    protocol = _protocol(settings, run, net, count, min(settings.count, base.count))
-    _check_protocol(settings, earlier, protocol)
-    other = other.first(count)
-    taught = _taught(run, other, train.first(count)) if again else ()
-    size = settings.batch_size
-    ours, all_train, all_held_out = (measure(net, p, size) for p in (other, train, held_out))
-    base, beside = (all_train, all_held_out) if settings.reference == 'train' else (all_held_out, all_train)
-    base, beside = base.first(settings.count), beside.first(count)
+    base, beside = base.first(settings.count), beside.first(plan.count)
     compare = Comparison(base)
-    sets = {'measured': ours, 'real': beside}
     figures = {
-        name: compare(m, _bar(f'Neighbours, {name}')) | accuracies(m, run.table, net.attributes)
-        for name, m in sets.items()
+        name: compare(m, _bar(f'Neighbours, {name}')) | accuracies(m, table, known)
+        for name, m in {'measured': ours, 'real': beside}.items()
     }
-    # The test for copies wants independent pictures, which views of one product are not.
-    alone = all_held_out.take(products) if len(products) >= LEAST else all_held_out
-    copies, closest = copying(ours, all_train, alone, _bar('Search for copies'))
-    alike, within, across = duplicates(train, all_train.thumbnails, held_out, all_held_out.thumbnails)
-    sweep, pairs = [], {}
-    if ensemble:
-        values = settings.truncation_list()
-        sweep = generator.truncation_sweep(ensemble, values, net, compare, count, size) if values else []
-        if settings.path_pairs:
-            distance = lpips or generator.feature_distance(net)
-            figures['measured'] |= generator.path_length(
-                config, ensemble, settings.path_pairs, settings.truncation, distance, size
-            )
-        if isinstance(run.method, Reconstructing) and len(ensemble.members) == 1:
-            real = held_out.first(LOOKED_AT)
-            pairs = {
-                'what': 'reconstructions of held-out pictures',
-                **pairwise(_rebuilt(ensemble, real), real, size, lpips),
-            }
-    if originals:
-        pairs = {
-            'what': f'pictures and their originals in {settings.originals}',
-            **pairwise(other, originals.first(count), size, lpips),
-        }
-    if again:
-        for name, source in (('measured', other), ('real', train.first(count))):
-            found = generator.recognition(again, source, taught, held_out, run.table, size, out)
-            figures[name] |= {f'recognition/{n.removeprefix("accuracy/")}': value for n, value in found.items()}
+    alike, sheets = _alike(plan, ours, train, held_out)
+    paths, sweep = _of_generator(plan, compare)
+    figures['measured'] |= paths
+    for name, found in _recognition(plan, out).items():
+        figures[name] |= found
     result = {
-        'measured': about | {'data': run.data.source, 'features': settings.features},
-        'features': dict(net.about),
-        'protocol': protocol,
+        'measured': dict(plan.about),
+        'features': dict(plan.net.about),
+        'protocol': dict(plan.protocol),
         'figures': figures,
-        'classes': by_class(base, ours, run.table),
-        'confusion': confusion(ours, run.table, net.attributes),
-        'copies': copies | {'searched': train.count, 'held_out': len(alone.features)},
-        'near_duplicates': alike,
+        'classes': by_class(base, ours, table),
+        'confusion': confusion(ours, table, known),
+        **alike,
         'truncation': sweep,
-        'pairs': pairs,
+        'pairs': _pairs(plan),
     }
-    couple = lambda first, pairs: np.stack([first.load(pairs.first[:PAIRS]), train.load(pairs.second[:PAIRS])], 1)
+    return result, {'measured': ours.some[:SHOWN], 'real': base.some[:SHOWN], **sheets}
+
+
+def _alike(
+    plan: Plan, ours: Measured, train: Measured, held_out: Measured
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Copies of training pictures, near duplicates of the data set, and sheets of the closest pairs."""
+    # The test for copies wants independent pictures, which views of one product are not.
+    copies, closest = copying(ours, train, held_out.take(plan.alone), _bar('Search for copies'))
+    alike, within, across = duplicates(plan.train, train.thumbnails, plan.held_out, held_out.thumbnails)
+    found = {f'copies, {name}': (plan.other, pairs) for name, pairs in closest.items()}
+    found |= {'alike, training': (plan.train, within), 'alike, held_out': (plan.held_out, across)}
     sheets = {
-        'measured': ours.some[:SHOWN],
-        'real': base.some[:SHOWN],
-        **{f'copies, {name}': couple(other, found) for name, found in closest.items()},
-        **{
-            f'alike, {name}': couple(first, found)
-            for name, first, found in (('training', train, within), ('held_out', held_out, across))
-            if len(found.first)
-        },
+        name: np.stack([first.load(pairs.first[:PAIRS]), plan.train.load(pairs.second[:PAIRS])], 1)
+        for name, (first, pairs) in found.items()
+        if len(pairs.first)
     }
-    return result, sheets
+    searched = {'searched': plan.train.count, 'held_out': len(plan.alone)}
+    return {'copies': copies | searched, 'near_duplicates': alike}, sheets
 
 
-def _check(settings: EvalConfig, run: Run, workdir: Path) -> None:
-    """Raises a ConfigError where the settings ask for what this run has not."""
-    if not settings.features.strip():
-        raise ConfigError(
-            'eval.features: which features? Train them with `python launch.py --config=configs/classifier.py '
-            '--workdir=runs/features` on the same data source, then give --config.eval.features=runs/features'
+def _of_generator(plan: Plan, compare: Comparison) -> tuple[dict[str, float], list[dict[str, float]]]:
+    """Path length, and the figures for further truncations, where they are asked for."""
+    settings, ensemble, paths, sweep = plan.settings, plan.ensemble, {}, []
+    if ensemble and settings.truncations:
+        values = settings.truncation_list()
+        sweep = generator.truncation_sweep(ensemble, values, plan.net, compare, plan.count, settings.batch_size)
+    if ensemble and settings.path_pairs:
+        distance = plan.lpips or generator.feature_distance(plan.net)
+        paths = generator.path_length(
+            plan.config, ensemble, settings.path_pairs, settings.truncation, distance, settings.batch_size
         )
-    if settings.images:
-        for field in ('truncations', 'path_pairs'):
-            if getattr(settings, field):
-                raise ConfigError(f'eval.{field}: this is measured of a generator, not of eval.images')
-    elif not isinstance(run.method, Sampling):
-        raise ConfigError(f'--workdir={workdir}: its method makes no pictures; --mode=eval measures a generator')
-    if settings.truncations and hasattr(run.method, 'denoiser'):
-        raise ConfigError('eval.truncations: diffusion has no truncation')
-    if settings.path_pairs:
-        generator.check_paths(run.method)
-        if run.sample.also and run.sample.combine == 'mixture':
-            raise ConfigError('eval.path_pairs: paths are those of one generator; use sample.combine=average')
-    if settings.recognition and not run.labels:
-        raise ConfigError('eval.recognition: the run was trained without labels, there is nothing to recognise')
+    return paths, sweep
+
+
+def _recognition(plan: Plan, out: Path) -> dict[str, dict[str, float]]:
+    """Accuracies of classifiers of the measured and of as many training pictures, by column."""
+    if not plan.classifier:
+        return {}
+    size, table = plan.settings.batch_size, plan.run.table
+    return {
+        name: generator.recognition(plan.classifier, pictures, plan.taught, plan.held_out, table, size, out)
+        for name, pictures in {'measured': plan.other, 'real': plan.train.first(plan.count)}.items()
+    }
+
+
+def _pairs(plan: Plan) -> dict[str, Any]:
+    """Figures of pictures and what they should be: originals, or what an autoencoder was given."""
+    size = plan.settings.batch_size
+    if plan.originals:
+        what = f'pictures and their originals in {plan.settings.originals}'
+        return {'what': what, **pairwise(plan.other, plan.originals, size, plan.lpips)}
+    if plan.ensemble and len(plan.ensemble.members) == 1 and isinstance(plan.run.method, Reconstructing):
+        real = plan.held_out.first(LOOKED_AT)
+        what = 'reconstructions of held-out pictures'
+        return {'what': what, **pairwise(_rebuilt(plan.ensemble, real), real, size, plan.lpips)}
+    return {}
+
+
+def _rebuilt(ensemble: Ensemble, real: Pictures) -> Pictures:
+    """What a method makes of pictures from their codes."""
+    model, state = ensemble.members[0]
+    sampler = Sampler(model, model.sample.batch_size, model.method.reconstruct)
+    load = lambda i: sampler(state, i.astype(np.int32), real.label[i], image=real.load(i))
+    return dataclasses.replace(real, name='reconstructions', load=load, workers=1)
 
 
 def _bar(what: str) -> Progress:
@@ -237,43 +198,6 @@ def _bar(what: str) -> Progress:
             bars.pop('bar').close()
 
     return progress
-
-
-def _warn(net: FeatureNet, run: Run) -> None:
-    """Says what the features do not allow to measure, or not fairly."""
-    seen, ours = net.about.get('data'), _split(run)
-    if seen and seen['source'] == ours['source'] and seen != ours:
-        lines = ', '.join(difference(seen, ours, 'data.'))
-        _log.warning('The features were trained on another part of the data (%s): they may know held-out ones', lines)
-    for name, values in run.table.attributes.items():
-        unknown = set(values) - set(net.attributes.get(name, values))
-        if unknown:
-            _log.warning('%s: the features cannot tell %s; these count as wrong', name, ', '.join(sorted(unknown)))
-
-
-def _protocol(settings: EvalConfig, run: Run, net: FeatureNet, count: int, reference: int) -> dict[str, Any]:
-    """What two reports must have in common for their figures to be comparable, as JSON values."""
-    height, width = run.problem.resolution
-    return {
-        'features': {name: net.about[name] for name in ('weights', 'features')},
-        'size': f'{width}x{height}',
-        'fit': run.data.fit,
-        'resize': net.resize_of(run.problem.resolution),
-        'data': {'digest': run.source.digest, **_split(run)},
-        'reference': settings.reference,
-        'counts': {'measured': count, 'reference': reference},
-        'neighbours': {'precision, recall': K_PRECISION, 'density, coverage': K_DENSITY},
-        'paths': {'pairs': settings.path_pairs, 'distance': settings.lpips or 'features'}
-        if settings.path_pairs
-        else None,
-        'recognition': settings.recognition,
-        'seed': SEED,
-    }
-
-
-def _split(run: Run) -> dict[str, Any]:
-    """What decides which pictures are held out."""
-    return {name: getattr(run.data, name) for name in ('source', 'validation', 'group')}
 
 
 def _check_protocol(settings: EvalConfig, earlier: Mapping[str, Any] | None, protocol: Mapping[str, Any]) -> None:
@@ -293,70 +217,6 @@ def _check_writable(out: Path) -> None:
         raise ConfigError(f'eval.out={out}: it cannot be made ({error.strerror})') from None
     if not os.access(out, os.W_OK):
         raise ConfigError(f'eval.out={out}: it cannot be written to')
-
-
-def _lpips(settings: EvalConfig, run: Run) -> Distance | None:
-    """LPIPS, where anything is measured by it.
-
-    Raises:
-      ConfigError: its weights cannot be had, or pictures are too small for it.
-    """
-    if not (settings.path_pairs or settings.originals or isinstance(run.method, Reconstructing)):
-        return None
-    distance = open_lpips(settings.lpips, settings.batch_size)
-    images = np.zeros((1, *run.problem.resolution, 3), np.uint8)
-    if not np.isfinite(distance(images, images)).all():
-        raise ConfigError(f'eval.lpips={settings.lpips}: pictures of {run.problem.resolution} are too small for it')
-    return distance
-
-
-def _taught(run: Run, *sets: Pictures) -> tuple[str, ...]:
-    """The attributes of which each set has at least two values.
-
-    Raises:
-      ConfigError: there is none.
-    """
-    several = lambda column: len(np.unique(column[column >= 0])) > 1
-    names = tuple(n for i, n in enumerate(run.labels) if all(several(pictures.label[:, i]) for pictures in sets))
-    if not names:
-        raise ConfigError('eval.recognition: the pictures have no two values of any label, there is nothing to learn')
-    return names
-
-
-def _about(settings: EvalConfig, run: Run, ensemble: Ensemble) -> dict[str, Any]:
-    """What was measured."""
-    return {
-        'checkpoint': ensemble.name,
-        'truncation': settings.truncation,
-        'guidance': run.sample.guidance,
-        'denoising_steps': run.sample.denoising_steps,
-    }
-
-
-def _rebuilt(ensemble: Ensemble, real: Pictures) -> Pictures:
-    """What a method makes of pictures from their codes."""
-    model, state = ensemble.members[0]
-    sampler = Sampler(model, model.sample.batch_size, model.method.reconstruct)
-    load = lambda i: sampler(state, i.astype(np.int32), real.label[i], image=real.load(i))
-    return dataclasses.replace(real, name='reconstructions', load=load, workers=1)
-
-
-def _originals(settings: EvalConfig, run: Run, other: Pictures) -> Pictures:
-    """The original of each picture, by its file name.
-
-    Raises:
-      ConfigError: there is none of some.
-    """
-    found, _ = folder_pictures('originals', settings.originals, run, None)
-    places = {name: i for i, name in enumerate(found.files)}
-    missing = [name for name in other.files if name not in places]
-    if missing:
-        raise ConfigError(
-            f'eval.originals={settings.originals}: {len(missing)} of eval.images have no picture of their name there, '
-            f'{", ".join(missing[:3])} for example'
-        )
-    chosen = np.asarray([places[name] for name in other.files])
-    return Pictures('originals', lambda i: found.load(chosen[i]), found.label[chosen], other.files, found.workers)
 
 
 def _earlier(path: str) -> dict[str, Any] | None:

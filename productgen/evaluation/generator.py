@@ -147,7 +147,7 @@ def recognition(
       out: a folder whose `.recognition` is used and removed.
 
     Returns:
-      `accuracy/NAME` of these attributes.
+      `recognition/NAME` of these attributes.
     """
     scratch = out / '.recognition'
     shutil.rmtree(scratch, ignore_errors=True)  # of an evaluation that was killed
@@ -166,6 +166,7 @@ def recognition(
         start_logging(None)
         net = open_features(str(workdir), batch_size)
         real = measure(net, dataclasses.replace(held_out, key=''), batch_size)
-        return accuracies(real, table, net.attributes)
+        found = accuracies(real, table, net.attributes)
+        return {name.replace('accuracy/', 'recognition/'): value for name, value in found.items()}
     finally:
         shutil.rmtree(scratch)
