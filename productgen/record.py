@@ -50,6 +50,7 @@ class Recorder:
         self._waiting: deque[tuple[int, dict]] = deque()
         self._due: dict[str, float] = {}  # what goes into the next point besides the metrics
         self._started = False
+        self._shown: tuple[int, Path | None] = (-1, None)  # the last step of `show`, and its last file
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Takes the metrics of one update; waits where the device has fallen behind."""
@@ -99,6 +100,7 @@ class Recorder:
             path = self._log.picture(step, f'reconstructions_{kimg:09.1f}kimg', beside(*sheets, names))
         if self._sampler:
             path = self._log.picture(step, f'fakes_{kimg:09.1f}kimg', self._preview.sheet(self._samples(state)))
+        self._shown = step, path
         return path
 
     def show_reals(self) -> Path:
@@ -108,7 +110,7 @@ class Recorder:
     def show_at_end(self, state: State, step: int) -> Path | None:
         """Writes real and generated pictures side by side; what `show` does, where none are generated."""
         if not self._sampler:
-            return self.show(state, step)
+            return self._shown[1] if self._shown[0] == step else self.show(state, step)
         sheets = self._preview.sheet(self._preview.real), self._preview.sheet(self._samples(state))
         return self._log.picture(step, 'comparison', beside(*sheets, ('real', 'generated')))
 
