@@ -125,6 +125,8 @@ def main(argv: list[str]) -> None:
     start_logging(None, jax.process_index() == 0)
     config = to_dict(_CONFIG.value)
     workdir = Path(_WORKDIR.value) if _WORKDIR.value else default_workdir(flags.FLAGS['config'].config_filename)
+    if _DRY_RUN.value and _MODE.value != 'train':
+        sys.exit(f'--dry_run describes a training; --mode={_MODE.value} checks everything before it begins anyway')
     try:
         if _DRY_RUN.value:
             from productgen.report import describe
@@ -141,7 +143,7 @@ def main(argv: list[str]) -> None:
         else:
             from productgen.evaluation import evaluate
 
-            evaluate(config, workdir)
+            evaluate(config, workdir, _ACCEPT.value)
     except (ConfigError, DataError, CheckpointError, NotFiniteError) as error:
         logging.getLogger('productgen').debug('', exc_info=True)
         sys.exit(f'Error: {error}')
@@ -149,7 +151,7 @@ def main(argv: list[str]) -> None:
         logging.getLogger('productgen').debug('', exc_info=True)
         sys.exit(f'Error: {error.filename or "a file"} cannot be used: {error.strerror or error}')
     except KeyboardInterrupt:
-        sys.exit('Interrupted before training began')
+        sys.exit('Interrupted')
 
 
 if __name__ == '__main__':

@@ -238,12 +238,16 @@ def main() -> None:
     parser.add_argument('--clothing_features', default='', help='the same on the clothing photos')
     parser.add_argument('--methods', default=','.join(METHODS), help='names, comma separated')
     args = parser.parse_args()
+    found = {
+        name: str(Path(text).resolve()) if text else ''
+        for name, text in (('catalog', args.features), ('clothing', args.clothing_features))
+    }
     # Few enough that drawing them is soon over and does not count.
-    sets = [Data('catalog', ['--config.data.catalog_items=5000'], args.catalog_budget, args.features)]
+    sets = [Data('catalog', ['--config.data.catalog_items=5000'], args.catalog_budget, found['catalog'])]
     if args.clothing:
         flags = [f'--config.data.source=folder:{args.clothing.resolve()}', '--config.data.resolution=64']
         flags.append('--config.data.fit=crop')
-        sets.append(Data('clothing', flags, args.clothing_budget, args.clothing_features))
+        sets.append(Data('clothing', flags, args.clothing_budget, found['clothing']))
     for data in sets:
         runs = train_all(args.methods.split(','), data, args.out.resolve(), args.jobs)
         rows = {name: row(workdir) for name, workdir in runs.items()}

@@ -168,6 +168,7 @@ def eval_section() -> ConfigDict:
         'originals': '',
         'reference': 'train',
         'count': 2000,
+        'floor': True,
         'truncation': 1.0,
         'truncations': '',
         'path_pairs': 0,

@@ -30,7 +30,7 @@ from productgen.sampler import RowByRow
 from productgen.setup import prepare_model
 from productgen.sharding import make_mesh, replicated
 from productgen.state import PyTree, State, to_float
-from productgen.workdir import parse_run, read_config, read_labels
+from productgen.workdir import parse_run, read_config, read_digest, read_labels
 
 Told = dict[str, np.ndarray]  # probabilities [N, K] of what pictures show, by attribute
 INCEPTION = 'inception'
@@ -126,6 +126,7 @@ def _trained(run: str, batch_size: int) -> FeatureNet:
         'weights': _digest(state),
         'features': width,
         'data': {name: getattr(model.data, name) for name in ('source', 'validation', 'group')},
+        'digest': read_digest(workdir),
     }
     return FeatureNet(about, dict(table.attributes) if classify else {}, model.problem.resolution, all_rows)
 

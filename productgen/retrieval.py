@@ -9,6 +9,7 @@ import numpy as np
 
 from productgen.data import spread
 from productgen.data.pipeline import Batches
+from productgen.metrics.arrays import unit_length
 from productgen.metrics.neighbours import nearest
 from productgen.pictures import grid
 from productgen.preview import Preview
@@ -52,7 +53,7 @@ class Retrieval:
     def _features(self, state: State, image: np.ndarray) -> np.ndarray:
         """Of pictures [N, H, W, 3], at unit length, [N, D]."""
         features = np.concatenate(list(self._represent.batches(state, image=image)))
-        return features / np.maximum(np.linalg.norm(features, axis=-1, keepdims=True), 1e-12)
+        return unit_length(features)
 
     def _bank_features(self, state: State) -> np.ndarray:
         """Of the bank, [M, D]."""

@@ -149,6 +149,8 @@ class EvalConfig:
         pair. Empty for none.
       reference: real pictures that generated ones are compared with, `train` or `held_out`.
       count: pictures of each set at most; Frechet distances can be compared at one count only.
+      floor: also measure as many real pictures that are not in the reference, what a perfect generator would come to.
+        There may be few of these; False measures `count` pictures whatever there are.
       truncation: psi of the generated pictures, as in `sample.truncation`; 1 is what figures are usually given for.
       truncations: further psi to measure, comma separated, for a plot of quality against diversity; empty for none.
       path_pairs: pairs of pictures that the perceptual path length is taken of, some thousands; 0 for none.
@@ -166,6 +168,7 @@ class EvalConfig:
     originals: str = ''
     reference: str = 'train'
     count: int = 2000
+    floor: bool = True
     truncation: float = 1.0
     truncations: str = ''
     path_pairs: int = 0
@@ -178,6 +181,8 @@ class EvalConfig:
     def __post_init__(self):
         choose(dict.fromkeys(REFERENCES), self.reference, 'eval.reference')
         choose(dict.fromkeys(TRUNKS), self.lpips, 'eval.lpips')
+        if self.path_pairs == 1:
+            raise ConfigError('eval.path_pairs: one pair is too few; give some thousands, or 0 for none')
         for field, least in (('count', LEAST + 1), ('batch_size', 1), ('path_pairs', 0)):
             if getattr(self, field) < least:
                 raise ConfigError(f'eval.{field}: must be at least {least}')

@@ -145,14 +145,14 @@ def locked(workdir: Path) -> Iterator[None]:
     """Holds the workdir for this process; the lock goes with the process, however it ends.
 
     Raises:
-      ConfigError: another process trains there.
+      ConfigError: another process is at work there.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     with open(workdir / '.lock', 'w') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f'--workdir={workdir}: another process is training there') from None
+            raise ConfigError(f'{workdir}: another process is at work there') from None
         except OSError as error:
             _log.warning('%s cannot be locked (%s): take care that no other process trains there', workdir, error)
         yield

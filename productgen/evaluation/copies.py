@@ -40,7 +40,11 @@ def copying(
 
 
 def duplicates(
-    train: Pictures, train_rows: np.ndarray, held_out: Pictures, held_out_rows: np.ndarray
+    train: Pictures,
+    train_rows: np.ndarray,
+    held_out: Pictures,
+    held_out_rows: np.ndarray,
+    progress: Progress | None = None,
 ) -> tuple[dict[str, Any], Pairs, Pairs]:
     """Near duplicates among training pictures, and between these and held-out ones, which make figures too good.
 
@@ -49,13 +53,14 @@ def duplicates(
       train_rows: their thumbnails [N, T].
       held_out: held-out pictures.
       held_out_rows: their thumbnails [M, T].
+      progress: called with (rows done, rows in all) of either search.
 
     Returns:
       figures and names for JSON, the pairs among training pictures, and those of a held-out and a training picture.
     """
     limit = ALIKE * np.sqrt(train_rows.shape[1])
-    within = near_duplicates(train_rows, limit)
-    found = nearest(held_out_rows, train_rows)
+    within = near_duplicates(train_rows, limit, progress)
+    found = nearest(held_out_rows, train_rows, progress=progress)
     near = np.flatnonzero(found.distance[:, 0] < limit)
     near = near[np.argsort(found.distance[near, 0], kind='stable')]
     across = Pairs(near, found.index[near, 0], found.distance[near, 0])

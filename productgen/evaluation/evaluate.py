@@ -35,20 +35,21 @@ from productgen.methods import Reconstructing, Representing
 from productgen.metrics.neighbours import Progress
 from productgen.sampler import Sampler
 from productgen.sections import EvalConfig
-from productgen.setup import prepare
-from productgen.workdir import check_workdir, read_config
+from productgen.setup import Run, prepare
+from productgen.workdir import locked, read_config, read_digest, read_labels
 
 _log = logging.getLogger('productgen')
 SHOWN = 48  # pictures of each set in the report
-BRIEF = ('frechet_distance', 'kernel_distance', 'precision', 'recall')  # said in the log
+BRIEF = ('frechet_distance', 'kernel_distance', 'precision', 'recall', 'accuracy')  # said in the log
 
 
-def evaluate(config: Mapping[str, Any], workdir: Path) -> Path:
+def evaluate(config: Mapping[str, Any], workdir: Path, accept_change: bool = False) -> Path:
     """Measures, and writes `report.json` and `report.html`.
 
     Args:
-      config: its sections `eval` and `sample` count; the others are the workdir's own if it holds a run.
+      config: all sections; those of training must be the workdir's own if it holds a run.
       workdir: of a run or, with `eval.images`, any folder.
+      accept_change: also measure against pictures that came, went or changed since the training.
 
     Returns:
       the HTML file.
@@ -60,9 +61,11 @@ def evaluate(config: Mapping[str, Any], workdir: Path) -> Path:
     if jax.process_count() > 1:
         raise ConfigError('--mode=eval: one process is enough, which uses all devices that it sees')
     if has_run:
-        # How samples are shown is nothing to this.
-        shown = {'sample': {**config['sample'], 'output': 'grid'}, 'eval': config['eval']}
-        config = {**read_config(workdir), **shown}
+        _check_same(workdir, config)
+        config = {
+            **config,
+            'sample': {**config['sample'], 'output': 'grid'},
+        }  # how samples are shown is nothing to this
     elif not settings.images:
         raise ConfigError(f'--workdir={workdir}: there is no run in it to measure; or set eval.images')
     elif not settings.out:
@@ -71,20 +74,47 @@ def evaluate(config: Mapping[str, Any], workdir: Path) -> Path:
     earlier = _earlier(settings.against)
     run = prepare(config, devices=1)
     if has_run:
-        # Codes of labels, and what was trained on, are those of the run only if its pictures are.
-        check_workdir(workdir, config, run.source.digest, run.table, accept=False)
+        _check_pictures(workdir, run, accept_change)
     metrics = None if settings.images else workdir / 'metrics.jsonl'
     _check_writable(out)
-    if isinstance(run.method, Representing) and not settings.images:
-        result, sheets = recognised(run, workdir, lambda protocol: _check_protocol(settings, earlier, protocol))
-        return write_report(out, result, sheets, earlier, metrics)
-    plan = make_plan(config, run, workdir)
-    _check_protocol(settings, earlier, plan.protocol)
-    result, sheets = measured(plan, out)
-    path = write_report(out, result, sheets, earlier, metrics)
+    check = lambda protocol: _check_protocol(settings, earlier, protocol)
+    with locked(out):
+        if isinstance(run.method, Representing) and not settings.images:
+            result, sheets = recognised(run, workdir, check)
+        else:
+            plan = make_plan(config, run, workdir)
+            check(plan.protocol)
+            result, sheets = measured(plan, out)
+        path = write_report(out, result, sheets, earlier, metrics)
     found = result['figures']['measured']
-    _log.info('%s: %s', path, ', '.join(f'{name} {found[name]:.4g}' for name in BRIEF))
+    brief = [f'{name} {value:.4g}' for name, value in found.items() if name.startswith(BRIEF) and name[-6:] != '_error']
+    _log.info('%s: %s', path, ', '.join(brief))
     return path
+
+
+def _check_same(workdir: Path, config: Mapping[str, Any]) -> None:
+    """Raises a ConfigError where the config is not that of the run in the workdir."""
+    trained = lambda c: {name: section for name, section in c.items() if name not in ('sample', 'eval')}
+    lines = difference(trained(read_config(workdir)), trained(config))
+    if lines:
+        raise ConfigError(
+            f'--workdir={workdir} holds a run with another config; leave --config out to measure that run, or choose '
+            'another --workdir:\n  ' + '\n  '.join(lines)
+        )
+
+
+def _check_pictures(workdir: Path, run: Run, accept: bool) -> None:
+    """Raises a ConfigError where the pictures are not those that the run in the workdir was trained on.
+
+    Codes of labels, and what was trained on, are those of the run only if its pictures are.
+    """
+    lines = difference(read_labels(workdir).to_json()['attributes'], run.table.to_json()['attributes'], 'labels: ')
+    if lines or (read_digest(workdir) not in ('', run.source.digest) and not accept):
+        way = 'put them back' if lines else 'put them back, or add --accept_config_change to measure against them now'
+        raise ConfigError(
+            f'data.source: the pictures of {run.data.source} are not what they were when {workdir} was trained; {way}'
+            + ''.join(f'\n  {line}' for line in lines)
+        )
 
 
 def measured(plan: Plan, out: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -99,12 +129,10 @@ def measured(plan: Plan, out: Path) -> tuple[dict[str, Any], dict[str, np.ndarra
     base, beside = (train, held_out) if settings.reference == 'train' else (held_out, train)
     base, beside = base.first(settings.count), beside.first(plan.count)
     compare = Comparison(base)
-    figures = {
-        name: compare(m, _bar(f'Neighbours, {name}')) | accuracies(m, table, known)
-        for name, m in {'measured': ours, 'real': beside}.items()
-    }
+    sets = {'measured': ours, 'real': beside} if settings.floor else {'measured': ours}
+    figures = {name: compare(m, _bar(f'Neighbours, {name}')) | accuracies(m, table, known) for name, m in sets.items()}
     alike, sheets = _alike(plan, ours, train, held_out)
-    paths, sweep = _of_generator(plan, compare)
+    paths, sweep = _of_generator(plan, compare, figures['measured'])
     figures['measured'] |= paths
     for name, found in _recognition(plan, out).items():
         figures[name] |= found
@@ -113,7 +141,7 @@ def measured(plan: Plan, out: Path) -> tuple[dict[str, Any], dict[str, np.ndarra
         'features': dict(plan.net.about),
         'protocol': dict(plan.protocol),
         'figures': figures,
-        'classes': by_class(base, ours, table),
+        'classes': {name: by_class(base, m, table) for name, m in sets.items()},
         'confusion': confusion(ours, table, known),
         **alike,
         'truncation': sweep,
@@ -128,7 +156,8 @@ def _alike(
     """Copies of training pictures, near duplicates of the data set, and sheets of the closest pairs."""
     # The test for copies wants independent pictures, which views of one product are not.
     copies, closest = copying(ours, train, held_out.take(plan.alone), _bar('Search for copies'))
-    alike, within, across = duplicates(plan.train, train.thumbnails, plan.held_out, held_out.thumbnails)
+    bar = _bar('Search for duplicates')
+    alike, within, across = duplicates(plan.train, train.thumbnails, plan.held_out, held_out.thumbnails, bar)
     found = {f'copies, {name}': (plan.other, pairs) for name, pairs in closest.items()}
     found |= {'alike, training': (plan.train, within), 'alike, held_out': (plan.held_out, across)}
     sheets = {
@@ -140,12 +169,16 @@ def _alike(
     return {'copies': copies | searched, 'near_duplicates': alike}, sheets
 
 
-def _of_generator(plan: Plan, compare: Comparison) -> tuple[dict[str, float], list[dict[str, float]]]:
-    """Path length, and the figures for further truncations, where they are asked for."""
+def _of_generator(
+    plan: Plan, compare: Comparison, known: Mapping[str, float]
+) -> tuple[dict[str, float], list[dict[str, float]]]:
+    """Path length, and the figures for several truncations, where they are asked for; `known` are those of one."""
     settings, ensemble, paths, sweep = plan.settings, plan.ensemble, {}, []
     if ensemble and settings.truncations:
-        values = settings.truncation_list()
+        values = [psi for psi in settings.truncation_list() if psi != settings.truncation]
         sweep = generator.truncation_sweep(ensemble, values, plan.net, compare, plan.count, settings.batch_size)
+        known = {name: known[name] for name in (sweep[0] if sweep else BRIEF) if name in known}
+        sweep = sorted([*sweep, {'truncation': settings.truncation, **known}], key=lambda row: row['truncation'])
     if ensemble and settings.path_pairs:
         distance = plan.lpips or generator.feature_distance(plan.net)
         paths = generator.path_length(
@@ -162,6 +195,7 @@ def _recognition(plan: Plan, out: Path) -> dict[str, dict[str, float]]:
     return {
         name: generator.recognition(plan.classifier, pictures, plan.taught, plan.held_out, table, size, out)
         for name, pictures in {'measured': plan.other, 'real': plan.train.first(plan.count)}.items()
+        if name == 'measured' or plan.settings.floor
     }
 
 
@@ -183,7 +217,7 @@ def _rebuilt(ensemble: Ensemble, real: Pictures) -> Pictures:
     model, state = ensemble.members[0]
     sampler = Sampler(model, model.sample.batch_size, model.method.reconstruct)
     load = lambda i: sampler(state, i.astype(np.int32), real.label[i], image=real.load(i))
-    return dataclasses.replace(real, name='reconstructions', load=load, workers=1)
+    return dataclasses.replace(real, name='reconstructions', load=load, workers=0)
 
 
 def _bar(what: str) -> Progress:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
 from productgen.evaluation.sets import SEED, Measured, Pictures
 from productgen.features import Told
@@ -52,7 +53,7 @@ class Comparison:
             if len(probabilities) >= SPLITS:
                 score = inception_score(probabilities)
                 found |= {'inception_score': score.mean, 'inception_score_deviation': score.std}
-        rows = [product_figures(image) for image in other.some]
+        rows = [product_figures(image) for image in tqdm(other.some, 'Products', unit='picture', delay=2)]
         for name in rows[0]:
             values = np.asarray([row[name] for row in rows])
             if np.isfinite(values).any():

@@ -25,6 +25,7 @@ from productgen.labels import LabelTable
 from productgen.log import start_logging
 from productgen.methods import StyleMethod
 from productgen.methods.base import Batch
+from productgen.metrics.arrays import unit_length
 from productgen.metrics.path_length import STEP, perceptual_path_length
 from productgen.sampler import RowByRow
 from productgen.setup import prepare_model
@@ -98,8 +99,7 @@ def feature_distance(net: FeatureNet) -> Distance:
 
     def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         rows = [np.asarray(net(x)[0], np.float64) for x in (a, b)]
-        first, second = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in rows)
-        return np.sum((first - second) ** 2, 1)
+        return np.sum((unit_length(rows[0]) - unit_length(rows[1])) ** 2, 1)
 
     return distance
 
@@ -112,12 +112,18 @@ def recognition_config(features: str, duration: str) -> dict[str, Any]:
     """
     inception = features.strip().partition(':')[0] == INCEPTION
     workdir, _ = (None, 0) if inception else parse_run(features, 'eval.features')
-    config = read_config(workdir) if workdir else {'method': {'name': ''}}
+    try:
+        config = read_config(workdir) if workdir else {'method': {'name': ''}}
+    except ConfigError as error:
+        raise ConfigError(f'eval.features={features}: {str(error).removeprefix(f"--workdir={workdir}: ")}') from None
     if config['method']['name'] != 'classifier':
         raise ConfigError(
             f'eval.recognition: the classifier that it trains is that of eval.features, and {features!r} is none'
         )
-    changes = {'init_from': '', 'validate_every': '', 'stop_on': '', 'duration': duration, 'accumulate': 1}
+    devices = jax.device_count()
+    size = -(-config['train']['batch_size'] // devices) * devices
+    changes = {'init_from': '', 'validate_every': '', 'stop_on': '', 'duration': duration}
+    changes |= {'accumulate': 1, 'batch_size': size}
     every = dict.fromkeys(('log_every', 'sample_every', 'checkpoint_every'), duration)
     return {**config, 'train': {**config['train'], **changes, **every}}
 
@@ -144,13 +150,13 @@ def recognition(
       held_out: labelled real ones.
       table: names of the labels.
       batch_size: pictures at a time.
-      out: a folder whose `.recognition` is used and removed.
+      out: a folder in which another is made for the while.
 
     Returns:
       `recognition/NAME` of these attributes.
     """
     scratch = out / '.recognition'
-    shutil.rmtree(scratch, ignore_errors=True)  # of an evaluation that was killed
+    shutil.rmtree(scratch, ignore_errors=True)  # of an evaluation that was killed; no other is at work in `out`
     folder, workdir = scratch / 'pictures', scratch / 'run'
     folder.mkdir(parents=True)
     try:
@@ -163,10 +169,10 @@ def recognition(
                     file.write(json.dumps({'file_name': f'{i:06d}.png', **row}) + '\n')
         changes = {'source': f'folder:{folder}', 'labels': ','.join(names), 'validation': 0.0, 'group': ''}
         train({**config, 'data': {**config['data'], **changes}}, workdir)
-        start_logging(None)
         net = open_features(str(workdir), batch_size)
         real = measure(net, dataclasses.replace(held_out, key=''), batch_size)
         found = accuracies(real, table, net.attributes)
         return {name.replace('accuracy/', 'recognition/'): value for name, value in found.items()}
     finally:
-        shutil.rmtree(scratch)
+        start_logging(None)
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from productgen.config import ConfigError, difference
+from productgen.data.metadata import categorical
 from productgen.ensemble import Ensemble, load
 from productgen.evaluation.figures import Distance
 from productgen.evaluation.generator import check_paths, recognition_config
-from productgen.evaluation.sets import SEED, Pictures, folder_pictures, generated_pictures, real_pictures
+from productgen.evaluation.sets import LOOKED_AT, SEED, Pictures, folder_pictures, generated_pictures, real_pictures
 from productgen.features import FeatureNet, open_features, open_lpips
 from productgen.methods import Reconstructing, Sampling
 from productgen.metrics.manifold import K_DENSITY, K_PRECISION
@@ -99,7 +100,10 @@ def make_plan(config: Mapping[str, Any], run: Run, workdir: Path) -> Plan:
             )
     # The real pictures beside the measured ones are to be as many: most figures depend on the count.
     base, beside = (train, held_out) if settings.reference == 'train' else (held_out, train)
-    count = min(settings.count, other.count, beside.count)
+    count = min(settings.count, other.count)
+    if settings.floor and beside.count < count:
+        count = beside.count
+        _log.info('Measuring %d pictures, as many as there are %s (eval.floor=False for more)', count, beside.name)
     other = other.first(count)
     originals = _originals(settings, run, other) if settings.originals else None
     taught = _taught(run, other, train.first(count)) if classifier else ()
@@ -148,14 +152,20 @@ def _check(settings: EvalConfig, run: Run, workdir: Path) -> None:
         check_paths(run.method)
         if run.sample.also and run.sample.combine == 'mixture':
             raise ConfigError('eval.path_pairs: paths are those of one generator; use sample.combine=average')
+    pairs = settings.originals or (isinstance(run.method, Reconstructing) and not settings.images)
+    if settings.lpips and not (pairs or settings.path_pairs):
+        raise ConfigError(
+            'eval.lpips: nothing here is measured by it; it is for eval.originals, eval.path_pairs, and VAEs'
+        )
     if settings.recognition and not run.labels:
         raise ConfigError('eval.recognition: the run was trained without labels, there is nothing to recognise')
 
 
 def _warn(net: FeatureNet, run: Run) -> None:
     """Says what the features do not allow to measure, or not fairly."""
-    seen, ours = net.about.get('data'), _split(run)
-    if seen and seen['source'] == ours['source'] and seen != ours:
+    seen = net.about.get('data')
+    ours = {name: getattr(run.data, name) for name in ('source', 'validation', 'group')}
+    if seen and seen != ours and (seen['source'] == ours['source'] or net.about['digest'] == run.source.digest):
         lines = ', '.join(difference(seen, ours, 'data.'))
         _log.warning('The features were trained on another part of the data (%s): they may know held-out ones', lines)
     for name, values in run.table.attributes.items():
@@ -172,9 +182,9 @@ def _protocol(settings: EvalConfig, run: Run, net: FeatureNet, count: int, refer
         'size': f'{width}x{height}',
         'fit': run.data.fit,
         'resize': net.resize_of(run.problem.resolution),
-        'data': {'digest': run.source.digest, **_split(run)},
+        'data': {'digest': run.source.digest, 'validation': run.data.validation, 'group': run.data.group},
         'reference': settings.reference,
-        'counts': {'measured': count, 'reference': reference},
+        'counts': {'measured': count, 'reference': reference, 'by pixels': min(LOOKED_AT, count)},
         'neighbours': {'precision, recall': K_PRECISION, 'density, coverage': K_DENSITY},
         'paths': {'pairs': settings.path_pairs, 'distance': settings.lpips or 'features'}
         if settings.path_pairs
@@ -184,19 +194,12 @@ def _protocol(settings: EvalConfig, run: Run, net: FeatureNet, count: int, refer
     }
 
 
-def _split(run: Run) -> dict[str, Any]:
-    """What decides which pictures are held out."""
-    return {name: getattr(run.data, name) for name in ('source', 'validation', 'group')}
-
-
-def _lpips(settings: EvalConfig, run: Run) -> Distance | None:
-    """LPIPS, where anything is measured by it.
+def _lpips(settings: EvalConfig, run: Run) -> Distance:
+    """LPIPS.
 
     Raises:
       ConfigError: its weights cannot be had, or pictures are too small for it.
     """
-    if not (settings.path_pairs or settings.originals or isinstance(run.method, Reconstructing)):
-        return None
     distance = open_lpips(settings.lpips, settings.batch_size)
     images = np.zeros((1, *run.problem.resolution, 3), np.uint8)
     if not np.isfinite(distance(images, images)).all():
@@ -205,13 +208,18 @@ def _lpips(settings: EvalConfig, run: Run) -> Distance | None:
 
 
 def _taught(run: Run, *sets: Pictures) -> tuple[str, ...]:
-    """The attributes of which each set has at least two values.
+    """The attributes of which each set has at least two values, and enough pictures of each.
 
     Raises:
       ConfigError: there is none.
     """
-    several = lambda column: len(np.unique(column[column >= 0])) > 1
-    names = tuple(n for i, n in enumerate(run.labels) if all(several(pictures.label[:, i]) for pictures in sets))
+
+    def learnable(name: str, column: np.ndarray) -> bool:
+        # As a folder of these pictures will be read.
+        found = categorical(name, [str(code) if code >= 0 else None for code in column])
+        return found is not None and len(found[0]) > 1
+
+    names = tuple(n for i, n in enumerate(run.labels) if all(learnable(n, p.label[:, i]) for p in sets))
     if not names:
         raise ConfigError('eval.recognition: the pictures have no two values of any label, there is nothing to learn')
     return names

@@ -12,7 +12,9 @@ import matplotlib.figure
 import numpy as np
 
 LOGGED = {  # beginnings of the names of what is logged, by the title of their plot
-    'losses': ('loss', 'unet', 'vae'),
+    'losses': ('loss', 'unet', 'vae', 'error', 'kl', 'reconstruction', 'path_mean'),
+    'size of the gradients': ('grad_norm',),
+    'codes': ('codes/', 'beta'),
     'logits of real and fake pictures': ('logits/', 'sign/'),
     'augmentation and penalty': ('augment_p', 'penalty'),
     'sliced Wasserstein distance of samples to held-out pictures': ('validation/swd',),
@@ -21,7 +23,6 @@ LOGGED = {  # beginnings of the names of what is logged, by the title of their p
     'precision, recall, density and coverage of samples': tuple(
         f'validation/{name}' for name in ('precision', 'recall', 'density', 'coverage')
     ),
-    'held-out pictures': ('validation/',),  # what is not above
     'diversity of the samples, as a share of the real pictures\u2019': ('diversity',),
 }
 
@@ -33,9 +34,12 @@ def training(log: Path) -> Iterator[matplotlib.figure.Figure]:
         with contextlib.suppress(ValueError):  # a run that is training may be about to write its last line
             points.append(json.loads(line))
     left = {name for p in points for name in p}
-    for title, beginnings in LOGGED.items():
+    known = tuple(beginning for beginnings in LOGGED.values() for beginning in beginnings)
+    others = sorted(name for name in left if name.startswith('validation/') and not name.startswith(known))
+    for title, beginnings in {**LOGGED, **{f'held-out pictures: {name[11:]}': (name,) for name in others}}.items():
         names = sorted(name for name in left if name.startswith(beginnings) and not name.endswith('_error'))
         left -= set(names)
+        names = [name for name in names if sum(name in p for p in points) > 1]
         if not names:
             continue
         figure = matplotlib.figure.Figure(figsize=(7, 2.8))
@@ -49,8 +53,8 @@ def training(log: Path) -> Iterator[matplotlib.figure.Figure]:
         yield figure
 
 
-def confusion(values: Sequence[str], counts: Sequence[Sequence[int]]) -> matplotlib.figure.Figure:
-    """Shares of each asked-for value that were told to be each value, and something else."""
+def confusion(values: Sequence[str], counts: Sequence[Sequence[int]], truth: str) -> matplotlib.figure.Figure:
+    """Shares of each value that were predicted to be each value, and another; `truth` names the vertical axis."""
     counts = np.asarray(counts, float)
     names = [value.replace('$', r'\$') for value in values]  # no formulas
     if not counts[:, -1].any():
@@ -60,14 +64,14 @@ def confusion(values: Sequence[str], counts: Sequence[Sequence[int]]) -> matplot
     shown = axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap='Blues', vmin=0, vmax=1)
     axes.set_xticks(range(counts.shape[1]), [*names, 'another'][: counts.shape[1]], rotation=60, ha='right')
     axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel('told')
-    axes.set_ylabel('asked for')
+    axes.set_xlabel('predicted')
+    axes.set_ylabel(truth)
     figure.colorbar(shown)
     return figure
 
 
 def truncation(rows: Sequence[Mapping[str, float]]) -> matplotlib.figure.Figure:
-    """Quality against diversity as psi changes: precision over recall, and the distances over psi."""
+    """Quality against diversity as psi changes: precision over recall, and the kernel distance over psi."""
     figure = matplotlib.figure.Figure(figsize=(9, 3))
     first, second = figure.subplots(1, 2)
     first.plot([row['recall'] for row in rows], [row['precision'] for row in rows], marker='o')
@@ -75,7 +79,8 @@ def truncation(rows: Sequence[Mapping[str, float]]) -> matplotlib.figure.Figure:
         first.annotate(f'{row["truncation"]:g}', (row['recall'], row['precision']), fontsize=8)
     first.set(xlabel='recall', ylabel='precision')
     psi = [row['truncation'] for row in rows]
-    second.plot(psi, [row['frechet_distance'] for row in rows], marker='o')
-    second.set(xlabel='truncation', ylabel='Fréchet distance')
+    errors = [row.get('kernel_distance_error', 0) for row in rows]
+    second.errorbar(psi, [row['kernel_distance'] for row in rows], errors, marker='o', capsize=3)
+    second.set(xlabel='truncation', ylabel='kernel distance')
     figure.tight_layout()
     return figure

@@ -12,6 +12,7 @@ from productgen.config import ConfigError
 from productgen.evaluation.figures import answers, confusion
 from productgen.evaluation.sets import SEED, Measured, measure, real_pictures
 from productgen.features import FeatureNet, open_features
+from productgen.metrics.arrays import unit_length
 from productgen.metrics.neighbours import nearest
 from productgen.setup import Run
 
@@ -36,8 +37,11 @@ def recognised(
       check: takes the protocol before anything long begins.
 
     Raises:
-      ConfigError: nothing was held out, or there is too little to search.
+      ConfigError: a setting that is for generators, nothing was held out, or there is too little to search.
     """
+    for field in ('truncations', 'path_pairs', 'lpips', 'recognition'):
+        if getattr(run.eval, field):
+            raise ConfigError(f'eval.{field}: this is measured of a generator, and the run in {workdir} is none')
     train, held_out, products = real_pictures(run)
     if not held_out.count:
         raise ConfigError(f'data.validation={run.data.validation}: nothing was held out, so nothing can be measured')
@@ -76,8 +80,7 @@ def recognised(
 
 def _nearest(asked: Measured, known: Measured, itself: bool = False) -> np.ndarray:
     """Indices [N, NEIGHBOURS] of the nearest of `known`; with `itself`, `asked` are the first of these."""
-    unit = lambda x: x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
-    found = nearest(unit(asked.features), unit(known.features), NEIGHBOURS + itself).index
+    found = nearest(unit_length(asked.features), unit_length(known.features), NEIGHBOURS + itself).index
     if not itself:
         return found
     others = found != np.arange(len(found))[:, None]

@@ -17,9 +17,11 @@ import numpy as np
 from PIL import Image
 
 from productgen.evaluation import plots
+from productgen.evaluation.sets import LOOKED_AT
 from productgen.pictures import grid
 
 COLUMNS = 8
+CELL = 192  # longer side of the pictures of a sheet at most: the page has a hundred of them
 TITLES = {'real': 'real pictures', 'training': 'training pictures'}  # of columns
 SAID = {  # by the second column
     'real': 'The first two columns are measured against the same reference. The second is of real pictures that are '
@@ -27,16 +29,20 @@ SAID = {  # by the second column
     'training': 'The first column is of held-out pictures, the second of as many that were trained on.',
 }
 ERRORS = ('_error', '_deviation')  # ends of the names of what stands behind a figure, after a plus-minus
-MEANINGS = {
-    'frechet_distance': 'Fréchet distance of the features (Heusel et al. 2017), biased upwards at few pictures',
-    'kernel_distance': 'kernel distance of the features (KID, Binkowski et al. 2018), unbiased, ± one standard error',
-    'precision': 'share of the pictures that lie among the real ones (Kynkäänniemi et al. 2019)',
-    'recall': 'share of the real pictures that lie among these',
-    'density': 'how densely real pictures surround them (Naeem et al. 2020); 1 for real ones',
-    'coverage': 'share of the real pictures that have one of these near them',
-    'sliced_wasserstein': 'distance of patches on all levels of a pyramid (Karras et al. 2018) × 1000',
-    'ms_ssim_of_pairs': 'likeness of random pairs (Odena et al. 2017); compare with the real pictures’',
-    'product/off_white': 'backdrop: ΔE 2000 from white',
+PIXELS = f'of {LOOKED_AT} pictures at most'
+MEANINGS = {  # with an arrow where the better direction is the same for everyone
+    'frechet_distance': '↓ Fréchet distance of the features (FID of Inception’s; Heusel et al. 2017), biased upwards '
+    'at few pictures',
+    'kernel_distance': '↓ kernel distance of the features (KID of Inception’s; Bińkowski et al. 2018), unbiased, ± one '
+    'standard error',
+    'precision': '↑ share of the pictures that lie among the real ones (Kynkäänniemi et al. 2019)',
+    'recall': '↑ share of the real pictures that lie among these',
+    'density': '↑ how densely real pictures surround them (Naeem et al. 2020); 1 for real ones',
+    'coverage': '↑ share of the real pictures that have one of these near them',
+    'sliced_wasserstein': f'↓ distance of patches on all levels of a pyramid × 1000 (Karras et al. 2018), {PIXELS}',
+    'ms_ssim_of_pairs': 'likeness of 100 random pairs (Odena et al. 2017); compare with the real pictures’',
+    'inception_score': '↑ how sure and how even the answers are (Salimans et al. 2016), ± deviation among 10 parts',
+    'product/off_white': f'backdrop: ΔE 2000 from white; these figures are {PIXELS}',
     'product/unevenness': 'backdrop: ΔE 2000 within it',
     'product/box_x': 'product: distance of its box from the middle, shares of the width',
     'product/box_y': 'product: the same, shares of the height',
@@ -45,18 +51,17 @@ MEANINGS = {
     'product/box_share': 'product: share of the picture its box takes',
     'product/area_share': 'product: share of the picture it takes',
     'product/edge_sharpness': 'product: sharpness of its outline, 0.5 for a step',
-    'inception_score': 'how sure and how even the answers are (Salimans et al. 2016), ± deviation among 10 parts',
-    'path_length': 'how unevenly pictures change along paths in W (Karras et al. 2019), ± one standard error',
-    'accuracy/': 'share told to be what was asked for',
-    'nearest/': 'share whose nearest training picture is of the same value',
-    'recognition/': 'accuracy on held-out pictures of a classifier trained on these, or on as many training pictures '
+    'path_length': '↓ how unevenly pictures change along paths in W (Karras et al. 2019), ± one standard error',
+    'accuracy/': '↑ share told to be what the label says',
+    'nearest/': '↑ share whose nearest training picture is of the same value',
+    'recognition/': '↑ accuracy on held-out pictures of a classifier trained on these, or on as many training pictures '
     '(CAS, Ravuri and Vinyals 2019)',
-    'psnr': 'dB, higher is better',
-    'ssim': '1 for equal pictures (Wang et al. 2004)',
-    'ms_ssim': '1 for equal pictures (Wang et al. 2003), of as many scales as fit',
-    'delta_e': 'mean colour difference, CIE ΔE 2000; about 1 can just be seen',
-    'gmsd': 'deviation of gradient similarity (Xue et al. 2014), 0 for equal pictures',
-    'lpips': 'learned perceptual distance (Zhang et al. 2018), 0 for equal pictures',
+    'psnr': '↑ dB',
+    'ssim': '↑ 1 for equal pictures (Wang et al. 2004)',
+    'ms_ssim': '↑ 1 for equal pictures (Wang et al. 2003), of as many scales as fit',
+    'delta_e': '↓ mean colour difference, CIE ΔE 2000; about 1 can just be seen',
+    'gmsd': '↓ deviation of gradient similarity (Xue et al. 2014), 0 for equal pictures',
+    'lpips': '↓ learned perceptual distance (Zhang et al. 2018), 0 for equal pictures',
 }
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222}
 table{border-collapse:collapse;margin:1rem 0}td,th{padding:.25rem .8rem;border-bottom:1px solid #ddd;text-align:left}
@@ -85,30 +90,36 @@ def write_report(
     Returns:
       the HTML file.
     """
-    columns = {TITLES.get(name, name): figures for name, figures in result['figures'].items()}
+    generated = 'training' not in result['figures']
+    titles = TITLES if generated else {**TITLES, 'measured': 'held-out pictures'}
+    columns = {titles.get(name, name): figures for name, figures in result['figures'].items()}
     if earlier:
-        name = earlier['measured'].get('checkpoint') or earlier['measured'].get('folder')
-        columns[f'earlier: {name}'] = earlier['figures']
+        words = (
+            str(earlier['measured'][name]) for name in ('run', 'checkpoint', 'folder') if name in earlier['measured']
+        )
+        columns[f'earlier: {" ".join(words)}'] = earlier['figures']
     body = [
         '<h1>Evaluation</h1>',
         _table(([name, value] for name, value in result['measured'].items())),
-        '<h2>Figures</h2>',
-        *_figures(columns, SAID['real' if 'real' in result['figures'] else 'training']),
+        '<h2>Metrics</h2>',
+        *_figures(columns, next((SAID[name] for name in SAID if name in result['figures']), '')),
         *_pairs(result.get('pairs')),
         *_pictures(sheets),
         *_copies(result.get('copies'), sheets),
         *_duplicates(result.get('near_duplicates'), sheets),
         *_truncation(result.get('truncation')),
         *_classes(result.get('classes')),
-        *_confusion(result.get('confusion')),
+        *_confusion(result.get('confusion'), 'asked for' if generated else 'true'),
         *_training(log),
+        '<h2>Features</h2>',
+        _table(([name, value] for name, value in result.get('features', {}).items())),
         f'<h2>Protocol</h2><pre>{html.escape(json.dumps(result["protocol"], indent=2))}</pre>',
     ]
     page = f'<!doctype html><meta charset="utf-8"><title>Evaluation</title><style>{STYLE}</style>' + '\n'.join(body)
     out.mkdir(parents=True, exist_ok=True)
     _keep_earlier(out)
     _write(out / 'report.html', page + '\n')
-    _write(out / 'report.json', json.dumps(result, indent=2) + '\n')
+    _write(out / 'report.json', json.dumps(result, indent=2, allow_nan=False) + '\n')
     return out / 'report.html'
 
 
@@ -151,14 +162,14 @@ def _figures(columns: Mapping[str, Mapping[str, float]], said: str) -> list[str]
     names = dict.fromkeys(name for figures in columns.values() for name in figures if not name.endswith(ERRORS))
     meaning = lambda name: MEANINGS.get(name) or MEANINGS.get(f'{name.partition("/")[0]}/', '')
     rows = [[name, *(_with_error(figures, name) for figures in columns.values()), meaning(name)] for name in names]
-    return [f'<p>{said}</p>', _table(rows, ['', *columns, ''])]
+    return [f'<p>{said}</p>', _table(rows, ['', *columns, ''])] if rows else []
 
 
 def _pairs(pairs: Mapping[str, Any] | None) -> list[str]:
     if not pairs:
         return []
     rows = [[name, value, MEANINGS.get(name, '')] for name, value in pairs.items() if name != 'what']
-    return ['<h2>Pair by pair</h2>', f'<p>Means over {html.escape(pairs["what"])}.</p>', _table(rows)]
+    return ['<h2>Pairs of pictures</h2>', f'<p>Means over {html.escape(pairs["what"])}.</p>', _table(rows)]
 
 
 def _pictures(sheets: Mapping[str, np.ndarray]) -> list[str]:
@@ -176,7 +187,7 @@ def _copies(copies: Mapping[str, Any] | None, sheets: Mapping[str, np.ndarray]) 
     if not copies:
         return []
     found = [
-        '<h2>Copies of training pictures?</h2>',
+        '<h2>Memorisation: copies of training pictures?</h2>',
         f'<p>Each picture was compared with {copies["searched"]:,} training pictures, and so were '
         f'{copies["held_out"]:,} held-out ones, one of each product where these are enough. C<sub>T</sub> (Meehan et '
         'al. 2020) is near 0 where pictures are about as far from the training pictures as new real ones are, and far '
@@ -217,29 +228,37 @@ def _truncation(rows: Sequence[Mapping[str, float]] | None) -> list[str]:
         return []
     names = [name for name in rows[0] if name != 'truncation' and not name.endswith(ERRORS)]
     table = _table([[row['truncation'], *(_with_error(row, name) for name in names)] for row in rows], ['psi', *names])
-    return ['<h2>Quality against diversity</h2>', table, _plot(plots.truncation(rows))]
+    return ['<h2>Truncation: quality against diversity</h2>', table, _plot(plots.truncation(rows))]
 
 
-def _classes(classes: Mapping[str, Mapping[str, Any]] | None) -> list[str]:
-    if not classes:
+def _classes(classes: Mapping[str, Mapping[str, Mapping[str, Any]]] | None) -> list[str]:
+    """Of each class, for each column."""
+    if not classes or not any(classes.values()):
         return []
     rows = []
-    for name, c in classes.items():
-        low, high = c.get('frechet_distance_interval', (None, None))
-        frechet = '' if low is None else f'{c["frechet_distance"]:.4g} ({low:.4g} to {high:.4g})'
-        rows.append([name, c['pictures'], _with_error(c, 'kernel_distance'), frechet])
+    for value in dict.fromkeys(value for found in classes.values() for value in found):
+        cells = []
+        for c in (found.get(value, {}) for found in classes.values()):
+            low, high = c.get('frechet_distance_interval', (None, None))
+            frechet = '' if low is None else f'{c["frechet_distance"]:.4g} ({low:.4g} to {high:.4g})'
+            cells += [c.get('pictures', ''), _with_error(c, 'kernel_distance'), frechet]
+        rows.append([value, *cells])
     said = (
         '<p>Kernel distances with their standard errors. A Fréchet distance, with its 95 % bootstrap interval, stands '
         'where a class has more pictures than there are features: below that it would be mostly bias.</p>'
     )
-    return ['<h2>By class</h2>', said, _table(rows, ['', 'pictures', 'kernel distance', 'Fréchet distance'])]
+    return [
+        '<h2>By class</h2>',
+        said,
+        _table(rows, ['', *(word for name in classes for word in (TITLES.get(name, name), 'kernel', 'Fréchet'))]),
+    ]
 
 
-def _confusion(confusion: Mapping[str, Any] | None) -> list[str]:
+def _confusion(confusion: Mapping[str, Any] | None, truth: str) -> list[str]:
     if not confusion:
         return []
-    plot = _plot(plots.confusion(confusion['values'], confusion['counts']))
-    return [f'<h2>{html.escape(confusion["attribute"])}: asked for and told</h2>', plot]
+    plot = _plot(plots.confusion(confusion['values'], confusion['counts'], truth))
+    return [f'<h2>Confusion matrix: {html.escape(confusion["attribute"])}</h2>', plot]
 
 
 def _training(log: Path | None) -> list[str]:
@@ -255,8 +274,13 @@ def _embedded(save: Callable[[io.BytesIO], None]) -> str:
 
 
 def _sheet(images: np.ndarray) -> str:
-    """Pictures [N, H, W, 3] or [N, M, H, W, 3] as a grid."""
-    sheet = grid(images.reshape(-1, *images.shape[-3:]), COLUMNS)
+    """Pictures [N, H, W, 3] or [N, M, H, W, 3] as a grid, large ones smaller."""
+    images = images.reshape(-1, *images.shape[-3:])
+    height, width = images.shape[1:3]
+    if max(height, width) > CELL:
+        side = tuple(max(round(x * CELL / max(height, width)), 1) for x in (width, height))
+        images = np.stack([np.asarray(Image.fromarray(x).resize(side, Image.Resampling.LANCZOS)) for x in images])
+    sheet = grid(images, COLUMNS)
     return _embedded(lambda file: Image.fromarray(sheet).save(file, 'PNG'))
 
 

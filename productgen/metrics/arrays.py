@@ -39,3 +39,8 @@ def pair(
     if a.shape[1] != b.shape[1]:
         raise ValueError(f'{names[0]} and {names[1]} differ in width: {a.shape[1]} and {b.shape[1]}')
     return a, b
+
+
+def unit_length(rows: np.ndarray) -> np.ndarray:
+    """Rows [N, D] divided by their Euclidean lengths; zeros stay."""
+    return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)

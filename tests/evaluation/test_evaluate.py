@@ -103,7 +103,7 @@ def test_a_run_is_measured_beside_real_pictures(measured):
     # The toy paints a mean colour with noise: far from the data in every way.
     assert ours['frechet_distance'] > 1.2 * real['frechet_distance'] and ours['kernel_distance'] > 0.02
     assert ours['sliced_wasserstein'] > real['sliced_wasserstein'] and ours['coverage'] < real['coverage']
-    assert result['protocol']['counts'] == {'measured': 60, 'reference': 60}
+    assert result['protocol']['counts'] == {'measured': 60, 'reference': 60, 'by pixels': 60}
     assert result['measured']['checkpoint'] == 'step000006'
     counts, run = np.asarray(result['confusion']['counts']), prepare(config_of())
     asked = run.table.draw(np.arange(60))[:, 0]
@@ -235,7 +235,7 @@ def test_held_out_pictures_come_to_the_floor_and_are_no_copies(features, generat
     fields = {'features': str(features), 'images': folder, 'out': str(tmp_path / 'out'), 'count': 400}
     result = report(evaluate(config_of(**fields), generator))
     # Both columns are of all held-out pictures, in another order.
-    assert result['protocol']['counts'] == {'measured': count, 'reference': len(run.items)}
+    assert result['protocol']['counts'] == {'measured': count, 'reference': len(run.items), 'by pixels': count}
     for name in ('frechet_distance', 'kernel_distance', 'precision', 'recall', 'density', 'coverage'):
         assert result['figures']['measured'][name] == pytest.approx(result['figures']['real'][name], rel=1e-6), name
     assert result['copies']['features']['p'] > 0.3 and result['copies']['pixels']['p'] > 0.3
@@ -248,7 +248,7 @@ def test_a_folder_of_fewer_pictures_is_measured_in_its_own_number(features, gene
         folder_of(by_name / label, pictures('held_out')[15 * i : 15 * i + 15])
     fields = {'features': str(features), 'images': str(by_name), 'out': str(tmp_path / 'out'), 'reference': 'held_out'}
     result = report(evaluate(config_of(**fields), generator))
-    assert result['protocol']['counts'] == {'measured': 30, 'reference': 60}
+    assert result['protocol']['counts'] == {'measured': 30, 'reference': 60, 'by pixels': 30}
     # Sub-folders say what the pictures are meant to be.
     asked, values = np.asarray(result['confusion']['counts']).sum(1), result['confusion']['values']
     assert asked[values.index('mug')] == asked[values.index('shoe')] == 15 and asked.sum() == 30
@@ -260,12 +260,41 @@ def test_too_few_pictures_are_refused_before_anything_is_measured(features, gene
         evaluate(config_of(features=str(features), images=folder), generator)
 
 
+def test_a_run_is_not_measured_as_another(features, generator):
+    config = config_of(features=str(features))
+    config['data']['background'] = 'black'
+    with pytest.raises(
+        ConfigError, match=r"another config; leave --config out.*\n  data\.background: 'white' -> 'black'"
+    ):
+        evaluate(config, generator)
+
+
+def test_more_pictures_than_are_held_out_are_measured_alone(features, generator, tmp_path):
+    fields = {'features': str(features), 'out': str(tmp_path / 'out'), 'count': 120}
+    with_floor = report(evaluate(config_of(**fields), generator))
+    alone = report(evaluate(config_of(**fields, floor=False), generator))
+    assert with_floor['protocol']['counts']['measured'] == len(prepare(config_of()).held_out) < 120
+    assert alone['protocol']['counts']['measured'] == 120 and list(alone['figures']) == ['measured']
+
+
+def test_without_labels_and_without_a_run(features, generator, tmp_path):
+    """A folder against an unlabelled data set: nothing to condition on, nothing of a run."""
+    folder = folder_of(tmp_path / 'pictures', pictures('held_out')[:30])
+    config = config_of(features=str(features), images=folder, out=str(tmp_path / 'out'))
+    config['data']['labels'] = 'none'
+    result = report(evaluate(config, tmp_path))
+    found = result['figures']['measured']
+    assert not any('accuracy' in name for name in found) and not result['confusion']
+    assert not any(result['classes'].values()) and found['precision'] > 0.5
+
+
 def test_a_run_whose_pictures_changed_is_not_measured(features, generator, tmp_path):
     other = shutil.copytree(generator, tmp_path / 'run')
     about = json.loads((other / 'data.json').read_text())
     (other / 'data.json').write_text(json.dumps(about | {'digest': 'another'}))
-    with pytest.raises(ConfigError, match='are not what they were'):
+    with pytest.raises(ConfigError, match='are not what they were.*add --accept_config_change'):
         evaluate(config_of(features=str(features)), other)
+    assert evaluate(config_of(features=str(features)), other, accept_change=True).exists()
 
 
 def test_a_run_from_before_there_was_evaluation_can_be_measured(generator, tmp_path):
@@ -282,12 +311,14 @@ def test_an_earlier_report_is_kept_and_may_stand_beside_a_new_one(features, gene
     second = evaluate(config_of(**out, against=str(tmp_path / 'out' / 'report.json')), generator)
     assert report(second) == before  # the same run, seeds and features
     assert json.loads((tmp_path / 'out' / 'report.0.json').read_text()) == before
-    assert 'earlier: step000006' in second.read_text()
+    assert f'earlier: {generator} step000006' in second.read_text()
 
 
 def test_unlike_protocols_are_not_compared(features, generator, measured):
     fields = {'features': str(features), 'against': str(measured.with_suffix('.json')), 'count': 50}
-    with pytest.raises(ConfigError, match=r'cannot be compared:\n  counts\.measured: 60 -> 50'):
+    with pytest.raises(
+        ConfigError, match=r'cannot be compared:\n  counts\.by pixels: 60 -> 50\n  counts\.measured: 60 -> 50'
+    ):
         evaluate(config_of(**fields), generator)
 
 
@@ -308,6 +339,8 @@ def test_unlike_protocols_are_not_compared(features, generator, measured):
         ({'path_pairs': 10}, r'eval\.path_pairs: the method has no style latents'),
         ({'originals': '/nowhere'}, r'eval\.originals: of which pictures\?'),
         ({'images': '/nowhere', 'truncations': '1'}, r'eval\.truncations: this is measured of a generator'),
+        ({'lpips': 'alex', 'images': '/nowhere'}, r'eval\.lpips: nothing here is measured by it'),
+        ({'path_pairs': 1}, r'eval\.path_pairs: one pair is too few'),
         ({'recognition': '3 sheep'}, r'eval\.recognition'),
         ({'recognition': '10min'}, r'eval\.recognition: give it in images'),
         ({'out': '{generator}/config.json'}, r'eval\.out=.*config\.json: it cannot be made'),

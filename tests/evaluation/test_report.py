@@ -13,7 +13,7 @@ def test_names_and_broken_lines_do_not_break_the_page(tmp_path):
         'measured': {'run': '<script>'},
         'protocol': {},
         'figures': {'measured': {'x': 1.0}, 'real': {'x': 2.0, 'accuracy/y': 0.5}},
-        'classes': {'<b>': {'pictures': 3, 'kernel_distance': 0.0, 'kernel_distance_error': 1.0}},
+        'classes': {'measured': {'<b>': {'pictures': 3, 'kernel_distance': 0.0, 'kernel_distance_error': 1.0}}},
         'confusion': {'attribute': 'a<b', 'values': ['$5_$ mug', '<i>'], 'counts': [[1, 0, 0], [2, 3, 1]]},
         'pairs': {'what': '<u>', 'psnr': 1.0},
     }
