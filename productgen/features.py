@@ -111,11 +111,10 @@ def _trained(run: str, batch_size: int) -> FeatureNet:
     classify = getattr(model.method, 'classify', None)
 
     def compute(state: State, batch: dict[str, jax.Array], key: jax.Array) -> PyTree:
-        told = {}
-        if classify:
-            told = {name: nn.softmax(x) for name, x in zip(table.names, classify(state, batch, key), strict=True)}
         # Path lengths divide differences of features by 1e-8.
         with jax.default_matmul_precision('float32'):
+            logits = classify(state, batch, key) if classify else []
+            told = dict(zip(table.names, map(nn.softmax, logits), strict=False))
             return model.method.represent(state, batch, key), told
 
     all_rows = _row_by_row(model.mesh, batch_size, compute, state)
