@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -119,8 +120,17 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     _keep_earlier(out)
     _write(out / 'report.html', page + '\n')
-    _write(out / 'report.json', json.dumps(result, indent=2, allow_nan=False) + '\n')
+    _write(out / 'report.json', json.dumps(_plain(result), indent=2, allow_nan=False) + '\n')
     return out / 'report.html'
+
+
+def _plain(value: Any) -> Any:
+    """JSON values: what is not finite has no number there."""
+    if isinstance(value, Mapping):
+        return {name: _plain(x) for name, x in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(x) for x in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write(path: Path, text: str) -> None:
