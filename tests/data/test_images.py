@@ -277,7 +277,10 @@ def test_profile_of_a_transparent_picture():
     assert (loaded[:, 4:] == opaque[:, 4:]).all()
 
 
-@pytest.mark.parametrize('profile', [b'nonsense', adobe_profile(1.8)[:200], srgb_profile()])
+# Named, since a profile holds the second it was made in and test processes must agree on the names.
+@pytest.mark.parametrize(
+    'profile', [b'nonsense', adobe_profile(1.8)[:200], srgb_profile()], ids=['nonsense', 'broken', 'srgb']
+)
 def test_broken_and_srgb_profiles_change_nothing(profile):
     same(encoded(Image.fromarray(picture()), icc_profile=profile), picture())
 
