@@ -19,8 +19,9 @@ CONFIGS = sorted(
     for path in (pathlib.Path(__file__).parent.parent / 'configs').glob('*.py')
     if path.stem not in ('__init__', 'common', 'from_workdir')
 )
-# The methods and networks of these have a case already, under other settings; they take their time with -m slow.
-SIMILAR = ('acgan', 'beta_vae', 'cgan', 'cvae', 'dragan', 'lsgan', 'wgan', 'wgan_gp')
+# The methods and networks of these have a case already, under other settings, or in two halves (`vae` and `ddpm`); they
+# take their time with -m slow.
+SIMILAR = ('acgan', 'beta_vae', 'cgan', 'cvae', 'dragan', 'latent_diffusion', 'lsgan', 'wgan', 'wgan_gp')
 LABELS = (3,)
 
 

@@ -1,0 +1,200 @@
+"""Times StyleGAN2's training step beside NVIDIA's stylegan2-ada-pytorch, turn by turn.
+
+  git clone https://github.com/NVlabs/stylegan2-ada-pytorch SCRATCH/peer    # outside of this project: another licence
+  python benchmarks/stylegan2.py --peer=SCRATCH/peer --python=VENV/bin/python --case=cpu32,cpu64
+
+VENV has PyTorch and what the peer needs (scipy, requests, click, tqdm, psutil). Both sides train the same networks on
+random pictures that are already in memory, with the same losses, R1 every 16 steps and averaged weights, without
+augmentation, so that the step alone is timed. Each side starts anew for every repeat, does 17 steps that are not
+counted (compilation, or the choice of kernels), then whole periods of 16. Printed are images a second and the ratio of
+every repeat. The peer computes in float32 on CPUs, and with its own mixed precision on GPUs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+PERIOD = 16  # steps from one R1 penalty to the next
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A configuration of both.
+
+    Attributes:
+      size: side of the pictures.
+      batch: images a step.
+      base: channels times resolution.
+      most: channels at most.
+      latent: width of z and w.
+      path: weight of the path length penalty, taken every 4 steps; 0 for none.
+      half: finest levels that compute in 16 bits.
+      periods: of 16 steps that are timed.
+    """
+
+    size: int
+    batch: int
+    base: int
+    most: int
+    latent: int
+    path: float = 0.0
+    half: int = 0
+    periods: int = 2
+
+
+CASES = {
+    'cpu32': Case(32, 32, 1024, 128, 128),
+    'cpu32w': Case(32, 32, 2048, 128, 128),
+    'cpu64': Case(64, 16, 1024, 128, 128),
+    'cpu64w': Case(64, 16, 2048, 128, 128),
+    'gpu128': Case(128, 32, 16384, 512, 512, 2.0, 4, 8),
+    'gpu256': Case(256, 32, 16384, 512, 512, 2.0, 4, 8),
+    'gpu256b64': Case(256, 64, 16384, 512, 512, 2.0, 4, 8),
+    'gpu512': Case(512, 16, 32768, 512, 512, 2.0, 4, 8),
+}
+
+
+def ours(case: Case) -> dict[str, float]:
+    """Images a second, and seconds until the first step was done."""
+    sys.path.insert(0, str(ROOT))
+    import jax
+
+    from configs import stylegan
+    from productgen.config import to_dict
+    from productgen.methods import METHODS, Problem
+    from productgen.sharding import jit_update, make_mesh, put_batch, replicated
+
+    config = to_dict(stylegan.get_config())
+    config['model'] |= {'z_dim': case.latent, 'w_dim': case.latent, 'channel_base': case.base, 'channel_max': case.most}
+    config['model'] |= {'mapping_layers': 2, 'bf16_levels': case.half}
+    config['method'] |= {'penalty_weight': '1', 'penalty_interval': PERIOD, 'path_weight': case.path}
+    config['method'] |= {'mixing': 0.9 if case.path else 0.0}
+    mesh = make_mesh()
+    problem = Problem((case.size, case.size), (), case.batch, 1, 10_000, mesh.size)
+    method = METHODS['stylegan2'](config, problem)
+    batch = {
+        'image': np.random.default_rng(0).integers(0, 256, (case.batch, case.size, case.size, 3), np.uint8),
+        'label': np.zeros((case.batch, 0), np.int32),
+    }
+    began = time.perf_counter()
+    state = jax.jit(method.init, out_shardings=replicated(mesh))(jax.random.key(0), batch)
+    update = jit_update(lambda s, b, key: method.update(s, b, jax.random.fold_in(key, s.step)), mesh)
+    key, batch, first = jax.random.key(1), put_batch(mesh, batch), 0.0
+    for step in range(PERIOD + 1 + case.periods * PERIOD):
+        if step == PERIOD + 1:
+            jax.block_until_ready(state)
+            start = time.perf_counter()
+        state, metrics = update(state, batch, key)
+        if not step:
+            jax.block_until_ready(metrics)
+            first = time.perf_counter() - began
+    jax.block_until_ready(state)
+    return {'rate': case.periods * PERIOD * case.batch / (time.perf_counter() - start), 'first': first}
+
+
+def peer(case: Case, path: str) -> dict[str, float]:
+    """The same by the networks and losses of stylegan2-ada-pytorch, in the order of its training loop."""
+    sys.path.insert(0, path)
+    import copy
+
+    import torch
+    from training.loss import StyleGAN2Loss
+    from training.networks import Discriminator, Generator
+
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    torch.backends.cudnn.benchmark = True
+    half = case.half if device.type == 'cuda' else 0
+    shape = {'c_dim': 0, 'img_resolution': case.size, 'img_channels': 3}
+    blocks = {'channel_base': case.base, 'channel_max': case.most, 'num_fp16_res': half}
+    blocks['conv_clamp'] = 256 if half else None
+    mapping = {'num_layers': 2}
+    g = Generator(z_dim=case.latent, w_dim=case.latent, mapping_kwargs=mapping, synthesis_kwargs=blocks, **shape)
+    g = g.train().requires_grad_(False).to(device)
+    d = (
+        Discriminator(epilogue_kwargs={'mbstd_group_size': 4}, **blocks, **shape)
+        .train()
+        .requires_grad_(False)
+        .to(device)
+    )
+    average = copy.deepcopy(g).eval()
+    loss = StyleGAN2Loss(
+        device, g.mapping, g.synthesis, d, style_mixing_prob=0.9 if case.path else 0, r1_gamma=1, pl_weight=case.path
+    )
+    phases = []
+    for name, net, interval in (('G', g, 4 if case.path else 0), ('D', d, PERIOD)):
+        share = interval / (interval + 1) if interval else 1
+        adam = torch.optim.Adam(net.parameters(), lr=0.0025 * share, betas=(0.0, 0.99**share), eps=1e-8)
+        phases.append((f'{name}main', net, adam, 1))
+        if interval:
+            phases.append((f'{name}reg', net, adam, interval))
+    real = torch.rand(case.batch, 3, case.size, case.size, device=device) * 2 - 1
+    label = torch.zeros(case.batch, 0, device=device)
+    wait = torch.cuda.synchronize if device.type == 'cuda' else lambda: None
+    began, first = time.perf_counter(), 0.0
+    for step in range(PERIOD + 1 + case.periods * PERIOD):
+        if step == PERIOD + 1:
+            wait()
+            start = time.perf_counter()
+        for name, net, adam, interval in phases:
+            if step % interval:
+                continue
+            adam.zero_grad(set_to_none=True)
+            net.requires_grad_(True)
+            z = torch.randn(case.batch, case.latent, device=device)
+            loss.accumulate_gradients(
+                phase=name, real_img=real, real_c=label, gen_z=z, gen_c=label, sync=True, gain=interval
+            )
+            net.requires_grad_(False)
+            for parameter in net.parameters():
+                if parameter.grad is not None:
+                    torch.nan_to_num(parameter.grad, nan=0, posinf=1e5, neginf=-1e5, out=parameter.grad)
+            adam.step()
+        with torch.no_grad():
+            for mean, parameter in zip(average.parameters(), g.parameters(), strict=True):
+                mean.copy_(parameter.lerp(mean, 0.999))
+        if not step:
+            wait()
+            first = time.perf_counter() - began
+    wait()
+    return {'rate': case.periods * PERIOD * case.batch / (time.perf_counter() - start), 'first': first}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--peer', required=True, help='checkout of stylegan2-ada-pytorch')
+    parser.add_argument('--python', required=True, help='Python of the environment that has PyTorch')
+    parser.add_argument('--case', default='cpu32,cpu32w,cpu64,cpu64w', help=f'some of {", ".join(CASES)}')
+    parser.add_argument('--repeats', type=int, default=3)
+    parser.add_argument('--side', choices=('ours', 'peer'), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.side:
+        case = CASES[args.case]
+        print(json.dumps(ours(case) if args.side == 'ours' else peer(case, args.peer)))
+        return
+    for name in args.case.split(','):
+        ratios = []
+        for _ in range(args.repeats):
+            found = {}
+            for side, python in (('ours', sys.executable), ('peer', args.python)):
+                command = [python, __file__, f'--peer={args.peer}', '--python=', f'--case={name}', f'--side={side}']
+                done = subprocess.run(command, capture_output=True, text=True)
+                if done.returncode:
+                    raise SystemExit(f'{side} failed:\n{done.stderr[-3000:]}')
+                found[side] = json.loads(done.stdout.splitlines()[-1])
+            ratios.append(found['ours']['rate'] / found['peer']['rate'])
+            words = (f'{side} {f["rate"]:.1f} img/s (first step after {f["first"]:.0f} s)' for side, f in found.items())
+            print(f'{name}: {", ".join(words)}, ratio {ratios[-1]:.2f}', flush=True)
+        print(f'{name}: median ratio {np.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}', flush=True)
+
+
+if __name__ == '__main__':
+    main()
