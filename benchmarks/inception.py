@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from turns import take_turns
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
@@ -77,30 +77,16 @@ def main() -> None:
     parser.add_argument('--folder', type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
-        print(json.dumps({'ours': ours, 'peer': peer}[args.side](args.folder, args.count)))
+        seconds = {'ours': ours, 'peer': peer}[args.side](args.folder, args.count)
+        print(json.dumps({'rate': args.count / seconds}))
         return
     with tempfile.TemporaryDirectory() as scratch:
         for i, image in enumerate(np.random.default_rng(0).integers(0, 256, (args.count, SIZE, SIZE, 3), np.uint8)):
             Image.fromarray(image).save(Path(scratch) / f'{i:05d}.png')
-        ratios = []
-        for _ in range(args.repeats):
-            rates = {}
-            for side, python in (('ours', sys.executable), ('peer', args.peer)):
-                command = [
-                    python,
-                    __file__,
-                    '--peer=',
-                    f'--side={side}',
-                    f'--folder={scratch}',
-                    f'--count={args.count}',
-                ]
-                done = subprocess.run(command, capture_output=True, text=True)
-                if done.returncode:
-                    raise SystemExit(f'{side} failed:\n{done.stderr[-2000:]}')
-                rates[side] = args.count / json.loads(done.stdout.splitlines()[-1])
-            ratios.append(rates['ours'] / rates['peer'])
-            print(', '.join(f'{side} {rate:.2f} pictures/s' for side, rate in rates.items()), f'ratio {ratios[-1]:.2f}')
-    print(f'median ratio {np.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}')
+        rest = [__file__, '--peer=', f'--folder={scratch}', f'--count={args.count}']
+        sides = {'ours': sys.executable, 'peer': args.peer}
+        commands = {side: [python, *rest, f'--side={side}'] for side, python in sides.items()}
+        take_turns('Inception-v3', commands, 'pictures/s', args.repeats)
 
 
 if __name__ == '__main__':

@@ -15,12 +15,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from turns import take_turns
 
 ROOT = Path(__file__).resolve().parent.parent
 PERIOD = 16  # steps from one R1 penalty to the next
@@ -98,7 +98,7 @@ def ours(case: Case) -> dict[str, float]:
             jax.block_until_ready(metrics)
             first = time.perf_counter() - began
     jax.block_until_ready(state)
-    return {'rate': case.periods * PERIOD * case.batch / (time.perf_counter() - start), 'first': first}
+    return {'rate': case.periods * PERIOD * case.batch / (time.perf_counter() - start), 'first step after': first}
 
 
 def peer(case: Case, path: str) -> dict[str, float]:
@@ -165,7 +165,7 @@ def peer(case: Case, path: str) -> dict[str, float]:
             wait()
             first = time.perf_counter() - began
     wait()
-    return {'rate': case.periods * PERIOD * case.batch / (time.perf_counter() - start), 'first': first}
+    return {'rate': case.periods * PERIOD * case.batch / (time.perf_counter() - start), 'first step after': first}
 
 
 def main() -> None:
@@ -181,19 +181,10 @@ def main() -> None:
         print(json.dumps(ours(case) if args.side == 'ours' else peer(case, args.peer)))
         return
     for name in args.case.split(','):
-        ratios = []
-        for _ in range(args.repeats):
-            found = {}
-            for side, python in (('ours', sys.executable), ('peer', args.python)):
-                command = [python, __file__, f'--peer={args.peer}', '--python=', f'--case={name}', f'--side={side}']
-                done = subprocess.run(command, capture_output=True, text=True)
-                if done.returncode:
-                    raise SystemExit(f'{side} failed:\n{done.stderr[-3000:]}')
-                found[side] = json.loads(done.stdout.splitlines()[-1])
-            ratios.append(found['ours']['rate'] / found['peer']['rate'])
-            words = (f'{side} {f["rate"]:.1f} img/s (first step after {f["first"]:.0f} s)' for side, f in found.items())
-            print(f'{name}: {", ".join(words)}, ratio {ratios[-1]:.2f}', flush=True)
-        print(f'{name}: median ratio {np.median(ratios):.2f}, {min(ratios):.2f} to {max(ratios):.2f}', flush=True)
+        rest = [__file__, f'--peer={args.peer}', '--python=', f'--case={name}']
+        sides = {'ours': sys.executable, 'peer': args.python}
+        commands = {side: [python, *rest, f'--side={side}'] for side, python in sides.items()}
+        take_turns(name, commands, 'img/s', args.repeats)
 
 
 if __name__ == '__main__':

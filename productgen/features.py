@@ -67,11 +67,12 @@ class FeatureNet:
         Raises:
           ConfigError: float pictures of another size; only uint8 is resized.
         """
-        if self.size not in (None, images.shape[1:3]) and images.dtype != np.uint8:
-            height, width = self.size
-            raise ConfigError(f'eval.features: this needs features of pictures of the same size, not {width}x{height}')
         if self.size not in (None, images.shape[1:3]):
-            side = self.size[::-1]
+            width, height = side = self.size[::-1]
+            if images.dtype != np.uint8:
+                raise ConfigError(
+                    f'eval.features: this needs features of pictures of the same size, not {width}x{height}'
+                )
             images = np.stack([np.asarray(Image.fromarray(x).resize(side, Image.Resampling.BICUBIC)) for x in images])
         features, told = self.compute(images)
         return features, {name: told[name] for name in self.attributes or told}  # in their order, which jit loses

@@ -26,8 +26,7 @@ from productgen.data import spread
 from productgen.data.pipeline import Batches
 from productgen.features import open_features
 from productgen.methods import Evaluable, Representing, Sampling
-from productgen.metrics.distribution import DISTANCES, Reference
-from productgen.metrics.distribution import LEAST as LEAST_ROWS
+from productgen.metrics.distribution import DISTANCES, LEAST, Reference
 from productgen.metrics.swd import SlicedWasserstein, figure_names
 from productgen.retrieval import Retrieval
 from productgen.sampler import RowByRow, Sampler
@@ -165,10 +164,10 @@ class Validator:
         self._sampler = Sampler(run, self._size) if isinstance(run.method, Sampling) else None
         self._net = open_features(run.eval.features, self._size) if self._sampler and run.eval.features else None
         self._reference: Reference | None = None
-        if self._net and min(len(self._items), len(run.items)) < LEAST_ROWS:
+        if self._net and min(len(self._items), len(run.items)) < LEAST:
             raise ConfigError(
                 f'eval.features: {len(self._items)} held-out and {len(run.items)} training pictures are too few to '
-                f'compare, {LEAST_ROWS} of each are needed; raise train.validate_items, or leave eval.features empty'
+                f'compare, {LEAST} of each are needed; raise train.validate_items, or leave eval.features empty'
             )
         label = batches.label(self._items)
         self._unlabelled = (label < 0).all(1) & bool(run.labels)

@@ -42,10 +42,22 @@ def _write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     os.replace(temporary, path)
 
 
-def check_workdir(workdir: Path, config: Mapping[str, Any], digest: str, table: LabelTable, accept: bool) -> None:
-    """Checks that a workdir is new, or holds a run of this config and data.
+def config_changes(workdir: Path, config: Mapping[str, Any]) -> list[str]:
+    """Lines for what differs from the config of the run in a workdir.
 
     The sections `sample` and `eval` may differ: no weight depends on them, only what is shown and measured.
+    """
+    trained = lambda c: {name: section for name, section in c.items() if name not in ('sample', 'eval')}
+    return difference(trained(read_config(workdir)), trained(config))
+
+
+def label_changes(workdir: Path, table: LabelTable) -> list[str]:
+    """Lines for what differs from the labels of the run in a workdir."""
+    return difference(read_labels(workdir).to_json()['attributes'], table.to_json()['attributes'], 'labels: ')
+
+
+def check_workdir(workdir: Path, config: Mapping[str, Any], digest: str, table: LabelTable, accept: bool) -> None:
+    """Checks that a workdir is new, or holds a run of this config and data.
 
     Args:
       workdir: the folder.
@@ -61,12 +73,11 @@ def check_workdir(workdir: Path, config: Mapping[str, Any], digest: str, table: 
         if workdir.exists() and any(c.name != '.lock' and c.suffix != '.tmp' for c in workdir.iterdir()):
             raise ConfigError(f'--workdir={workdir} has files in it but no run; choose an empty or a new folder')
         return
-    trained = lambda c: {name: section for name, section in c.items() if name not in ('sample', 'eval')}
-    lines = difference(trained(read_config(workdir)), trained(config))
+    lines = config_changes(workdir, config)
     if read_digest(workdir) not in ('', digest):
         lines.append(f'data.source: the pictures of {config["data"]["source"]} are not what they were')
     if (workdir / 'labels.json').exists():
-        lines += difference(read_labels(workdir).to_json()['attributes'], table.to_json()['attributes'], 'labels: ')
+        lines += label_changes(workdir, table)
     if lines and not accept:
         raise ConfigError(
             f'--workdir={workdir} holds a run with another config or other data:\n  '

@@ -47,6 +47,18 @@ def tiny_run(tmp_path_factory):
     return workdir
 
 
+@pytest.fixture(scope='module')
+def toy():
+    """The method of toy.py is one of METHODS."""
+    from toy import make
+
+    from productgen.methods import METHODS
+
+    METHODS['toy'] = make
+    yield
+    del METHODS['toy']
+
+
 @pytest.fixture(autouse=True)
 def same_draws(request, monkeypatch):
     """Tests of a file that draw from one generator get the same numbers whichever of them ran before."""

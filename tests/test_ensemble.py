@@ -16,12 +16,7 @@ from productgen.sample import sample
 from productgen.setup import initial_state, prepare
 from productgen.train import train
 
-
-@pytest.fixture(scope='module', autouse=True)
-def toy():
-    METHODS['toy'] = make
-    yield
-    del METHODS['toy']
+pytestmark = pytest.mark.usefixtures('toy')
 
 
 @pytest.fixture(scope='module')

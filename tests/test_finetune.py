@@ -8,24 +8,18 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from toy import Toy, make, toy_config
+from toy import Toy, toy_config
 
 from productgen.checkpoint import CheckpointError, Checkpoints
 from productgen.config import ConfigError, to_dict
 from productgen.finetune import inherit
 from productgen.labels import LabelTable
-from productgen.methods import METHODS
 from productgen.report import describe
 from productgen.setup import initial_state, prepare
 from productgen.train import train
 from productgen.workdir import read_labels, write_workdir
 
-
-@pytest.fixture(scope='module', autouse=True)
-def toy():
-    METHODS['toy'] = make
-    yield
-    del METHODS['toy']
+pytestmark = pytest.mark.usefixtures('toy')
 
 
 @pytest.fixture(scope='module')

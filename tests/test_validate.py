@@ -6,12 +6,11 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from toy import Toy, make, toy_config
+from toy import Toy, toy_config
 
 from productgen import validate
 from productgen.checkpoint import CheckpointError, Checkpoints
 from productgen.config import ConfigError
-from productgen.methods import METHODS
 from productgen.metrics.swd import SlicedWasserstein
 from productgen.record import Recorder
 from productgen.report import describe
@@ -21,6 +20,8 @@ from productgen.setup import initial_state, prepare
 from productgen.train import train
 from productgen.validate import Best, BestKeeper, Validator
 from productgen.watch import NotFiniteError
+
+pytestmark = pytest.mark.usefixtures('toy')
 
 FIELDS = {
     'train__duration': '40steps',
@@ -33,13 +34,6 @@ FIELDS = {
 }
 # The loss of each validation, where tests say what it is: the best is the fifth, of step 10.
 LOSSES = [9, 5, 6, 5, 4, 4.5, 4, 7, 1]
-
-
-@pytest.fixture(scope='module', autouse=True)
-def toy():
-    METHODS['toy'] = make
-    yield
-    del METHODS['toy']
 
 
 def script(patch, losses):

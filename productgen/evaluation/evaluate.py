@@ -36,7 +36,7 @@ from productgen.metrics.neighbours import Progress
 from productgen.sampler import Sampler
 from productgen.sections import EvalConfig
 from productgen.setup import Run, prepare
-from productgen.workdir import locked, read_config, read_digest, read_labels
+from productgen.workdir import config_changes, label_changes, locked, read_digest
 
 _log = logging.getLogger('productgen')
 SHOWN = 48  # pictures of each set in the report
@@ -62,10 +62,8 @@ def evaluate(config: Mapping[str, Any], workdir: Path, accept_change: bool = Fal
         raise ConfigError('--mode=eval: one process is enough, which uses all devices that it sees')
     if has_run:
         _check_same(workdir, config)
-        config = {
-            **config,
-            'sample': {**config['sample'], 'output': 'grid'},
-        }  # how samples are shown is nothing to this
+        # How samples are shown is nothing to this.
+        config = {**config, 'sample': {**config['sample'], 'output': 'grid'}}
     elif not settings.images:
         raise ConfigError(f'--workdir={workdir}: there is no run in it to measure; or set eval.images')
     elif not settings.out:
@@ -94,8 +92,7 @@ def evaluate(config: Mapping[str, Any], workdir: Path, accept_change: bool = Fal
 
 def _check_same(workdir: Path, config: Mapping[str, Any]) -> None:
     """Raises a ConfigError where the config is not that of the run in the workdir."""
-    trained = lambda c: {name: section for name, section in c.items() if name not in ('sample', 'eval')}
-    lines = difference(trained(read_config(workdir)), trained(config))
+    lines = config_changes(workdir, config)
     if lines:
         raise ConfigError(
             f'--workdir={workdir} holds a run with another config; leave --config out to measure that run, or choose '
@@ -108,7 +105,7 @@ def _check_pictures(workdir: Path, run: Run, accept: bool) -> None:
 
     Codes of labels, and what was trained on, are those of the run only if its pictures are.
     """
-    lines = difference(read_labels(workdir).to_json()['attributes'], run.table.to_json()['attributes'], 'labels: ')
+    lines = label_changes(workdir, run.table)
     if lines or (read_digest(workdir) not in ('', run.source.digest) and not accept):
         way = 'put them back' if lines else 'put them back, or add --accept_config_change to measure against them now'
         raise ConfigError(

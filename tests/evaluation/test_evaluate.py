@@ -11,7 +11,7 @@ from peers.features import pick, stored, tensors
 from peers.features import pictures as peer_pictures
 from PIL import Image
 from tiny import classifier_config
-from toy import make, toy_config
+from toy import toy_config
 
 from configs import from_workdir
 from productgen.config import ConfigError
@@ -20,7 +20,6 @@ from productgen.data.pipeline import Batches
 from productgen.ensemble import restore
 from productgen.evaluation import evaluate
 from productgen.features import open_features
-from productgen.methods import METHODS
 from productgen.metrics.distribution import Reference
 from productgen.sample import sample
 from productgen.sampler import Sampler
@@ -28,12 +27,7 @@ from productgen.setup import prepare
 from productgen.train import train
 from productgen.validate import Validator
 
-
-@pytest.fixture(scope='module', autouse=True)
-def toy():
-    METHODS['toy'] = make
-    yield
-    del METHODS['toy']
+pytestmark = pytest.mark.usefixtures('toy')
 
 
 @pytest.fixture(scope='module')
