@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -19,7 +21,7 @@ from productgen.labels import LabelTable
 from productgen.methods import METHODS, Method, Problem
 from productgen.optim import OptimConfig, check_freeze
 from productgen.sections import EvalConfig, SampleConfig, TrainConfig
-from productgen.sharding import make_mesh, replicated
+from productgen.sharding import jit_update, make_mesh, replicated
 from productgen.state import State, stream
 
 SECTIONS = ('seed', 'data', 'method', 'model', 'optim', 'train', 'sample')
@@ -53,6 +55,14 @@ class Model:
     problem: Problem
     method: Method
     mesh: Mesh
+
+    @functools.cached_property
+    def init(self) -> jax.stages.Traced:
+        """`method.init` over the mesh, traced once for the shapes of the state and for the state itself."""
+        # Fewer rounds of LLVM's optimisations: the values are the same, compiled in half the time and run once.
+        quick = {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else None
+        init = jax.jit(self.method.init, out_shardings=replicated(self.mesh), compiler_options=quick)
+        return init.trace(jax.random.key(0), _abstract_batch(self))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -232,17 +242,28 @@ def _abstract_batch(model: Model) -> dict[str, jax.ShapeDtypeStruct]:
 
 def abstract_state(model: Model) -> tuple[State, dict[str, jax.ShapeDtypeStruct]]:
     """Shapes of the state at step 0, replicated over the mesh, and of a batch."""
-    batch = _abstract_batch(model)
-    shapes = jax.eval_shape(model.method.init, jax.random.key(0), batch)
     place = replicated(model.mesh)
-    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes), batch
+    place_all = lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place)
+    return jax.tree.map(place_all, model.init.out_info), _abstract_batch(model)
 
 
 def initial_state(model: Model) -> State:
     """The state at step 0, on every device."""
     zeros = {name: np.zeros(s.shape, s.dtype) for name, s in _abstract_batch(model).items()}
-    init = jax.jit(model.method.init, out_shardings=replicated(model.mesh))
-    return init(stream(jax.random.key(model.seed), 'init'), zeros)
+    return model.init.lower().compile()(stream(jax.random.key(model.seed), 'init'), zeros)
+
+
+def compile_update(run: Run) -> Future[Callable]:
+    """`(state, batch, key) -> (state, metrics)` of `jit_update`, `key` being that of all steps.
+
+    It is traced at once and compiled in another thread: XLA leaves the interpreter free for the first state and grid.
+    """
+    update = jit_update(lambda s, b, key: run.method.update(s, b, jax.random.fold_in(key, s.step)), run.mesh)
+    lowered = update.lower(*abstract_state(run), jax.random.key(0))
+    pool = ThreadPoolExecutor(1)
+    program = pool.submit(lowered.compile)
+    pool.shutdown(wait=False)
+    return program
 
 
 def with_frozen(model: Model, state: State) -> State:

@@ -6,7 +6,8 @@ import contextlib
 import logging
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from productgen.finetune import Inherited, inherit
 from productgen.log import RunLog, span, start_logging
 from productgen.methods.base import parameter_counts
 from productgen.record import Recorder
-from productgen.setup import Run, abstract_state, initial_state, prepare, with_frozen
-from productgen.sharding import any_process, jit_update, put_batch
+from productgen.setup import Run, abstract_state, compile_update, initial_state, prepare, with_frozen
+from productgen.sharding import any_process, put_batch
 from productgen.state import State, stream
 from productgen.validate import BestKeeper, Validator
 from productgen.watch import check_state
@@ -123,6 +124,8 @@ def train(config: Mapping[str, Any], workdir: Path, accept_change: bool = False)
         _report_data(run, workdir, primary)
         checkpoints = Checkpoints(workdir, run.train.keep)
         stack.callback(checkpoints.close)
+        # A run that has been trained may be complete, and need no update any more.
+        update = None if checkpoints.steps() else compile_update(run)
         state, notes = training_state(run, checkpoints, inherited)
         del inherited  # as large as the networks
         checkpoints.set_aside_after(int(state.step))
@@ -131,7 +134,7 @@ def train(config: Mapping[str, Any], workdir: Path, accept_change: bool = False)
             write_workdir(workdir, *about)
             write_environment(workdir)
         stop = stack.enter_context(_StopSignal())
-        return _loop(run, workdir, batches, validator, checkpoints, stop, state, notes)
+        return _loop(run, workdir, batches, validator, checkpoints, stop, state, notes, update)
 
 
 def _report_data(run: Run, workdir: Path, primary: bool) -> None:
@@ -167,9 +170,9 @@ def _loop(
     stop: _StopSignal,
     state: State,
     notes: dict[str, Any],
+    compiling: Future[Callable] | None,
 ) -> Path:
     step = int(state.step)
-    update = jit_update(lambda s, b, key: run.method.update(s, b, jax.random.fold_in(key, s.step)), run.mesh)
     key = stream(jax.random.key(run.seed), 'update')
     every = run.intervals()
     total, limit = run.problem.steps, run.duration.seconds
@@ -205,6 +208,7 @@ def _loop(
         if not step:
             record.show_reals()
             record.show(state, step)
+        update = (compiling or compile_update(run)).result()
         for batch in batches.iterate(step):
             state, metrics = update(state, put_batch(run.mesh, batch), key)
             step += 1
