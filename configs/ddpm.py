@@ -55,6 +55,7 @@ def small() -> ConfigDict:
         'attention': '1',
         'heads': 1,
         'dropout': 0.0,
+        'remat': False,
     }
     config.optim = {'unet': common.optimizer(learning_rate=2e-3, b2=0.99, clip=1.0, schedule='cosine', warmup=0.02)}
     config.train = common.train_section(batch_size=32, duration='90kimg', sample_every='20kimg')

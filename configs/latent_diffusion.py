@@ -74,6 +74,7 @@ def small() -> ConfigDict:
             'attention': '0',
             'heads': 1,
             'dropout': 0.0,
+            'remat': False,
         },
         'vae': {
             'latent': 'map',
@@ -84,6 +85,7 @@ def small() -> ConfigDict:
             'blocks': 1,
             'groups': 8,
             'dropout': 0.0,
+            'remat': False,
         },
     }
     config.optim = {

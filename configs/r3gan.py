@@ -62,6 +62,7 @@ def small() -> ConfigDict:
         'blocks': 1,
         'group': 16,
         'bf16_levels': 0,
+        'remat': False,
     }
     config.optim = {name: optimizer(learning_rate=0.001) for name in ('generator', 'discriminator')}
     config.train = common.train_section(batch_size=16, duration='36kimg', sample_every='4kimg')

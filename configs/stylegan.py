@@ -55,6 +55,7 @@ def small() -> ConfigDict:
         'channel_max': 64,
         'stddev_group': 4,
         'bf16_levels': 0,
+        'remat': False,
     }
     config.optim = {
         'generator': common.optimizer(learning_rate=0.0025, b1=0.0, b2=0.99),

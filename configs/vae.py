@@ -58,6 +58,7 @@ def small() -> ConfigDict:
         'blocks': 0,
         'groups': 8,
         'dropout': 0.0,
+        'remat': False,
     }
     config.optim = {'vae': common.optimizer(learning_rate=0.002, schedule='cosine', end=0.05)}
     config.train = common.train_section(batch_size=32, duration='130kimg', sample_every='20kimg')

@@ -46,6 +46,7 @@ def small() -> ConfigDict:
         'blocks': 0,
         'groups': 8,
         'dropout': 0.0,
+        'remat': False,
     }
     adam = dict(learning_rate=0.0005, b1=0.0, b2=0.99)
     config.optim = {name: common.optimizer(**adam) for name in ('encoder', 'decoder', 'discriminator')}

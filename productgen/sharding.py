@@ -35,7 +35,11 @@ def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
 def jit_update(update: Callable, mesh: Mesh) -> Callable:
     """`(state, batch, key) -> (state, metrics)` with the state replicated and donated, the batch divided."""
     same = replicated(mesh)
-    return jax.jit(update, in_shardings=(same, divided(mesh), same), out_shardings=(same, same), donate_argnums=0)
+    # On CPUs XLA takes away the barriers around what is to be recomputed (`model.remat`) and then, as a common
+    # subexpression, the recomputation: all activations would be kept. Programs without barriers stay what they are.
+    keep = {'xla_disable_hlo_passes': 'cse_barrier_expander'} if jax.default_backend() == 'cpu' else None
+    places = {'in_shardings': (same, divided(mesh), same), 'out_shardings': (same, same)}
+    return jax.jit(update, donate_argnums=0, compiler_options=keep, **places)
 
 
 def jit_sample(sample: Callable, mesh: Mesh) -> Callable:

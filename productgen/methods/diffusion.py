@@ -95,6 +95,7 @@ class UNetModel:
       attention: levels with self-attention, 0 the finest: `1`, `1,2`, or nothing; the middle always has it.
       heads: of the self-attention.
       dropout: share of values dropped in training.
+      remat: the activations inside a block are computed again for the gradient instead of kept: less memory, more time.
     """
 
     patch: int
@@ -104,6 +105,7 @@ class UNetModel:
     attention: str
     heads: int
     dropout: float
+    remat: bool = False
 
     def __post_init__(self):
         factors = _numbers(self.multipliers, 'model.multipliers')
@@ -130,7 +132,8 @@ class UNetModel:
           ConfigError: the size cannot be halved often enough; the message names the nearest that can.
         """
         factors, attention = _numbers(self.multipliers, ''), _numbers(self.attention, '')
-        net = UNet(outputs, self.patch, self.channels, factors, self.blocks, attention, self.heads, self.dropout)
+        shared = dict(channels=self.channels, blocks=self.blocks, heads=self.heads, dropout=self.dropout)
+        net = UNet(outputs, self.patch, multipliers=factors, attention=attention, remat=self.remat, **shared)
         try:
             check_size(resolution, net.halvings + halvings)
         except ValueError as error:

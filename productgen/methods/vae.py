@@ -99,6 +99,7 @@ class VAEModel:
       blocks: residual blocks at every size below the full one.
       groups: groups of the normalisation; 0 leaves it out.
       dropout: share of activations dropped in training.
+      remat: the activations inside a level are computed again for the gradient instead of kept: less memory, more time.
     """
 
     latent: str
@@ -109,6 +110,7 @@ class VAEModel:
     blocks: int
     groups: int
     dropout: float
+    remat: bool = False
 
     def __post_init__(self):
         choose(dict.fromkeys(('vector', 'map')), self.latent, 'model.latent')
@@ -151,7 +153,7 @@ class VAEModel:
         base, depth = self.sizes(resolution)
         vector = self.latent == 'vector'
         shared = dict(channels=self.channels, channel_max=self.channel_max, blocks=self.blocks)
-        shared |= dict(groups=self.groups, dropout=self.dropout)
+        shared |= dict(groups=self.groups, dropout=self.dropout, remat=self.remat)
         encoder = nets.Encoder(self.z_dim, depth, vector, **shared)
         decoder = nets.Decoder(base if vector else None, depth, **shared)
         return encoder, decoder, (self.z_dim,) if vector else (*base, self.z_dim)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from productgen.nets.conv import conv_same
+from productgen.state import PyTree
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
@@ -28,6 +29,22 @@ def one_hot_labels(label: jax.Array, sizes: Sequence[int]) -> jax.Array | None:
 def normalize_second_moment(x: jax.Array) -> jax.Array:
     """Scales each vector of [..., C] to mean square 1."""
     return x * jax.lax.rsqrt(jnp.mean(jnp.square(x), -1, keepdims=True) + 1e-8)
+
+
+def recomputed(module: nn.Module, part: Callable, remat: bool, *args: jax.Array | None) -> PyTree:
+    """`part(module, *args)`; with `remat` its activations are computed again for the gradient instead of kept.
+
+    Memory falls to the arguments of every part and the activations of one, for one more forward pass (Chen et al.,
+    "Training Deep Nets with Sublinear Memory Cost", 2016). Parameters and results do not change: the part's submodules
+    remain those of `module`.
+
+    Args:
+      module: in its compact `__call__`.
+      part: `(module, *args) -> arrays`; what is not an array it closes over.
+      remat: whether to.
+      args: arrays, of any shapes.
+    """
+    return nn.remat(part)(module, *args) if remat and not module.is_initializing() else part(module, *args)
 
 
 class EqualDense(nn.Module):

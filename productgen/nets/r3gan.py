@@ -19,6 +19,7 @@ import numpy as np
 from productgen.nets import resample
 from productgen.nets.conditioning import Embed, Judgement
 from productgen.nets.grouped import grouped_conv
+from productgen.nets.layers import recomputed
 from productgen.nets.stylegan2 import Widths
 
 EXPANSION = 2  # width inside a block over that of its ends
@@ -78,9 +79,13 @@ class Stages(nn.Module):
 
     def _blocks(self, x: jax.Array, level: int) -> jax.Array:
         depth = self.blocks * (self.widths.levels + 1)
-        for i in range(self.blocks):
-            x = Block(self.group, depth, name=f'block{level}_{i}')(x)
-        return x
+
+        def blocks(net, x):
+            for i in range(net.blocks):
+                x = Block(net.group, depth, name=f'block{level}_{i}')(x)
+            return x
+
+        return recomputed(self, blocks, self.widths.remat, x)
 
     def _to_width(self, x: jax.Array, width: int, name: str) -> jax.Array:
         return x if x.shape[-1] == width else linear(x, width, name)

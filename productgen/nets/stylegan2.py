@@ -23,6 +23,7 @@ from productgen.nets.layers import (
     leaky_relu,
     minibatch_stddev,
     normalize_second_moment,
+    recomputed,
 )
 from productgen.state import streams
 
@@ -36,12 +37,14 @@ class Widths:
       channel_max: ... but at most this.
       levels: number of doublings.
       bf16_levels: so many of the finest levels compute in bfloat16, their activations clamped.
+      remat: the activations inside a level are computed again for the gradient instead of kept.
     """
 
     channel_base: int
     channel_max: int
     levels: int
     bf16_levels: int
+    remat: bool = False
 
     @property
     def num_latents(self) -> int:
@@ -165,12 +168,19 @@ class Synthesis(nn.Module):
         x = StyleLayer(width, name='conv0_1')(x, ws[:, 0], keys)
         image = ToRGB(name='rgb0')(x, ws[:, 1])
         for level in range(1, self.widths.levels + 1):
-            width, i = self.widths.channels(level), 2 * level - 1
-            x = x.astype(self.widths.dtype(level))
-            x = StyleLayer(width, up=True, name=f'conv{level}_0')(x, ws[:, i], keys)
-            x = StyleLayer(width, name=f'conv{level}_1')(x, ws[:, i + 1], keys)
-            image = resample.upsample(image) + ToRGB(name=f'rgb{level}')(x, ws[:, i + 2])
+            double = lambda net, *args, level=level: net._double(level, *args)
+            x, image = recomputed(self, double, self.widths.remat, x, image, ws, keys)
         return image
+
+    def _double(
+        self, level: int, x: jax.Array, image: jax.Array, ws: jax.Array, keys: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Features and image of a level from those of the level below."""
+        width, i = self.widths.channels(level), 2 * level - 1
+        x = x.astype(self.widths.dtype(level))
+        x = StyleLayer(width, up=True, name=f'conv{level}_0')(x, ws[:, i], keys)
+        x = StyleLayer(width, name=f'conv{level}_1')(x, ws[:, i + 1], keys)
+        return x, resample.upsample(image) + ToRGB(name=f'rgb{level}')(x, ws[:, i + 2])
 
 
 class Generator(nn.Module):
@@ -261,11 +271,7 @@ class Discriminator(nn.Module):
         x = image.astype(self.widths.dtype(top))
         x = DownLayer(self.widths.channels(top), kernel=1, name='from_rgb')(x)
         for level in range(top, 0, -1):
-            x = x.astype(self.widths.dtype(level))
-            width, half = self.widths.channels(level - 1), np.sqrt(0.5)
-            skip = DownLayer(width, kernel=1, down=True, activate=False, gain=half, name=f'skip{level}')(x)
-            x = DownLayer(self.widths.channels(level), name=f'conv{level}_0')(x)
-            x = DownLayer(width, down=True, gain=half, name=f'conv{level}_1')(x) + skip
+            x = recomputed(self, lambda net, x, level=level: net._halve(level, x), self.widths.remat, x)
         x = x.astype(jnp.float32)
         width = self.widths.channels(0)
         if self.stddev_group:
@@ -278,3 +284,11 @@ class Discriminator(nn.Module):
         x = EqualDense(width, name='logit')(x)
         embedding = Mapping(width, self.label_layers, width, name='label')(None, label)
         return Judgement(jnp.sum(x * embedding, -1) / np.sqrt(width), plain)
+
+    def _halve(self, level: int, x: jax.Array) -> jax.Array:
+        """A residual block, from a level to the one below."""
+        x = x.astype(self.widths.dtype(level))
+        width, half = self.widths.channels(level - 1), np.sqrt(0.5)
+        skip = DownLayer(width, kernel=1, down=True, activate=False, gain=half, name=f'skip{level}')(x)
+        x = DownLayer(self.widths.channels(level), name=f'conv{level}_0')(x)
+        return DownLayer(width, down=True, gain=half, name=f'conv{level}_1')(x) + skip

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from productgen.nets.conditioning import Embed
-from productgen.nets.layers import Conv, dropout
+from productgen.nets.layers import Conv, dropout, recomputed
 from productgen.nets.norms import GroupNorm
 from productgen.nets.strided import conv_double, halve, to_depth, to_space
 from productgen.state import streams
@@ -125,6 +125,7 @@ class UNet(nn.Module):
       attention: levels, 0 the finest, whose blocks are followed by self-attention.
       heads: of the self-attention.
       dropout: share of values dropped in training.
+      remat: the activations inside a block are computed again for the gradient instead of kept.
     """
 
     outputs: int = 3
@@ -135,6 +136,7 @@ class UNet(nn.Module):
     attention: tuple[int, ...] = (1,)
     heads: int = 1
     dropout: float = 0.0
+    remat: bool = False
 
     @property
     def halvings(self) -> int:
@@ -170,9 +172,16 @@ class UNet(nn.Module):
         embedding = self._embedding(time, label, label_weight)
         keys = keys if train else None
 
+        def residual(x, features, name):
+            part = lambda net, *args: Block(features, net.dropout, name=f'{name}_block')(*args)
+            return recomputed(self, part, self.remat, x, embedding, keys)
+
+        def attend(x, name):
+            return recomputed(self, lambda net, x: Attention(net.heads, name=f'{name}_attention')(x), self.remat, x)
+
         def block(x, level, name):
-            x = Block(self.channels * self.multipliers[level], self.dropout, name=f'{name}_block')(x, embedding, keys)
-            return Attention(self.heads, name=f'{name}_attention')(x) if level in self.attention else x
+            x = residual(x, self.channels * self.multipliers[level], name)
+            return attend(x, name) if level in self.attention else x
 
         patchings = range(self.patch.bit_length() - 1)
         for _ in patchings:
@@ -186,9 +195,8 @@ class UNet(nn.Module):
             if level < levels - 1:
                 x = Resize(name=f'halve{level}')(x)
                 joined.append(x)
-        x = Block(x.shape[-1], self.dropout, name='middle0_block')(x, embedding, keys)
-        x = Attention(self.heads, name='middle_attention')(x)
-        x = Block(x.shape[-1], self.dropout, name='middle1_block')(x, embedding, keys)
+        x = attend(residual(x, x.shape[-1], 'middle0'), 'middle')
+        x = residual(x, x.shape[-1], 'middle1')
         for level in reversed(range(levels)):
             for i in range(self.blocks + 1):
                 x = block(jnp.concatenate([x, joined.pop()], -1), level, f'up{level}_{i}')

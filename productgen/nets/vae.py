@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from productgen.nets.conditioning import Embed
-from productgen.nets.layers import Conv, dropout
+from productgen.nets.layers import Conv, dropout, recomputed
 from productgen.nets.strided import conv_double, conv_halve
 from productgen.state import streams
 
@@ -93,6 +93,7 @@ class Encoder(nn.Module):
       blocks: residual blocks at every level below the image's size.
       groups: groups of the normalisation; 0 leaves it out.
       dropout: share of activations dropped in training.
+      remat: the activations inside a level are computed again for the gradient instead of kept.
     """
 
     latent: int
@@ -103,6 +104,7 @@ class Encoder(nn.Module):
     blocks: int = 0
     groups: int = 8
     dropout: float = 0.0
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -114,10 +116,7 @@ class Encoder(nn.Module):
         if label is not None:
             x = x + Embed(self.channels, name='label')(label)[:, None, None]
         for level in range(1, self.levels + 1):
-            x = Activate(self.groups, self.dropout, name=f'act{level}')(x, keys)
-            x = Resize(width(self.channels, self.channel_max, level), name=f'halve{level}')(x)
-            for i in range(self.blocks):
-                x = Residual(self.groups, self.dropout, name=f'block{level}_{i}')(x, keys)
+            x = recomputed(self, lambda net, *args, level=level: net._halve(level, *args), self.remat, x, keys)
         x = Activate(self.groups, self.dropout, name='act')(x, keys)  # [B, h, w, C]
         if self.vector:
             x = nn.Dense(2 * self.latent, name='latent')(x.reshape(x.shape[0], -1))  # [B, 2Z]
@@ -125,6 +124,14 @@ class Encoder(nn.Module):
             x = Conv(2 * self.latent, name='latent')(x)  # [B, h, w, 2c]
         mean, log_variance = jnp.split(x, 2, -1)
         return mean, jnp.clip(log_variance, *LOG_VARIANCE)
+
+    def _halve(self, level: int, x: jax.Array, keys: jax.Array | None) -> jax.Array:
+        """The activations of a level from those of the next finer one."""
+        x = Activate(self.groups, self.dropout, name=f'act{level}')(x, keys)
+        x = Resize(width(self.channels, self.channel_max, level), name=f'halve{level}')(x)
+        for i in range(self.blocks):
+            x = Residual(self.groups, self.dropout, name=f'block{level}_{i}')(x, keys)
+        return x
 
 
 class Decoder(nn.Module):
@@ -139,6 +146,7 @@ class Decoder(nn.Module):
       groups: groups of the normalisation; 0 leaves it out.
       dropout: share of activations dropped in training.
       outputs: channels of the output.
+      remat: the activations inside a level are computed again for the gradient instead of kept.
     """
 
     base: tuple[int, int] | None
@@ -149,6 +157,7 @@ class Decoder(nn.Module):
     groups: int = 8
     dropout: float = 0.0
     outputs: int = 3
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -165,11 +174,15 @@ class Decoder(nn.Module):
         if label is not None:
             x = x + Embed(math.prod(shape), name='label')(label).reshape(-1, *shape)
         for level in range(self.levels, 0, -1):
-            for i in range(self.blocks):
-                x = Residual(self.groups, self.dropout, name=f'block{level}_{i}')(x, keys)
-            x = Activate(self.groups, self.dropout, name=f'act{level}')(x, keys)
-            x = Resize(width(self.channels, self.channel_max, level - 1), up=True, name=f'double{level}')(x)
+            x = recomputed(self, lambda net, *args, level=level: net._double(level, *args), self.remat, x, keys)
         return Conv(self.outputs, name='to_rgb')(Activate(self.groups, self.dropout, name='act')(x, keys))
+
+    def _double(self, level: int, x: jax.Array, keys: jax.Array | None) -> jax.Array:
+        """The activations of the next finer level from those of one."""
+        for i in range(self.blocks):
+            x = Residual(self.groups, self.dropout, name=f'block{level}_{i}')(x, keys)
+        x = Activate(self.groups, self.dropout, name=f'act{level}')(x, keys)
+        return Resize(width(self.channels, self.channel_max, level - 1), up=True, name=f'double{level}')(x)
 
 
 class Discriminator(nn.Module):

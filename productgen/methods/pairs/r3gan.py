@@ -25,6 +25,7 @@ class R3GANModel:
       blocks: residual blocks a level (2 in the paper).
       group: channels a group of the 3x3 convolutions (16 in the paper, 32 on ImageNet).
       bf16_levels: so many of the finest levels compute in bfloat16.
+      remat: the activations inside a level are computed again for the gradient instead of kept: less memory, more time.
     """
 
     name: str
@@ -34,6 +35,7 @@ class R3GANModel:
     blocks: int
     group: int
     bf16_levels: int
+    remat: bool = False
 
     def __post_init__(self):
         at_least(self, 1, 'z_dim', 'channel_base', 'channel_max', 'blocks', 'group')
@@ -44,7 +46,7 @@ def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair
     """See `PAIRS`."""
     m = build(R3GANModel, section, 'model')
     base, depth = levels(problem.resolution)
-    widths = Widths(m.channel_base, m.channel_max, depth, m.bf16_levels)
+    widths = Widths(m.channel_base, m.channel_max, depth, m.bf16_levels, m.remat)
     for level in range(depth + 1):
         width = widths.channels(level)
         if not width or nets.EXPANSION * width % m.group:

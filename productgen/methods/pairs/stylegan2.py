@@ -28,6 +28,7 @@ class StyleGAN2Model:
       channel_max: ... but at most this.
       stddev_group: samples a group of the minibatch standard deviation; 0 leaves it out.
       bf16_levels: so many of the finest levels compute in bfloat16.
+      remat: the activations inside a level are computed again for the gradient instead of kept: less memory, more time.
     """
 
     name: str
@@ -40,6 +41,7 @@ class StyleGAN2Model:
     channel_max: int
     stddev_group: int
     bf16_levels: int
+    remat: bool = False
 
     def __post_init__(self):
         at_least(self, 1, 'z_dim', 'w_dim', 'mapping_layers', 'label_layers', 'channel_base', 'channel_max')
@@ -63,7 +65,7 @@ def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair
             f'model.channel_base: {m.channel_base} leaves the finest of {depth + 1} levels without channels; '
             f'at this resolution it must be at least {4 << depth}, and some {16 * (4 << depth)} to be of use'
         )
-    widths = nets.Widths(m.channel_base, m.channel_max, depth, m.bf16_levels)
+    widths = nets.Widths(m.channel_base, m.channel_max, depth, m.bf16_levels, m.remat)
     return Pair(
         z_dim=m.z_dim,
         generator=nets.Generator(base, widths, m.w_dim, m.mapping_layers, m.mapping_lr),

@@ -1,0 +1,111 @@
+"""Lists the memory of a training step: what XLA assigns to it, and on accelerators what two steps came to.
+
+  python benchmarks/memory.py --config=configs/stylegan.py,configs/ddpm.py:cifar10
+  python benchmarks/memory.py --config=configs/stylegan.py:res=64 --set=model.remat=true --steps=20
+
+Every config's update is compiled for noise in place of pictures, whose labels have 14 values. A line a config, in MiB
+of one device: the state; the arguments (state and batch); what of these is donated, its memory taken by the results;
+temporaries (activations, gradients); and all of it at once. Donated is the whole state, or there is a copy of it. With
+`--steps` also the median seconds of a step and the range, after one that is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from launch import load_config  # noqa: E402
+from productgen.config import to_dict  # noqa: E402
+from productgen.labels import LabelTable  # noqa: E402
+from productgen.setup import Model, abstract_state, initial_state, prepare_model  # noqa: E402
+from productgen.sharding import jit_update, put_batch  # noqa: E402
+
+COLUMNS = 'state', 'arguments', 'donated', 'temporaries', 'in all'
+
+
+def split(names: str) -> list[str]:
+    """`A.py:x,y,B.py` as `A.py:x,y` and `B.py`: a config's own arguments have commas too."""
+    found = []
+    for part in names.split(','):
+        if '.py' in part:
+            found.append(part)
+        else:
+            found[-1] += f',{part}'
+    return found
+
+
+def changed(config: dict, changes: list[str]) -> dict:
+    """A config with the values of `section.field=value`."""
+    for change in changes:
+        place, _, value = change.partition('=')
+        *path, name = place.split('.')
+        section = config
+        for part in path:
+            section = section[part]
+        if name not in section:
+            raise SystemExit(f'--set={change}: there is no field {place}')
+        section[name] = type(section[name])(json.loads(value) if isinstance(section[name], bool) else value)
+    return config
+
+
+def model_of(name: str, changes: list[str]) -> Model:
+    """The model of FILE.py:ARGS, without its data."""
+    config = changed(to_dict(load_config(name)), changes)
+    labels = {} if config['data']['labels'] == 'none' else {'label': tuple(f'value {i}' for i in range(14))}
+    return prepare_model(config, LabelTable(labels, np.zeros((1, len(labels)), np.int32), np.asarray([10_000])))
+
+
+def measure(model: Model, steps: int) -> tuple[dict[str, float], list[float], int]:
+    """Bytes by column, seconds of the steps, and the peak that the device tells of, 0 where it does not."""
+    state, batch = abstract_state(model)
+    key = jax.random.key(0)
+    update = jit_update(lambda s, b, key: model.method.update(s, b, jax.random.fold_in(key, s.step)), model.mesh)
+    program = update.lower(state, batch, key).compile()
+    found = program.memory_analysis()
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    sizes = size, found.argument_size_in_bytes, found.alias_size_in_bytes, found.temp_size_in_bytes
+    new = found.output_size_in_bytes - found.alias_size_in_bytes
+    row = dict(zip(COLUMNS, (*sizes, sizes[1] + new + sizes[3]), strict=True))  # XLA's own peak leaves out temporaries
+    tells = jax.local_devices()[0].memory_stats() is not None
+    seconds, draw = [], np.random.default_rng(0)
+    if not steps and not tells:
+        return row, seconds, 0
+    values = {'image': 256, 'label': 14}
+    noise = put_batch(model.mesh, {n: draw.integers(0, values[n], s.shape, s.dtype) for n, s in batch.items()})
+    state = initial_state(model)
+    for _ in range(max(steps, 1) + 1):
+        began = time.perf_counter()
+        state, metrics = program(state, noise, key)
+        jax.block_until_ready(metrics)
+        seconds.append(time.perf_counter() - began)
+    return row, seconds[1:], (jax.local_devices()[0].memory_stats() or {}).get('peak_bytes_in_use', 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--config', required=True, help='FILE.py[:ARGS],...')
+    parser.add_argument('--set', action='append', default=[], help='section.field=value; may be given again')
+    parser.add_argument('--steps', type=int, default=0, help='steps to time; 0 for none, on accelerators one')
+    args = parser.parse_args()
+    print(f'| config | {" | ".join(COLUMNS)} |' + ' s/step (range) |' * bool(args.steps))
+    for name in split(args.config):
+        row, seconds, peak = measure(model_of(name, args.set), args.steps)
+        line = f'| {name} | ' + ' | '.join(f'{size / 2**20:.1f}' for size in row.values()) + ' |'
+        if args.steps:
+            line += f' {statistics.median(seconds):.3f} ({min(seconds):.3f} to {max(seconds):.3f}) |'
+        line += f' of the device {peak / 2**20:.1f} |' * bool(peak)
+        print(line, flush=True)
+
+
+if __name__ == '__main__':
+    main()

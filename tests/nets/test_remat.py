@@ -1,0 +1,64 @@
+"""Recomputation of activations (`model.remat`): the same networks, the same numbers, less kept."""
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType
+
+from productgen.config import to_dict
+from productgen.methods import METHODS, Problem
+from productgen.sharding import jit_update
+from productgen.state import stream
+
+# Changes to a config: second derivatives (R1, path length) and keys (noise, dropout) go through recomputed parts.
+CASES = {
+    'stylegan': {'method.path_weight': 2.0, 'method.path_interval': 1, 'method.penalty_interval': 1},
+    'r3gan': {},
+    'ddpm': {'model.dropout': 0.2},
+    'vae': {'model.blocks': 1, 'model.dropout': 0.2},
+}
+
+
+def make(name, remat, size=16, batch=16):
+    """The method of a case, its first state and a batch."""
+    config = to_dict(importlib.import_module(f'configs.{name}').get_config('quick'))
+    for field, value in {**CASES[name], 'model.remat': remat}.items():
+        section, _, field = field.partition('.')
+        config[section][field] = value
+    method = METHODS[config['method']['name']](config, Problem((size, size), (3,), batch, 1, 100))
+    rows = np.random.default_rng(0)
+    pictures = {
+        'image': rows.integers(0, 256, (batch, size, size, 3), np.uint8),
+        'label': rows.integers(0, 3, (batch, 1), np.int32),
+    }
+    return method, pictures
+
+
+def compiled(method, batch):
+    """The program of an update, and the first state."""
+    key = jax.random.key(0)
+    state = jax.jit(method.init)(stream(key, 'init'), batch)
+    mesh = jax.make_mesh((1,), ('data',), axis_types=(AxisType.Auto,))
+    return jit_update(method.update, mesh).lower(state, batch, key).compile(), jax.device_get(state)
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_a_step_is_the_same_and_keeps_less(name):
+    temporary, found = [], []
+    for remat in (False, True):
+        method, batch = make(name, remat)
+        step, start = compiled(method, batch)
+        after, metrics = step(jax.tree.map(jnp.asarray, start), batch, jax.random.key(1))
+        temporary.append(step.memory_analysis().temp_size_in_bytes)
+        found.append((start, jax.device_get(after), jax.device_get(metrics)))
+    (start, plain, metrics), (start_remat, again, metrics_remat) = found
+    assert jax.tree.structure(start) == jax.tree.structure(start_remat)
+    assert all(np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (start, start_remat)), strict=True))
+    close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    jax.tree.map(close, metrics, metrics_remat)
+    jax.tree.map(close, plain, again)
+    print(name, temporary, temporary[1] / temporary[0])
+    assert temporary[1] < 0.9 * temporary[0]
