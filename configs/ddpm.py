@@ -12,6 +12,8 @@ products have a left and a right.
 The others predict v (Salimans and Ho, ICLR 2022) under a cosine schedule (Nichol and Dhariwal, ICML 2021) and sample
 with DDIM (Song et al., ICLR 2021). `sample.guidance` and `sample.denoising_steps` also hold for the previews of a
 training. Each step is an evaluation of the net, or two where guidance is not 1.
+
+With --config.model.remat=true activations are computed again for the gradient: less memory, more time.
 """
 
 from ml_collections import ConfigDict

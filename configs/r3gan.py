@@ -10,6 +10,8 @@ Everything moves along half a cosine over the first 20 million images (ImageNet:
 up to the user, here after 25 (250). Two things differ: colour transforms fire as often as the others, not half as
 often, and mirror images come from the augmentation alone, not from the data. `res=N` scales the penalty
 with the 3.1th power of the resolution, which goes through the published values for FFHQ at 64 and 256.
+
+With --config.model.remat=true activations are computed again for the gradient: less memory, more time.
 """
 
 from ml_collections import ConfigDict

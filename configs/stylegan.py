@@ -9,6 +9,8 @@ The `paper` variants are the settings that the authors of Karras et al., "Traini
 Limited Data", NeurIPS 2020, published with it under the same names: batch size, minibatch-std group, channels, learning
 rate, R1 gamma, EMA half-life and ramp-up, depth of the mapping network, 25,000 kimg. Regularisation intervals and
 weights, style mixing and Adam's betas are those of "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020.
+
+With --config.model.remat=true activations are computed again for the gradient: less memory, more time.
 """
 
 from ml_collections import ConfigDict

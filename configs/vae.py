@@ -8,6 +8,8 @@
 The paper's networks are fully connected, on digits and small faces; these are convolutional. The Gaussian's scale is
 learned, as in Rybkin et al., "Simple and Effective VAE Training with Calibrated Decoders", ICML 2021, which settles by
 itself how much a latent is worth. Samples of a VAE are blurred: the mean of all that a latent may mean is shown.
+
+With --config.model.remat=true activations are computed again for the gradient: less memory, more time.
 """
 
 from ml_collections import ConfigDict

@@ -97,6 +97,12 @@ def test_every_parameter_moves(case, trained):
     assert not still
 
 
+def test_an_update_keeps_no_copy_of_the_state(case):
+    state, batch = jax.eval_shape(case.start), put_batch(case.mesh, case.batches[0])
+    memory = case.update.lower(state, batch, jax.random.key(0)).compile().memory_analysis()
+    assert memory.alias_size_in_bytes >= sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+
+
 def test_frozen_weights_do_not_move(case, trained):
     assert same(jax.device_get(case.start().frozen), trained[0].frozen)
 

@@ -60,5 +60,6 @@ def test_a_step_is_the_same_and_keeps_less(name):
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
     jax.tree.map(close, metrics, metrics_remat)
     jax.tree.map(close, plain, again)
-    print(name, temporary, temporary[1] / temporary[0])
-    assert temporary[1] < 0.9 * temporary[0]
+    # Where the compiler undoes the recomputation it is 0.99 and more. In 16 x 16 pixels of StyleGAN2 weights, not
+    # activations, take most of the memory.
+    assert temporary[1] < (0.97 if name == 'stylegan' else 0.9) * temporary[0]
