@@ -24,6 +24,7 @@ ALLOWED = {
     'metrics': {'losses', 'nets'},
     'checkpoint': {'sharding', 'state'},
     'sharding': set(),
+    'communication': set(),
     'data': {'config'},
     'augment': {'config', 'schedule'},
     'losses': set(),
