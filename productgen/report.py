@@ -56,7 +56,9 @@ def _step_cost(config: Mapping[str, Any], run: Run) -> tuple[float, float]:
     whole = {**config, 'method': method, 'train': {**config['train'], 'accumulate': 1}}
     whole = prepare_model(whole, run.table)
     state, batch = abstract_state(whole)
-    cost = jit_update(whole.method.update, whole.mesh).lower(state, batch, jax.random.key(0)).cost_analysis() or {}
+    cost = (
+        jit_update(whole.method.update, whole.mesh, state).lower(state, batch, jax.random.key(0)).cost_analysis() or {}
+    )
     return cost.get('flops', math.nan), cost.get('bytes accessed', math.nan)
 
 

@@ -19,7 +19,7 @@ from productgen.labels import LabelTable
 from productgen.methods import METHODS, Method, Problem
 from productgen.optim import OptimConfig, check_freeze
 from productgen.sections import EvalConfig, SampleConfig, TrainConfig
-from productgen.sharding import make_mesh, replicated
+from productgen.sharding import layout, make_mesh
 from productgen.state import State, stream
 
 SECTIONS = ('seed', 'data', 'method', 'model', 'optim', 'train', 'sample')
@@ -231,17 +231,18 @@ def _abstract_batch(model: Model) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def abstract_state(model: Model) -> tuple[State, dict[str, jax.ShapeDtypeStruct]]:
-    """Shapes of the state at step 0, replicated over the mesh, and of a batch."""
+    """Shapes of the state at step 0, with where its arrays lie, and of a batch."""
     batch = _abstract_batch(model)
     shapes = jax.eval_shape(model.method.init, jax.random.key(0), batch)
-    place = replicated(model.mesh)
-    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes), batch
+    put = lambda shape, place: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=place)
+    return jax.tree.map(put, shapes, layout(model.mesh, shapes, model.train.shard_state)), batch
 
 
 def initial_state(model: Model) -> State:
-    """The state at step 0, on every device."""
-    zeros = {name: np.zeros(s.shape, s.dtype) for name, s in _abstract_batch(model).items()}
-    init = jax.jit(model.method.init, out_shardings=replicated(model.mesh))
+    """The state at step 0, its arrays where they are to lie."""
+    state, batch = abstract_state(model)
+    zeros = {name: np.zeros(s.shape, s.dtype) for name, s in batch.items()}
+    init = jax.jit(model.method.init, out_shardings=jax.tree.map(lambda x: x.sharding, state))
     return init(stream(jax.random.key(model.seed), 'init'), zeros)
 
 

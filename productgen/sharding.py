@@ -1,7 +1,12 @@
-"""One code path from one CPU to many hosts: `jit` over a mesh whose single axis `data` divides the batch."""
+"""One code path from one CPU to many hosts: `jit` over a mesh whose single axis `data` divides the batch.
+
+With `train.shard_state` it divides the state too (Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training
+Trillion Parameter Models"): weights are gathered for an update, averages and optimiser state stay where they are.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +14,10 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from productgen.state import whole
+
+_SMALL = 1024
 
 
 def make_mesh() -> Mesh:
@@ -26,27 +35,88 @@ def divided(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec('data'))
 
 
+def layout(mesh: Mesh, state: Any, shard: bool) -> Any:
+    """Where the arrays of a state are to lie, as a tree of shardings.
+
+    Args:
+      mesh: the devices.
+      state: arrays or shapes.
+      shard: divide each over the devices, along the largest axis that they divide evenly; arrays without one, and those
+        of less than 1,024 numbers, whose transfer takes longer to begin than to do, are on every device.
+    """
+    return jax.tree.map(lambda x: _place(mesh, x.shape) if shard else replicated(mesh), state)
+
+
+def _place(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
+    axes = [axis for axis, length in enumerate(shape) if length % mesh.size == 0]
+    if not axes or math.prod(shape) < _SMALL:
+        return replicated(mesh)
+    axis = max(axes, key=lambda axis: shape[axis])
+    return NamedSharding(mesh, PartitionSpec(*[None] * axis, 'data'))
+
+
+def bytes_on_each(tree: Any) -> int:
+    """What a tree of arrays or shapes, which have shardings, takes on each device."""
+    size = lambda x: math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+    return sum(size(x) for x in jax.tree.leaves(tree))
+
+
 def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     """This process's rows of a batch, as part of the global arrays."""
     place = divided(mesh)
     return {name: jax.make_array_from_process_local_data(place, rows) for name, rows in batch.items()}
 
 
-def jit_update(update: Callable, mesh: Mesh) -> Callable:
-    """`(state, batch, key) -> (state, metrics)` with the state replicated and donated, the batch divided."""
+def jit_update(update: Callable, mesh: Mesh, state: Any = None) -> Callable:
+    """`(state, batch, key) -> (state, metrics)` with the state donated, the batch divided, and the metrics everywhere.
+
+    Args:
+      update: the function.
+      mesh: the devices.
+      state: arrays or shapes that lie where those of the state are, and stay, see `layout`; by default on every device.
+    """
     same = replicated(mesh)
-    return jax.jit(update, in_shardings=(same, divided(mesh), same), out_shardings=(same, same), donate_argnums=0)
+    places = jax.tree.map(lambda x: x.sharding, state) if state is not None else same
+    if not all(place.is_fully_replicated for place in jax.tree.leaves(places)):
+        update = _gathering(update, mesh)
+    return jax.jit(update, in_shardings=(places, divided(mesh), same), out_shardings=(places, same), donate_argnums=0)
+
+
+def _gathering(update: Callable, mesh: Mesh) -> Callable:
+    """An update of a divided state, of which every device is given all that networks compute with.
+
+    Left to itself the compiler may rather divide the arithmetic of a layer by its channels and send activations.
+    """
+
+    def gathered(state, batch, key):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            nets = {
+                name: net.replace(params=whole(net.params), stats=whole(net.stats)) for name, net in state.nets.items()
+            }
+            state = state.replace(nets=nets, extra=whole(state.extra), frozen=whole(state.frozen))
+            return update(state, batch, key)
+
+    return gathered
 
 
 def jit_sample(sample: Callable, mesh: Mesh) -> Callable:
     """`(state, batch, key) -> images`, computed where the batch rows lie and then available everywhere."""
     same = replicated(mesh)
-    return jax.jit(sample, in_shardings=(same, divided(mesh), same), out_shardings=same)
+
+    def gathered(state, batch, key):
+        return sample(jax.lax.with_sharding_constraint(state, same), batch, key)
+
+    return jax.jit(gathered, in_shardings=(None, divided(mesh), same), out_shardings=same)
 
 
 def to_host(tree: Any) -> Any:
-    """Replicated arrays as NumPy arrays."""
-    return jax.tree.map(np.asarray, tree)
+    """Arrays, wherever they lie, as NumPy arrays; all processes must ask for the same."""
+
+    def fetch(x):
+        here = not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated
+        return np.asarray(x if here else multihost_utils.process_allgather(x, tiled=True))
+
+    return jax.tree.map(fetch, tree)
 
 
 def from_first(values: dict[str, float]) -> dict[str, float]:

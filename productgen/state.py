@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.sharding import PartitionSpec
 
 PyTree = Any
 
@@ -86,6 +87,18 @@ def normal(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
 
 
+def whole(tree: PyTree) -> PyTree:
+    """The same arrays, available on every device where a divided state is updated; see `productgen.sharding`.
+
+    Weights that networks compute with, and the gradients they give, go through it, so that the batch alone divides
+    their work. Parameters from before the update, statistics, and what `gradients` differentiates have gone through it
+    already; averages, and weights that changed in the same update, have not.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, PartitionSpec())
+
+
 def parts(batch: PyTree, count: int, devices: int) -> PyTree:
     """[B, ...] -> [count, B / count, ...], each device keeping its rows and giving some to every part.
 
@@ -116,10 +129,10 @@ def gradients(
     Returns:
       gradients, new stats, metrics averaged over the parts.
     """
-    grad_fn = jax.grad(loss_fn, has_aux=True)
+    grad_fn, params = jax.grad(loss_fn, has_aux=True), whole(params)
     if accumulate == 1:
         grads, (stats, metrics) = grad_fn(params, stats, batch)
-        return grads, stats, metrics
+        return whole(grads), stats, metrics
     divided = parts(batch, accumulate, devices)
     first = jax.tree.map(lambda x: x[0], divided)
     shapes = jax.eval_shape(grad_fn, params, stats, first)
@@ -129,7 +142,7 @@ def gradients(
         total, stats, metrics = carry
         grads, (stats, new) = grad_fn(params, stats, batch)
         add = lambda a, b: a + b / accumulate
-        return (jax.tree.map(add, total, grads), stats, jax.tree.map(add, metrics, new)), None
+        return (jax.tree.map(add, total, whole(grads)), stats, jax.tree.map(add, metrics, new)), None
 
     (grads, stats, metrics), _ = jax.lax.scan(part, (zeros(shapes[0]), stats, zeros(shapes[1][1])), divided)
     return grads, stats, metrics

@@ -169,7 +169,7 @@ def _loop(
     notes: dict[str, Any],
 ) -> Path:
     step = int(state.step)
-    update = jit_update(lambda s, b, key: run.method.update(s, b, jax.random.fold_in(key, s.step)), run.mesh)
+    update = jit_update(lambda s, b, key: run.method.update(s, b, jax.random.fold_in(key, s.step)), run.mesh, state)
     key = stream(jax.random.key(run.seed), 'update')
     every = run.intervals()
     total, limit = run.problem.steps, run.duration.seconds
