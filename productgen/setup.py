@@ -19,7 +19,7 @@ from productgen.labels import LabelTable
 from productgen.methods import METHODS, Method, Problem
 from productgen.optim import OptimConfig, check_freeze
 from productgen.sections import EvalConfig, SampleConfig, TrainConfig
-from productgen.sharding import layout, make_mesh
+from productgen.sharding import jit_update, layout, make_mesh
 from productgen.state import State, stream
 
 SECTIONS = ('seed', 'data', 'method', 'model', 'optim', 'train', 'sample')
@@ -236,6 +236,12 @@ def abstract_state(model: Model) -> tuple[State, dict[str, jax.ShapeDtypeStruct]
     shapes = jax.eval_shape(model.method.init, jax.random.key(0), batch)
     put = lambda shape, place: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=place)
     return jax.tree.map(put, shapes, layout(model.mesh, shapes, model.train.shard_state)), batch
+
+
+def lower_update(model: Model) -> jax.stages.Lowered:
+    """The program of an update, not compiled yet: what it costs can be asked of it."""
+    state, batch = abstract_state(model)
+    return jit_update(model.method.update, model.mesh, state).lower(state, batch, jax.random.key(0))
 
 
 def initial_state(model: Model) -> State:

@@ -77,26 +77,15 @@ def jit_update(update: Callable, mesh: Mesh, state: Any = None) -> Callable:
     """
     same = replicated(mesh)
     places = jax.tree.map(lambda x: x.sharding, state) if state is not None else same
-    if not all(place.is_fully_replicated for place in jax.tree.leaves(places)):
-        update = _gathering(update, mesh)
-    return jax.jit(update, in_shardings=(places, divided(mesh), same), out_shardings=(places, same), donate_argnums=0)
-
-
-def _gathering(update: Callable, mesh: Mesh) -> Callable:
-    """An update of a divided state, of which every device is given all that networks compute with.
-
-    Left to itself the compiler may rather divide the arithmetic of a layer by its channels and send activations.
-    """
 
     def gathered(state, batch, key):
+        # Left to itself the compiler may divide the arithmetic of a layer by its channels, and send activations.
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            nets = {
-                name: net.replace(params=whole(net.params), stats=whole(net.stats)) for name, net in state.nets.items()
-            }
+            nets = {name: n.replace(params=whole(n.params), stats=whole(n.stats)) for name, n in state.nets.items()}
             state = state.replace(nets=nets, extra=whole(state.extra), frozen=whole(state.frozen))
             return update(state, batch, key)
 
-    return gathered
+    return jax.jit(gathered, in_shardings=(places, divided(mesh), same), out_shardings=(places, same), donate_argnums=0)
 
 
 def jit_sample(sample: Callable, mesh: Mesh) -> Callable:

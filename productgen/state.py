@@ -72,8 +72,12 @@ def sample_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
     """One key a sample, [B], from the base key and the samples' indices or seeds, int [B].
 
     All that is random about a sample is drawn from its own key, so a picture depends neither on the batch it is in, nor
-    on how the batch is divided over devices or over accumulation steps.
+    on how the batch is divided over devices or over accumulation steps. Each device draws for the samples it has: all
+    else that they become, such as the pictures of a generator without labels, is divided after their keys.
     """
+    mesh = jax.sharding.get_abstract_mesh()
+    if not mesh.empty and len(indices) % mesh.size == 0:
+        indices = jax.lax.with_sharding_constraint(indices, PartitionSpec(*mesh.axis_names))
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(indices)
 
 
@@ -88,7 +92,7 @@ def normal(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def whole(tree: PyTree) -> PyTree:
-    """The same arrays, available on every device where a divided state is updated; see `productgen.sharding`.
+    """The same arrays, available on every device in the update of a divided state; see `productgen.sharding`.
 
     Weights that networks compute with, and the gradients they give, go through it, so that the batch alone divides
     their work. Parameters from before the update, statistics, and what `gradients` differentiates have gone through it
