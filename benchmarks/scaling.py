@@ -7,10 +7,10 @@ Nothing is run, so the figures do not depend on the machine, but for the compile
 what is sent further than the one for CPUs, which compiles here where there is no other.
 
 `weights` are the bytes of the gradients of the networks that an update steps, once each, and `passes` those of every
-backward pass through them: an adversarial discriminator has one for real pictures, one for fakes, and two for R1, whose
-gradient is one of a gradient. Found are the bytes that arrive at a device. What there is beyond `passes` are statistics
-of the batch, metrics, and kernels of strided convolutions, which are summed in the form they are computed in (16 values
-for 9, see `productgen.nets.strided`).
+backward pass through them: an adversarial discriminator has one for real pictures, one for fakes and one for R1. Found
+are the bytes that arrive at a device. What there is beyond `passes` are statistics of the batch, metrics, kernels of
+strided convolutions, which are summed in the form they are computed in (16 values for 9, see `productgen.nets`), and
+the kernels that R1 meets twice, being a gradient of a gradient.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 # Backward passes through each network in an update of its quick config.
 PASSES = {
-    'stylegan': {'generator': 1, 'discriminator': 4},
+    'stylegan': {'generator': 1, 'discriminator': 3},
     'dcgan': {'generator': 1, 'discriminator': 2},
     'vae': {'vae': 1},
     'ddpm': {'unet': 1},
