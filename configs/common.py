@@ -120,6 +120,7 @@ def train_section(**changes) -> ConfigDict:
         'validate_items': 1000,
         'stop_on': '',
         'patience': 5,
+        'shard_state': False,
     }
     return ConfigDict(section | _known(changes, section))
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from productgen.sharding import any_process
+from productgen.sharding import any_process, to_host
 from productgen.state import Net, State
 
 _log = logging.getLogger(__name__)
@@ -40,11 +40,11 @@ def _crc(array: jax.Array) -> int:
     """CRC-32 of an array's bytes."""
     if jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
         array = jax.random.key_data(array)
-    return zlib.crc32(np.ascontiguousarray(array).tobytes())
+    return zlib.crc32(np.ascontiguousarray(to_host(array)).tobytes())
 
 
 def _checksums(tree: Any) -> dict[str, int]:
-    """CRC-32 of every array by its place in the tree."""
+    """CRC-32 of every array by its place in the tree; of arrays that lie on several hosts, all processes must ask."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path): _crc(leaf) for path, leaf in leaves}
 
@@ -53,6 +53,12 @@ def _shapes(tree: Any) -> dict[str, str]:
     """Type and shape of every array by its place in the tree."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {jax.tree_util.keystr(path): f'{leaf.dtype}{list(leaf.shape)}' for path, leaf in leaves}
+
+
+def _is_sound(found: tuple[State, dict[str, Any], dict[str, int]]) -> bool:
+    """Whether a state that was read has the checksums that were written with it."""
+    state, _, written = found
+    return all(written.get(place) == value for place, value in _checksums(state.replace(frozen={})).items())
 
 
 class _OtherNetsError(CheckpointError):
@@ -132,7 +138,8 @@ class Checkpoints:
           CheckpointError: there are checkpoints but none is usable, there is none of `step`, or they are of a state
             of another structure.
         """
-        return self._newest(step, lambda candidate: self._read(candidate, template, to_sample))
+        found = self._newest(step, lambda candidate: self._read(candidate, template, to_sample), _is_sound)
+        return found and found[:2]
 
     def read_weights(self, step: int | None = None) -> tuple[int, Weights]:
         """Weights, averages and statistics of all networks as NumPy arrays, whatever the networks are.
@@ -152,8 +159,14 @@ class Checkpoints:
             raise CheckpointError(f'There is no checkpoint in {self._folder} yet')
         return found
 
-    def _newest(self, step: int | None, read: Callable[[int], T]) -> T | None:
-        """What `read` makes of the newest checkpoint that it can read, or of that of `step`."""
+    def _newest(
+        self, step: int | None, read: Callable[[int], T], sound: Callable[[T], bool] = lambda found: True
+    ) -> T | None:
+        """What `read` makes of the newest checkpoint that it can read, or of that of `step`, and that is `sound`.
+
+        Processes read by themselves; only where all have read do they go on to `sound`, in which they may need each
+        other.
+        """
         steps = self.steps() if step is None else [step]
         if step is not None and step not in self.steps():
             raise CheckpointError(f'There is no checkpoint of step {step} in {self._folder}; there are {self.steps()}')
@@ -167,7 +180,9 @@ class Checkpoints:
             except Exception as error:  # noqa: BLE001 - whatever a damaged file provokes in the reader
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
             if not any_process(found is None):
-                return found
+                if not any_process(not sound(found)):
+                    return found
+                reason = 'its checksums do not match'
             failures.append(f'step {candidate}: {reason}')
             _log.warning('The checkpoint of step %d is damaged and is passed over (%s)', candidate, reason)
         if failures:
@@ -201,7 +216,8 @@ class Checkpoints:
             found.setdefault(net, {}).setdefault(part, {})[place] = leaf
         return step, found
 
-    def _read(self, step: int, template: State, to_sample: bool) -> tuple[State, dict[str, Any]]:
+    def _read(self, step: int, template: State, to_sample: bool) -> tuple[State, dict[str, Any], dict[str, int]]:
+        """State, notes, and the checksums that were written with it."""
         notes = self._notes(step)
         written, shapes = notes.pop('checksums'), notes.pop('shapes')
         nets = template.nets
@@ -225,9 +241,7 @@ class Checkpoints:
         if to_sample:
             nets = {name: Net(params=None, opt=None, **parts) for name, parts in state['nets'].items()}
             state = State(step=state['step'], nets=nets, extra=state['extra'], frozen={})
-        if any(written.get(place) != value for place, value in _checksums(state).items()):
-            raise CheckpointError('its checksums do not match')
-        return state.replace(frozen=template.frozen), notes
+        return state.replace(frozen=template.frozen), notes, written
 
     def set_aside_after(self, step: int) -> None:
         """Moves checkpoints newer than `step`, the damaged ones that `restore` passed over, to the folder `damaged`.

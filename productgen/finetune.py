@@ -20,6 +20,7 @@ from productgen.checkpoint import Weights
 from productgen.config import ConfigError, nearest
 from productgen.labels import LabelTable
 from productgen.setup import Run, abstract_state, prepare_model
+from productgen.sharding import to_host
 from productgen.state import Net, State
 from productgen.workdir import checkpoints_of, parse_run, read_config, read_labels
 
@@ -67,7 +68,7 @@ class Inherited:
             value = self.values[place]
             if place in self.rows:
                 axis, old, new = self.rows[place]
-                value, given = np.array(leaf), value
+                value, given = to_host(leaf).copy(), value
                 np.moveaxis(value, axis, 0)[new] = np.moveaxis(given, axis, 0)[old]
             return jax.device_put(value, leaf.sharding)
 

@@ -10,8 +10,8 @@ import jax
 
 from productgen.finetune import inherit
 from productgen.methods.base import Problem, parameter_counts
-from productgen.setup import Run, abstract_state, prepare, prepare_model
-from productgen.sharding import jit_update
+from productgen.setup import Run, abstract_state, lower_update, prepare, prepare_model
+from productgen.sharding import bytes_on_each
 from productgen.state import PyTree, State
 from productgen.validate import Validator
 
@@ -54,9 +54,7 @@ def _step_cost(config: Mapping[str, Any], run: Run) -> tuple[float, float]:
     """
     method = config['method'] | ({'critic_steps': 1} if 'critic_steps' in config['method'] else {})
     whole = {**config, 'method': method, 'train': {**config['train'], 'accumulate': 1}}
-    whole = prepare_model(whole, run.table)
-    state, batch = abstract_state(whole)
-    cost = jit_update(whole.method.update, whole.mesh).lower(state, batch, jax.random.key(0)).cost_analysis() or {}
+    cost = lower_update(prepare_model(whole, run.table)).cost_analysis() or {}
     return cost.get('flops', math.nan), cost.get('bytes accessed', math.nan)
 
 
@@ -92,10 +90,11 @@ def _memory(run: Run, state: State, batch: PyTree) -> list[str]:
         'optimiser state': [net.opt for net in nets],
         'statistics and others': [[net.stats for net in nets], state.extra, state.frozen],
     }
-    lines = [f'{name}: {_size(_bytes(tree))}' for name, tree in parts.items()]
+    lines = [f'{name}: {_size(bytes_on_each(tree))}' for name, tree in parts.items()]
     # Gradients are as large as the weights they belong to; pictures become float on the device.
-    share = _bytes(batch['image']) * 5 / run.problem.devices
-    return [*lines, f'gradients: up to {_size(_bytes(parts["weights"]))}', f'images of a batch: {_size(share)}']
+    weights, share = _size(_bytes(parts['weights'])), _bytes(batch['image']) * 5 / run.problem.devices
+    lines += [f'weights gathered for an update: up to {weights}'] * (bytes_on_each(state) < _bytes(state))
+    return [*lines, f'gradients: up to {weights}', f'images of a batch: {_size(share)}']
 
 
 def _computation(run: Run, flops: float, traffic: float) -> list[str]:

@@ -39,6 +39,8 @@ class TrainConfig:
       stop_on: the figure (`swd`, `frechet_distance`, or one of the method's such as `loss`) whose best checkpoint is
         kept and which ends the training when it no longer falls; empty for neither.
       patience: validations in a row without a new best `stop_on` that end the training.
+      shard_state: divide weights, averages and optimiser state over the devices instead of having all on each; see
+        `productgen.sharding`.
     """
 
     batch_size: int
@@ -56,6 +58,7 @@ class TrainConfig:
     validate_items: int = 1000
     stop_on: str = ''
     patience: int = 5
+    shard_state: bool = False
 
     def __post_init__(self):
         for field in ('batch_size', 'accumulate', 'grid_columns', 'grid_rows', 'validate_items', 'patience'):

@@ -21,7 +21,7 @@ from productgen.labels import LabelTable
 from productgen.methods import METHODS, Method, Problem
 from productgen.optim import OptimConfig, check_freeze
 from productgen.sections import EvalConfig, SampleConfig, TrainConfig
-from productgen.sharding import jit_update, make_mesh, replicated
+from productgen.sharding import jit_update, layout, make_mesh, replicated
 from productgen.state import State, stream
 
 SECTIONS = ('seed', 'data', 'method', 'model', 'optim', 'train', 'sample')
@@ -61,8 +61,11 @@ class Model:
         """`method.init` over the mesh, traced once for the shapes of the state and for the state itself."""
         # Fewer rounds of LLVM's optimisations: the values are the same, compiled in half the time and run once.
         quick = {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else None
-        init = jax.jit(self.method.init, out_shardings=replicated(self.mesh), compiler_options=quick)
-        return init.trace(jax.random.key(0), _abstract_batch(self))
+        given = jax.random.key(0), _abstract_batch(self)
+        places = replicated(self.mesh)
+        if self.train.shard_state:
+            places = layout(self.mesh, jax.eval_shape(self.method.init, *given), shard=True)
+        return jax.jit(self.method.init, out_shardings=places, compiler_options=quick).trace(*given)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -241,25 +244,31 @@ def _abstract_batch(model: Model) -> dict[str, jax.ShapeDtypeStruct]:
 
 
 def abstract_state(model: Model) -> tuple[State, dict[str, jax.ShapeDtypeStruct]]:
-    """Shapes of the state at step 0, replicated over the mesh, and of a batch."""
-    place = replicated(model.mesh)
-    place_all = lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place)
-    return jax.tree.map(place_all, model.init.out_info), _abstract_batch(model)
+    """Shapes of the state at step 0, with where its arrays lie, and of a batch."""
+    shapes = model.init.out_info
+    put = lambda shape, place: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=place)
+    return jax.tree.map(put, shapes, layout(model.mesh, shapes, model.train.shard_state)), _abstract_batch(model)
 
 
 def initial_state(model: Model) -> State:
-    """The state at step 0, on every device."""
+    """The state at step 0, its arrays where they are to lie."""
     zeros = {name: np.zeros(s.shape, s.dtype) for name, s in _abstract_batch(model).items()}
     return model.init.lower().compile()(stream(jax.random.key(model.seed), 'init'), zeros)
 
 
-def compile_update(run: Run) -> Future[Callable]:
-    """`(state, batch, key) -> (state, metrics)` of `jit_update`, `key` being that of all steps.
+def lower_update(model: Model) -> jax.stages.Lowered:
+    """`(state, batch, key) -> (state, metrics)` of `jit_update`, `key` being that of all steps, not compiled yet."""
+    state, batch = abstract_state(model)
+    update = lambda s, b, key: model.method.update(s, b, jax.random.fold_in(key, s.step))
+    return jit_update(update, model.mesh, state).lower(state, batch, jax.random.key(0))
 
-    It is traced at once and compiled in another thread: XLA leaves the interpreter free for the first state and grid.
+
+def compile_update(model: Model) -> Future[Callable]:
+    """The program of `lower_update`: traced at once, and compiled in another thread.
+
+    XLA leaves the interpreter free for the first state and grid.
     """
-    update = jit_update(lambda s, b, key: run.method.update(s, b, jax.random.fold_in(key, s.step)), run.mesh)
-    lowered = update.lower(*abstract_state(run), jax.random.key(0))
+    lowered = lower_update(model)
     pool = ThreadPoolExecutor(1)
     program = pool.submit(lowered.compile)
     pool.shutdown(wait=False)

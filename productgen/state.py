@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.sharding import PartitionSpec
 
 PyTree = Any
 
@@ -71,8 +72,12 @@ def sample_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
     """One key a sample, [B], from the base key and the samples' indices or seeds, int [B].
 
     All that is random about a sample is drawn from its own key, so a picture depends neither on the batch it is in, nor
-    on how the batch is divided over devices or over accumulation steps.
+    on how the batch is divided over devices or over accumulation steps. Each device draws for the samples it has: all
+    else that they become, such as the pictures of a generator without labels, is divided after their keys.
     """
+    mesh = jax.sharding.get_abstract_mesh()
+    if not mesh.empty and len(indices) % mesh.size == 0:
+        indices = jax.lax.with_sharding_constraint(indices, PartitionSpec(*mesh.axis_names))
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(indices)
 
 
@@ -84,6 +89,18 @@ def streams(keys: jax.Array, name: str) -> jax.Array:
 def normal(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Standard normal values, [B, *shape], those of each sample from its own key."""
     return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+
+
+def whole(tree: PyTree) -> PyTree:
+    """The same arrays, available on every device in the update of a divided state; see `productgen.sharding`.
+
+    Weights that networks compute with, and the gradients they give, go through it, so that the batch alone divides
+    their work. Parameters from before the update, statistics, and what `gradients` differentiates have gone through it
+    already; averages, and weights that changed in the same update, have not.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, PartitionSpec())
 
 
 def parts(batch: PyTree, count: int, devices: int) -> PyTree:
@@ -116,10 +133,10 @@ def gradients(
     Returns:
       gradients, new stats, metrics averaged over the parts.
     """
-    grad_fn = jax.grad(loss_fn, has_aux=True)
+    grad_fn, params = jax.grad(loss_fn, has_aux=True), whole(params)
     if accumulate == 1:
         grads, (stats, metrics) = grad_fn(params, stats, batch)
-        return grads, stats, metrics
+        return whole(grads), stats, metrics
     divided = parts(batch, accumulate, devices)
     first = jax.tree.map(lambda x: x[0], divided)
     shapes = jax.eval_shape(grad_fn, params, stats, first)
@@ -129,7 +146,7 @@ def gradients(
         total, stats, metrics = carry
         grads, (stats, new) = grad_fn(params, stats, batch)
         add = lambda a, b: a + b / accumulate
-        return (jax.tree.map(add, total, grads), stats, jax.tree.map(add, metrics, new)), None
+        return (jax.tree.map(add, total, whole(grads)), stats, jax.tree.map(add, metrics, new)), None
 
     (grads, stats, metrics), _ = jax.lax.scan(part, (zeros(shapes[0]), stats, zeros(shapes[1][1])), divided)
     return grads, stats, metrics

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import socket
+import subprocess
+import sys
 from collections import namedtuple
 
 import jax
@@ -10,6 +13,7 @@ import ml_dtypes
 import numpy as np
 import optax
 import pytest
+from tiny import ROOT
 
 from productgen.checkpoint import CheckpointError, Checkpoints, has_checkpoint
 from productgen.nets.vq import create_codebook
@@ -39,6 +43,40 @@ def test_a_state_comes_back_as_it_was(tmp_path):
     assert jax.tree.structure(restored) == jax.tree.structure(state)
     for a, b in zip(jax.tree.leaves(plain(restored)), jax.tree.leaves(plain(state)), strict=True):
         assert a.dtype == b.dtype and np.array_equal(a, b)
+
+
+DIVIDED = """
+import sys
+from pathlib import Path
+import jax, jax.numpy as jnp, numpy as np
+jax.distributed.initialize('127.0.0.1:' + sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
+from productgen.checkpoint import Checkpoints
+from productgen.sharding import layout, make_mesh, to_host
+from productgen.state import Net, State
+
+def state(shard, scale):
+    make = lambda: State(jnp.int32(3), {'a': Net({'w': scale * jnp.arange(4096.0).reshape(2, 2048)}, {}, {})}, {}, {})
+    return jax.jit(make, out_shardings=layout(make_mesh(), jax.eval_shape(make), shard))()
+
+checkpoints = Checkpoints(Path(sys.argv[3]))
+checkpoints.save(state(True, 1.0), {})
+for shard in (False, True):
+    w = checkpoints.restore(state(shard, 0.0))[0].nets['a'].params['w']
+    assert w.addressable_data(0).shape == ((2, 1024) if shard else (2, 2048)), w.sharding
+    assert np.array_equal(to_host(w), np.arange(4096.0).reshape(2, 2048))
+"""
+
+
+def test_a_state_divided_over_processes_comes_back_divided_or_whole(tmp_path):
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = str(s.getsockname()[1])
+    commands = [[sys.executable, '-c', DIVIDED, port, str(i), str(tmp_path)] for i in range(2)]
+    both = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) for command in commands]
+    texts = [process.communicate(timeout=100)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], texts
+    (step, weights) = Checkpoints(tmp_path, writing=False).read_weights()
+    assert step == 3 and np.array_equal(weights['a']['params']['w'], np.arange(4096.0).reshape(2, 2048))
 
 
 def test_frozen_weights_are_not_written(tmp_path):

@@ -1,6 +1,7 @@
 """One device, eight devices and two processes run the same code and come to the same weights."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from productgen.train import train
 
 FIELDS = {'train__batch_size': 16, 'train__duration': '4steps', 'method__augment__name': 'ada',
           'method__augment__p': 0.5, 'method__path_weight': 2.0, 'data__balance': 0.5, 'train__stop_on': 'swd',
-          'train__validate_every': '2steps'}  # fmt: skip
+          'train__validate_every': '2steps', 'model__channel_base': 256, 'model__channel_max': 32}  # fmt: skip
 
 EIGHT = {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': os.environ['XLA_FLAGS'] + ' --xla_force_host_platform_device_count=8'}
 
@@ -45,8 +46,9 @@ def assert_close(state, other):
     assert np.isclose(state.extra['path_mean'], other.extra['path_mean'], rtol=1e-3)
 
 
-def test_eight_devices_give_what_one_gives(one, tmp_path):
-    done = run_launch(launch_command(tmp_path / 'run', **FIELDS), env=EIGHT)
+@pytest.mark.parametrize('shard', [False, True])
+def test_eight_devices_give_what_one_gives(one, tmp_path, shard):
+    done = run_launch(launch_command(tmp_path / 'run', **FIELDS, train__shard_state=shard), env=EIGHT)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / 'run' / 'environment.jsonl').read_text().count('cpu: cpu') == 8
     assert_close(final_state(tmp_path / 'run'), one)
@@ -69,11 +71,18 @@ def test_parts_of_a_batch_stay_on_their_devices():
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_two_processes_give_what_one_gives(one, tmp_path):
+@pytest.mark.parametrize('shard', [False, True])
+def test_two_processes_give_what_one_gives(one, tmp_path, shard):
+    """With a divided state they go on from where one device stopped, which had it whole."""
+    fields, words = {**FIELDS, 'train__shard_state': shard}, []
+    if shard:
+        train(tiny_config(**{**FIELDS, 'train__duration': '2steps'}), tmp_path / 'run')
+        words = ['--accept_config_change']
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
-    command = launch_command(tmp_path / 'run', f'--coordinator=127.0.0.1:{port}', '--num_processes=2', **FIELDS)
+    words += [f'--coordinator=127.0.0.1:{port}', '--num_processes=2']
+    command = launch_command(tmp_path / 'run', *words, **fields)
     both = [
         subprocess.Popen([*command, f'--process_id={i}'], cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ)
         for i in range(2)
@@ -83,6 +92,16 @@ def test_two_processes_give_what_one_gives(one, tmp_path):
     assert_close(final_state(tmp_path / 'run'), one)
     assert len(list((tmp_path / 'run' / 'best').iterdir())) == 1
     assert (tmp_path / 'run' / 'metrics.jsonl').read_text().count('validation/swd"') == 2
+
+
+def test_the_dry_run_tells_what_each_device_holds(tmp_path):
+    command = launch_command(tmp_path / 'run', '--dry_run', **FIELDS, train__shard_state=True)
+    text = run_launch(command, env=EIGHT).stdout
+    held, gathered = (
+        float(number) * {'KiB': 2**10, 'MiB': 2**20}[unit]
+        for number, unit in re.findall(r'  weights(?:: | gathered for an update: up to )([\d.]+) (\w+)', text)
+    )
+    assert 4 < gathered / held < 8  # small arrays stay whole
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(tmp_path):

@@ -23,7 +23,8 @@ ALLOWED = {
     'workdir': {'checkpoint', 'config', 'labels', 'log'},
     'metrics': {'losses', 'nets'},
     'checkpoint': {'sharding', 'state'},
-    'sharding': set(),
+    'sharding': {'state'},
+    'communication': set(),
     'data': {'config'},
     'augment': {'config', 'schedule'},
     'losses': set(),
@@ -46,7 +47,7 @@ ALLOWED = {
         'config', 'data', 'ensemble', 'features', 'labels', 'log', 'methods', 'metrics', 'pictures', 'sampler',
         'sections', 'setup', 'state', 'train', 'workdir',
     },
-    'finetune': {'checkpoint', 'config', 'labels', 'setup', 'state', 'workdir'},
+    'finetune': {'checkpoint', 'config', 'labels', 'setup', 'sharding', 'state', 'workdir'},
     'validate': {
         'checkpoint', 'config', 'data', 'features', 'methods', 'metrics', 'retrieval', 'sampler', 'setup', 'sharding',
         'state', 'watch',

@@ -45,6 +45,7 @@ from productgen.state import (
     stream,
     streams,
     to_float,
+    whole,
 )
 
 
@@ -99,7 +100,7 @@ class Gan:
         if not jax.tree.leaves(g.stats):
             return g
         one = jax.tree.map(lambda x: parts(x, self.problem.accumulate, self.problem.devices)[0], batch)
-        return g.replace(stats=self.generate(g.ema, g.stats, one, share)[1])
+        return g.replace(stats=self.generate(whole(g.ema), g.stats, one, share)[1])
 
     def track(self, stats: PyTree, means: Mapping[str, jax.Array]) -> PyTree:
         """Statistics after a generator step that had these means over the batch."""
@@ -169,9 +170,11 @@ class Gan:
         g = average(g, ema_decay(step, self.problem.batch_size, self.half_life(step), c.ema_rampup))
         g = self.settle(g, keyed('statistics', first), share)
 
+        made_by = g.replace(params=whole(g.params))
+
         def critic(d, turn_rows):
             turn, rows = turn_rows
-            return self._discriminator_step(d, g, keyed('discriminator', rows, turn), p, share, step)
+            return self._discriminator_step(d, made_by, keyed('discriminator', rows, turn), p, share, step)
 
         if c.critic_steps == 1:
             d, d_metrics = critic(d, (0, first))
@@ -179,7 +182,7 @@ class Gan:
             d, found = jax.lax.scan(critic, d, (jnp.arange(c.critic_steps), turns))
             d_metrics = jax.tree.map(jnp.mean, found)
         if 'penalty' in extra:
-            lazy = lambda: self._penalty_step(d, g, keyed('penalty', first), p, share, step)
+            lazy = lambda: self._penalty_step(d, made_by, keyed('penalty', first), p, share, step)
             d, extra['penalty'] = jax.lax.cond(step % c.penalty_interval == 0, lazy, lambda: (d, extra['penalty']))
             lazy_metrics = lazy_metrics | {'loss/penalty': extra['penalty']}
         if c.augment.adaptive:

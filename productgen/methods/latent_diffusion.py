@@ -36,6 +36,7 @@ from productgen.state import (
     stream,
     streams,
     to_float,
+    whole,
 )
 
 SCALE_DECAY = 0.99  # share of the old value in the running variance of the codes
@@ -144,7 +145,7 @@ class LatentDiffusion:
         batch = {'image': to_float(batch['image']), 'label': batch['label'], 'key': keys}
 
         def loss(params, stats, batch):
-            code = self._encode(autoencoder.ema, batch['image'], batch['key'])
+            code = self._encode(whole(autoencoder.ema), batch['image'], batch['key'])
             x0 = code * jax.lax.rsqrt(variance)
             value = jnp.mean(self.denoiser.losses(params, x0, batch['label'], batch['key'], train=True))
             return value, (stats, {'loss': value, 'mean': jnp.mean(code), 'square': jnp.mean(jnp.square(code))})

@@ -68,14 +68,14 @@ CONFIG = {
 }
 
 
-def tiny(share=0.0, steps=4, resolution=RESOLUTION, **changes):
+def tiny(share=0.0, steps=4, resolution=RESOLUTION, accumulate=1, **changes):
     """The method, with fields such as method__vae__beta changed."""
     config = copy.deepcopy(CONFIG)
     config['method']['autoencoder_share'] = share
     for field, value in changes.items():
         *path, name = field.split('__')
         functools.reduce(dict.__getitem__, path, config)[name] = value
-    return make(config, Problem(resolution, (3,), BATCH, 1, steps))
+    return make(config, Problem(resolution, (3,), BATCH, accumulate, steps))
 
 
 def batch_of(seed=0):
@@ -120,6 +120,19 @@ def test_each_network_is_trained_in_its_time(share, vae, unet):
         assert (metrics['mse/vae'] > 0) == vae[step] if share != FROZEN else 'mse/vae' not in metrics
     # What is never trained has no optimiser's copies.
     assert bool(jax.tree.leaves(history(share)[0][0].nets['vae'].opt)) == (share != FROZEN)
+
+
+def test_parts_of_a_batch_give_what_the_whole_gives():
+    """In the first stage and in the second."""
+    update = jax.jit(tiny(0.5, accumulate=2).update)
+    for step, name in ((0, 'vae'), (2, 'unet')):
+        before, whole = history(0.5)[0][step : step + 2]
+        parts, _ = update(before, batch_of(step), jax.random.fold_in(KEY, step))
+        change = jax.tree.map(lambda a, b: np.abs(a - b).max(), before.nets[name].params, whole.nets[name].params)
+        assert np.median(jax.tree.leaves(change)) > 1e-3  # far above the tolerance
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), parts.nets[name].params, whole.nets[name].params
+        )
 
 
 def test_codes_are_scaled_by_their_deviation():

@@ -1,0 +1,128 @@
+"""What devices send each other in an update, and what each of them holds, counted from the compiled program.
+
+  python benchmarks/scaling.py                # 8 devices that XLA makes of one machine
+  python benchmarks/scaling.py --processes=2  # as many processes of a device each
+
+Nothing is run, so the figures do not depend on the machine, but for the compiler's passes: other backends may merge
+what is sent further than the one for CPUs, which compiles here where there is no other.
+
+`weights` are the bytes of the gradients of the networks that an update steps, once each, and `passes` those of every
+backward pass through them: an adversarial discriminator has one for real pictures, one for fakes and one for R1. Found
+are the bytes that arrive at a device. What there is beyond `passes` are statistics of the batch, metrics, kernels of
+strided convolutions, which are summed in the form they are computed in (16 values for 9, see `productgen.nets`), and
+the kernels that R1 meets twice, being a gradient of a gradient.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+# Backward passes through each network in an update of its quick config.
+PASSES = {
+    'stylegan': {'generator': 1, 'discriminator': 3},
+    'dcgan': {'generator': 1, 'discriminator': 2},
+    'vae': {'vae': 1},
+    'ddpm': {'unet': 1},
+    'classifier': {'classifier': 1},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One update; bytes.
+
+    Attributes:
+      weights: of the networks.
+      passes: of the gradients of all backward passes.
+      sent: by kind of collective.
+      held: of a device, state and batch.
+      scratch: of a device while it computes.
+    """
+
+    weights: int
+    passes: int
+    sent: dict[str, int]
+    held: int
+    scratch: int
+
+
+def measure(name: str, shard: bool, accumulate: int) -> Row:
+    """An update of `configs/NAME.py:quick` on all devices."""
+    from productgen.communication import traffic
+    from productgen.config import to_dict
+    from productgen.methods.base import parameter_counts
+    from productgen.setup import abstract_state, lower_update, prepare
+
+    config = to_dict(importlib.import_module(f'configs.{name}').get_config('quick'))
+    config['train'] |= {'shard_state': shard, 'accumulate': accumulate}
+    run = prepare(config)
+    sizes = {net: 4 * count for net, count in parameter_counts(abstract_state(run)[0]).items()}  # float32
+    program = lower_update(run).compile()
+    memory = program.memory_analysis()
+    passes = sum(sizes[net] * count * accumulate for net, count in PASSES[name].items())
+    held, scratch = memory.argument_size_in_bytes, memory.temp_size_in_bytes
+    return Row(sum(sizes.values()), passes, traffic(program), held, scratch)
+
+
+def table(names: list[str], accumulate: int) -> str:
+    """Markdown."""
+    head = 'config', 'state', 'weights', 'passes', 'all-reduce', 'all-gather', 'other', 'held', 'scratch'
+    lines = ['| ' + ' | '.join(head) + ' |', '|---' * len(head) + '|']
+    for name in names:
+        for shard in (False, True):
+            row = measure(name, shard, accumulate)
+            sent = dict(row.sent)
+            kinds = [sent.pop(kind, 0) for kind in ('all-reduce', 'all-gather')]
+            figures = row.weights, row.passes, *kinds, sum(sent.values()), row.held, row.scratch
+            where = 'divided' if shard else 'on each'
+            lines.append(f'| `{name}` | {where} | ' + ' | '.join(f'{figure / 1e3:,.1f}' for figure in figures) + ' |')
+    return '\n'.join(lines)
+
+
+def in_processes(count: int, words: list[str]) -> None:
+    """Runs this program in processes of one device each; the first one prints."""
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        address = f'127.0.0.1:{s.getsockname()[1]}'
+    command = [sys.executable, __file__, *words, f'--coordinator={address}', f'--processes={count}']
+    out = lambda i: None if i == 0 else subprocess.DEVNULL
+    started = [subprocess.Popen([*command, f'--process={i}'], cwd=ROOT, stdout=out(i)) for i in range(count)]
+    if any([process.wait() for process in started]):
+        raise SystemExit('a process failed')
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--configs', default=','.join(PASSES), help='names, comma separated')
+    parser.add_argument('--devices', type=int, default=8, help='that XLA makes of this machine')
+    parser.add_argument('--processes', type=int, default=1)
+    parser.add_argument('--accumulate', type=int, default=1, help='parts of a batch')
+    parser.add_argument('--coordinator', default='', help=argparse.SUPPRESS)
+    parser.add_argument('--process', type=int, default=0, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.processes > 1 and not args.coordinator:
+        return in_processes(args.processes, [f'--configs={args.configs}', f'--accumulate={args.accumulate}'])
+    if args.processes == 1:
+        flag = f' --xla_force_host_platform_device_count={args.devices}'
+        os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + flag
+
+    import jax  # only now: it reads the flags
+
+    if args.coordinator:
+        jax.distributed.initialize(args.coordinator, num_processes=args.processes, process_id=args.process)
+    print(f'{jax.device_count()} devices ({jax.devices()[0].device_kind}), {jax.process_count()} processes, kB:\n')
+    print(table(args.configs.split(','), args.accumulate))
+
+
+if __name__ == '__main__':
+    main()
