@@ -205,7 +205,7 @@ def _loop(
         if not step:
             record.show_reals()
             record.show(state, step)
-        for batch in batches.iterate(step):
+        for batch in log.feed(batches.iterate(step)):
             state, metrics = update(state, put_batch(run.mesh, batch), key)
             step += 1
             record.add(step, metrics)
