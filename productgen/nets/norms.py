@@ -108,7 +108,8 @@ class Grouped(nn.Module):
         variance = jnp.maximum(mean(jnp.square(wide)) - jnp.square(centre), 0)
         scale = self.param('scale', nn.initializers.ones, (c,))
         bias = self.param('bias', nn.initializers.zeros, (c,))
-        return (wide - centre) * (jax.lax.rsqrt(variance + self.eps) * scale) + bias
+        factor = jax.lax.rsqrt(variance + self.eps) * scale
+        return wide * factor + (bias - centre * factor)  # of x itself, which is kept for the gradient anyway
 
 
 class GroupNorm(nn.Module):
