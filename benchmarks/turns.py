@@ -1,4 +1,4 @@
-"""Two programs that do the same, turn by turn, so that what else the machine does hits both."""
+"""Programs that do the same, turn by turn, so that what else the machine does hits all of them."""
 
 from __future__ import annotations
 
@@ -7,26 +7,42 @@ import statistics
 import subprocess
 
 
-def take_turns(name: str, commands: dict[str, list[str]], unit: str, repeats: int) -> None:
-    """Runs `ours` and `peer` one after the other, and prints the rates and the ratio of every repeat.
+def take_turns(name: str, commands: dict[str, list[str]], unit: str, repeats: int) -> dict[str, list[dict]]:
+    """Runs `ours` and the others one after the other, and prints the rates and the ratios of every repeat.
 
     Args:
       name: what is timed.
-      commands: the command line of each side, whose last line is JSON: `rate`, in `unit`, and seconds by name.
+      commands: the command line of each side, `ours` first, whose last line is JSON: `rate`, in `unit`, seconds by
+        name, and under `about` what is not printed.
       unit: such as `img/s`.
-      repeats: of both.
+      repeats: of all.
+
+    Returns:
+      what each side printed, every time.
     """
-    ratios = []
+    found: dict[str, list[dict]] = {side: [] for side in commands}
+    ratios: dict[str, list[float]] = {side: [] for side in commands if side != 'ours'}
     for _ in range(repeats):
-        found, words = {}, []
+        words = []
         for side, command in commands.items():
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(f'{side} failed:\n{done.stderr[-3000:]}')
-            found[side] = json.loads(done.stdout.splitlines()[-1])
-            rest = ''.join(f', {what} {value:.0f} s' for what, value in found[side].items() if what != 'rate')
-            words.append(f'{side} {found[side]["rate"]:.2f} {unit}{rest}')
-        ratios.append(found['ours']['rate'] / found['peer']['rate'])
-        print(f'{name}: {"; ".join(words)}; ratio {ratios[-1]:.2f}', flush=True)
-    middle = statistics.median(ratios)
-    print(f'{name}: median ratio {middle:.2f}, from {min(ratios):.2f} to {max(ratios):.2f}', flush=True)
+            one = json.loads(done.stdout.splitlines()[-1])
+            found[side].append(one)
+            rest = ''.join(f', {what} {v:.3g} s' for what, v in one.items() if what not in ('rate', 'about'))
+            words.append(f'{side} {one["rate"]:.2f} {unit}{rest}')
+        for side, values in ratios.items():
+            values.append(found['ours'][-1]['rate'] / found[side][-1]['rate'])
+            words.append(f'ratio to {side} {values[-1]:.2f}')
+        print(f'{name}: {"; ".join(words)}', flush=True)
+    for side, runs in found.items():
+        print(f'{name}: {side} {spread([one["rate"] for one in runs])} {unit}', flush=True)
+    for side, values in ratios.items():
+        print(f'{name}: ratio to {side} {spread(values)}', flush=True)
+    return found
+
+
+def spread(values: list[float]) -> str:
+    """Median and range."""
+    return f'median {statistics.median(values):.2f}, from {min(values):.2f} to {max(values):.2f}'

@@ -11,7 +11,9 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -32,6 +34,7 @@ PACKAGES = (
     'pillow',
 )
 _log = logging.getLogger('productgen')
+_Batch = TypeVar('_Batch')
 
 
 class _BarHandler(logging.Handler):
@@ -137,6 +140,7 @@ class RunLog:
     def __init__(self, workdir: Path, step: int, batch_size: int, total: int | None, primary: bool = True):
         self._workdir, self._batch_size, self._total, self._primary = workdir, batch_size, total, primary
         self._mark = (step, time.monotonic())
+        self._waited = 0.0  # seconds since the mark
         self._points: list[dict] = []
         if not primary:
             return
@@ -163,16 +167,27 @@ class RunLog:
         if self._primary:
             self._bar.update(step * self._batch_size - self._bar.n)
 
+    def feed(self, batches: Iterable[_Batch]) -> Iterator[_Batch]:
+        """The same batches; the time that each is waited for goes into `data_wait`."""
+        began = time.monotonic()
+        for batch in batches:
+            self._waited += time.monotonic() - began
+            yield batch
+            began = time.monotonic()
+
     def exclude(self, seconds: float) -> None:
         """Leaves seconds that were not spent on training out of the next rate."""
         self._mark = (self._mark[0], self._mark[1] + seconds)
 
     def restart_clock(self, step: int) -> None:
         """Lets the next rate count from now, as after compilation."""
-        self._mark = (step, time.monotonic())
+        self._mark, self._waited = (step, time.monotonic()), 0.0
 
     def scalars(self, step: int, metrics: dict[str, float], seconds_left: float | None) -> None:
         """Writes one point of every metric, with the rate since the last one.
+
+        With it goes `data_wait`, the share of that time in which the loop stood still for want of a batch: near 0 where
+        loading keeps up with training, and what more `data.workers` could save at most where it does not.
 
         Args:
           step: updates done.
@@ -181,7 +196,7 @@ class RunLog:
         """
         now = time.monotonic()
         steps, seconds = step - self._mark[0], now - self._mark[1]
-        self._mark = (step, now)
+        waited, self._mark, self._waited = self._waited, (step, now), 0.0
         if not self._primary:
             return
         kimg = step * self._batch_size / 1000
@@ -190,10 +205,12 @@ class RunLog:
         line = f'{kimg:8.1f} kimg  {losses}'
         if steps:  # none where the clock was started again at this very step
             rate = steps * self._batch_size / max(seconds, 1e-9)
-            point |= {'images_per_second': rate, 'seconds_per_kimg': 1000 / rate}
+            wait = min(waited / max(seconds, 1e-9), 1.0)
+            point |= {'images_per_second': rate, 'seconds_per_kimg': 1000 / rate, 'data_wait': wait}
             if self._total is not None:
                 seconds_left = (self._total - step) * self._batch_size / rate
             line += f'  {rate:.1f} img/s  {1000 / rate:.1f} s/kimg'
+            line += f'  {wait:.0%} waiting for data' if wait >= 0.05 else ''
         if seconds_left is not None:
             line += f'  {span(max(seconds_left, 0))} left'
         self._metrics.write(json.dumps(point) + '\n')

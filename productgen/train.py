@@ -209,7 +209,7 @@ def _loop(
             record.show_reals()
             record.show(state, step)
         update = (compiling or compile_update(run)).result()
-        for batch in batches.iterate(step):
+        for batch in log.feed(batches.iterate(step)):
             state, metrics = update(state, put_batch(run.mesh, batch), key)
             step += 1
             record.add(step, metrics)

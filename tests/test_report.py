@@ -32,7 +32,7 @@ def test_it_tells_data_sizes_and_length(text, tiny_run):
     assert 'every 3steps, 2 in all' in text and 'every 4steps, 1 in all' in text
 
 
-def test_nothing_is_compiled(monkeypatch):
+def test_nothing_is_compiled(text, monkeypatch):  # but, once, what asks for the options that the compiler knows
     monkeypatch.setattr(jax.stages.Lowered, 'compile', None)
     describe(tiny_config(method__penalty='none'))
 

@@ -53,7 +53,7 @@ class BatchNorm(nn.Module):
             spread = lambda row: jnp.expand_dims(row * label_weight, axes[1:])  # [B, 1, ..., C]
             gain = gain + spread(label @ self.param('label_gain', zeros, shape))
             bias = bias + spread(label @ self.param('label_bias', zeros, shape))
-        return (x - mean) * jax.lax.rsqrt(var + self.eps) * gain + bias
+        return (x - mean) * (jax.lax.rsqrt(var + self.eps) * gain) + bias  # in one pass over x
 
 
 class LayerNorm(nn.Module):
@@ -74,18 +74,53 @@ class LayerNorm(nn.Module):
         )
 
 
-class GroupNorm(nn.Module):
-    """Group normalisation (Wu and He 2018).
+class Grouped(nn.Module):
+    """Group normalisation (Wu and He 2018) of [B, ..., C], mean and variance of each image's groups of channels.
 
-    Of 32 groups or, where these would have fewer than 4 channels each, of half as many, and so on.
+    Sums are taken over positions first, channel by channel, and over the channels of a group then: in memory channels
+    are neighbours, and a reduction over a few neighbours at a time is several times slower on CPUs.
+
+    Attributes:
+      groups: runs of C / groups channels.
+      eps: added to the variance.
+
+    Raises:
+      ValueError: `groups` does not divide C.
     """
+
+    groups: int
+    eps: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        b, *spatial, c = x.shape
+        if c % self.groups:
+            raise ValueError(f'{c} channels cannot be divided into {self.groups} groups')
+        axes, each = tuple(range(1, x.ndim - 1)), c // self.groups
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # 16 bits would be too few for sums
+
+        def mean(y):
+            total = jnp.sum(jnp.sum(y, axes).reshape(b, self.groups, each), -1)  # [B, groups]
+            mean = jnp.repeat(total / (math.prod(spatial) * each), each, -1)
+            return jnp.expand_dims(mean, axes)  # [B, 1, ..., C]
+
+        centre = mean(wide)
+        variance = jnp.maximum(mean(jnp.square(wide)) - jnp.square(centre), 0)
+        scale = self.param('scale', nn.initializers.ones, (c,))
+        bias = self.param('bias', nn.initializers.zeros, (c,))
+        factor = jax.lax.rsqrt(variance + self.eps) * scale
+        return wide * factor + (bias - centre * factor)  # of x itself, which is kept for the gradient anyway
+
+
+class GroupNorm(nn.Module):
+    """`Grouped` of 32 groups or, where these would have fewer than 4 channels each, of half as many, and so on."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         groups = math.gcd(32, x.shape[-1])
         while groups > 1 and x.shape[-1] // groups < 4:
             groups //= 2
-        return nn.GroupNorm(groups, name='norm')(x)
+        return Grouped(groups, name='norm')(x)
 
 
 def _unit(x: jax.Array) -> jax.Array:

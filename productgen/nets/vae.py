@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from productgen.nets.conditioning import Embed
 from productgen.nets.layers import Conv, dropout, recomputed
+from productgen.nets.norms import Grouped
 from productgen.nets.strided import conv_double, conv_halve
 from productgen.state import streams
 
@@ -63,7 +64,7 @@ class Activate(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, keys: jax.Array | None) -> jax.Array:
-        x = nn.GroupNorm(self.groups, name='norm')(x) if self.groups else x
+        x = Grouped(self.groups, name='norm')(x) if self.groups else x
         return dropout(nn.silu(x), self.dropout, _inner(keys, self.name))
 
 
@@ -210,7 +211,7 @@ class Discriminator(nn.Module):
         x = jax.nn.leaky_relu(Conv(self.channels, name='from_rgb')(image), 0.2)
         for level in range(1, self.levels + 1):
             x = Resize(width(self.channels, self.channel_max, level), name=f'halve{level}')(x)
-            x = nn.GroupNorm(self.groups, name=f'norm{level}')(x) if self.groups else x
+            x = Grouped(self.groups, name=f'norm{level}')(x) if self.groups else x
             if level == self.similarity:
                 features = x
             x = jax.nn.leaky_relu(x, 0.2)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from productgen.nets.conv import conv_same
-from productgen.nets.norms import BatchNorm, LayerNorm, Linear
+from productgen.nets.norms import BatchNorm, Grouped, LayerNorm, Linear
 
 
 def draw(*shape, seed=0):
@@ -172,3 +172,45 @@ def test_a_linear_layer_without_its_norm_is_its_product_and_bias():
     assert jax.tree.map(jnp.shape, net.init(jax.random.key(0), x)) == {'params': {'kernel': (3, 3, 3, 2), 'bias': (2,)}}
     expected = nn.Conv(2, (3, 3)).apply({'params': params}, x)
     np.testing.assert_allclose(net.apply({'params': params}, x), expected, atol=1e-5)
+
+
+# Group norm.
+
+
+@pytest.mark.parametrize('shape', [(3, 8), (2, 3, 5, 12), (2, 4, 4, 4, 8)])
+def test_group_norm_and_its_gradients_are_those_of_flax(shape, x64):
+    c = shape[-1]
+    x, params = 2 + 3.0 * draw(*shape), {'scale': draw(c, seed=1), 'bias': draw(c, seed=2)}
+    x, params, cotangent = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), (x, params, draw(*shape, seed=3)))
+
+    def both(net):
+        value, pull = jax.vjp(lambda params, x: net.apply({'params': params}, x), params, x)
+        return value, pull(cotangent)
+
+    mine, theirs = both(Grouped(4)), both(nn.GroupNorm(4))
+    for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-11)
+    assert jax.tree.structure(Grouped(4).init(jax.random.key(0), x)) == jax.tree.structure(
+        nn.GroupNorm(4).init(jax.random.key(0), x)
+    )
+
+
+def test_group_norm_is_its_formula():
+    x = 5 + draw(2, 3, 3, 6)
+    groups = x.astype(np.float64).reshape(2, 9, 2, 3)
+    mean, variance = groups.mean((1, 3), keepdims=True), groups.var((1, 3), keepdims=True)
+    params = {'scale': draw(6, seed=1), 'bias': draw(6, seed=2)}
+    expected = ((groups - mean) / np.sqrt(variance + 1e-6)).reshape(x.shape) * params['scale'] + params['bias']
+    np.testing.assert_allclose(Grouped(2).apply({'params': params}, x), expected, atol=2e-5)
+
+
+def test_group_norm_of_16_bits_sums_in_32():
+    x = jnp.asarray(8 + draw(2, 16, 16, 4), jnp.bfloat16)
+    params = {'scale': np.ones(4, np.float32), 'bias': np.zeros(4, np.float32)}
+    y = Grouped(1).apply({'params': params}, x)
+    np.testing.assert_allclose(y, Grouped(1).apply({'params': params}, x.astype(jnp.float32)), rtol=1e-6)
+
+
+def test_group_norm_names_what_does_not_divide():
+    with pytest.raises(ValueError, match='6 channels .* 4 groups'):
+        Grouped(4).init(jax.random.key(0), jnp.zeros((1, 2, 2, 6)))

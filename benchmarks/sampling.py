@@ -1,0 +1,142 @@
+"""Times sampling by StyleGAN2's generator beside that of NVIDIA's stylegan2-ada-pytorch, turn by turn.
+
+  git clone https://github.com/NVlabs/stylegan2-ada-pytorch SCRATCH/peer    # outside of this project: another licence
+  python benchmarks/sampling.py --peer=SCRATCH/peer --python=VENV/bin/python
+
+Both sides make pictures at 256 x 256 by the published generator (channel base 16384, at most 512 channels, z and w of
+512, 8 mapping layers; parameter counts must be equal) with truncation and new noise for every picture, in float32. Ours
+is the method's own `sample`, compiled by `jit_sample`. Latency is that of one picture at a time, with its median and
+its 10th and 90th percentile over `--singles` of them; the rate is that of batches of `--batch`. Each side starts anew
+for every repeat; the first picture, for which ours compiles, and the first batch are not counted, and the seconds until
+the first picture told.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from turns import spread, take_turns
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZE, BASE, MOST, LATENT, LAYERS, PSI = 256, 16384, 512, 512, 8, 0.7
+
+
+def measured(make: Callable[[int], None], batch: int, batches: int, singles: int) -> dict:
+    """What is printed of a side.
+
+    Args:
+      make: makes so many new pictures and waits for them.
+      batch: pictures of a batch.
+      batches: that are timed.
+      singles: pictures made one at a time.
+    """
+    began = time.perf_counter()
+    make(1)
+    first = time.perf_counter() - began
+
+    def timed(count, times):
+        make(count)
+        seconds = []
+        for _ in range(times):
+            began = time.perf_counter()
+            make(count)
+            seconds.append(time.perf_counter() - began)
+        return seconds
+
+    low, middle, high = np.percentile(timed(1, singles), (10, 50, 90))
+    rate = batch / statistics.median(timed(batch, batches))
+    one = {'one': middle, 'one, 10th percentile': low, 'one, 90th percentile': high}
+    return {'rate': rate, 'first picture after': first, **one}
+
+
+def ours(batch: int, batches: int, singles: int) -> dict:
+    """By `method.sample`."""
+    sys.path.insert(0, str(ROOT))
+    import jax
+
+    from configs import stylegan
+    from productgen.config import to_dict
+    from productgen.methods import METHODS, Problem
+    from productgen.methods.base import parameter_counts
+    from productgen.sharding import jit_sample, make_mesh, put_batch, replicated
+
+    config = to_dict(stylegan.get_config('paper256'))
+    model = config['model']
+    assert (model['channel_base'], model['channel_max']) == (BASE, MOST)
+    assert (model['z_dim'], model['w_dim'], model['mapping_layers']) == (LATENT, LATENT, LAYERS)
+    model['bf16_levels'] = 0
+    mesh = make_mesh()
+    method = METHODS['stylegan2'](
+        config, Problem((SIZE, SIZE), (), config['train']['batch_size'], 1, 10_000, mesh.size)
+    )
+    rows = {'image': np.zeros((1, SIZE, SIZE, 3), np.uint8), 'label': np.zeros((1, 0), np.int32)}
+    state = jax.block_until_ready(jax.jit(method.init, out_shardings=replicated(mesh))(jax.random.key(0), rows))
+    sample, key, seed = jit_sample(method.sample, mesh), jax.random.key(1), 0
+
+    def make(count):
+        nonlocal seed
+        rows = {'seed': np.arange(seed, seed + count, dtype=np.int32), 'label': np.zeros((count, 0), np.int32)}
+        seed += count
+        images = sample(state, put_batch(mesh, rows | {'truncation': np.full(count, PSI, np.float32)}), key)['image']
+        assert np.asarray(images).shape == (count, SIZE, SIZE, 3)
+
+    found = measured(make, batch, batches, singles)
+    return found | {'about': {'parameters': parameter_counts(state)['generator']}}
+
+
+def peer(batch: int, batches: int, singles: int, path: str) -> dict:
+    """The same by the peer's generator."""
+    sys.path.insert(0, path)
+    import torch
+    from training.networks import Generator
+
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    blocks = {'channel_base': BASE, 'channel_max': MOST}
+    mapping = {'num_layers': LAYERS}
+    g = Generator(LATENT, 0, LATENT, SIZE, 3, mapping_kwargs=mapping, synthesis_kwargs=blocks)
+    g = g.eval().requires_grad_(False).to(device)
+
+    def make(count):
+        z = torch.randn(count, LATENT, device=device)
+        images = g(z, None, truncation_psi=PSI, noise_mode='random').cpu().numpy()
+        assert images.shape == (count, 3, SIZE, SIZE)
+
+    found = measured(make, batch, batches, singles)
+    return found | {'about': {'parameters': sum(p.numel() for p in g.parameters())}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--peer', required=True, help='checkout of stylegan2-ada-pytorch')
+    parser.add_argument('--python', required=True, help='Python of the environment that has PyTorch')
+    parser.add_argument('--batch', type=int, default=64)
+    parser.add_argument('--batches', type=int, default=2, help='that are timed')
+    parser.add_argument('--singles', type=int, default=30, help='pictures made one at a time')
+    parser.add_argument('--repeats', type=int, default=3)
+    parser.add_argument('--side', choices=('ours', 'peer'), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    sizes = args.batch, args.batches, args.singles
+    if args.side:
+        print(json.dumps(ours(*sizes) if args.side == 'ours' else peer(*sizes, args.peer)))
+        return
+    rest = [__file__, f'--peer={args.peer}', '--python=', f'--batch={args.batch}', f'--batches={args.batches}']
+    rest.append(f'--singles={args.singles}')
+    sides = {'ours': sys.executable, 'peer': args.python}
+    commands = {side: [python, *rest, f'--side={side}'] for side, python in sides.items()}
+    found = take_turns(f'batches of {args.batch}', commands, 'img/s', args.repeats)
+    counts = {side: runs[0]['about']['parameters'] for side, runs in found.items()}
+    if counts['ours'] != counts['peer']:
+        raise SystemExit(f'the generators differ in their parameters: {counts}')
+    ratios = [theirs['one'] / mine['one'] for mine, theirs in zip(found['ours'], found['peer'], strict=True)]
+    print(f'one picture, {counts["ours"]:,} parameters: ratio of latencies {spread(ratios)}', flush=True)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,173 @@
+"""Times the training steps of DCGAN, VAE and a diffusion U-Net beside the same in PyTorch, turn by turn.
+
+  python benchmarks/steps.py --python=VENV/bin/python --case=dcgan32,vae64
+
+VENV has PyTorch. Both sides train the networks of the default configs dcgan, vae and ddpm, without labels, on random
+uint8 pictures that are already in memory: the same widths (parameter counts must be equal), losses, optimisers, batch
+and averaged weights. `eager` is PyTorch as it comes, `compiled` has its networks go through `torch.compile`, which on
+CPUs needs a C++ compiler; see `torch_nets.py`. Each side starts anew for every repeat, does some steps that are not
+counted (compilation), then times windows of steps, of which the median counts.
+
+Printed are images a second, the ratio of every repeat, and for our side the floating-point operations of a step as XLA
+counts them in the compiled program (`cost_analysis`), and what share that makes of the peak: the fastest product of two
+large float32 matrices that either library managed in the same runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from turns import take_turns
+
+ROOT = Path(__file__).resolve().parent.parent
+CASES = {f'{name}{size}': (name, size) for size in (32, 64) for name in ('dcgan', 'vae', 'ddpm')}
+WINDOWS, MATRIX = 5, 3072  # timed; side of the matrices
+
+
+def timed(step: Callable[[], None], wait: Callable[[], None], batch: int, seconds: float) -> float:
+    """Images a second: the median over windows that together take about `seconds`."""
+    for _ in range(5):
+        step()
+    wait()
+    began = time.perf_counter()
+    step()
+    wait()
+    count = max(round(seconds / WINDOWS / (time.perf_counter() - began)), 2)
+    rates = []
+    for _ in range(WINDOWS):
+        began = time.perf_counter()
+        for _ in range(count):
+            step()
+        wait()
+        rates.append(count * batch / (time.perf_counter() - began))
+    return statistics.median(rates)
+
+
+def peak(product: Callable[[], None]) -> float:
+    """GFLOP/s of the fastest of some products of two MATRIX x MATRIX matrices."""
+    product()
+    best = float('inf')
+    for _ in range(5):
+        began = time.perf_counter()
+        product()
+        best = min(best, time.perf_counter() - began)
+    return 2 * MATRIX**3 / best / 1e9
+
+
+def pictures(batch: int, size: int) -> np.ndarray:
+    """uint8 [B, H, W, 3]."""
+    return np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
+
+
+def ours(name: str, size: int, seconds: float) -> dict:
+    """What is measured of our step."""
+    sys.path.insert(0, str(ROOT))
+    import importlib
+
+    import jax
+    import jax.numpy as jnp
+
+    from productgen.config import to_dict
+    from productgen.methods import METHODS, Problem
+    from productgen.methods.base import parameter_counts
+    from productgen.sharding import jit_update, make_mesh, put_batch, replicated
+
+    config = to_dict(importlib.import_module(f'configs.{name}').get_config())
+    batch, mesh = config['train']['batch_size'], make_mesh()
+    method = METHODS[config['method']['name']](config, Problem((size, size), (), batch, 1, 10_000, mesh.size))
+    rows = put_batch(mesh, {'image': pictures(batch, size), 'label': np.zeros((batch, 0), np.int32)})
+    began = time.perf_counter()
+    state = jax.jit(method.init, out_shardings=replicated(mesh))(jax.random.key(0), rows)
+    update = jit_update(lambda s, b, key: method.update(s, b, jax.random.fold_in(key, s.step)), mesh)
+    key = jax.random.key(1)
+    update = update.lower(state, rows, key).compile()
+    flops = update.cost_analysis()['flops'] * mesh.size / batch
+    counts = parameter_counts(state)
+
+    def step():
+        nonlocal state
+        state, _ = update(state, rows, key)
+
+    step()
+    jax.block_until_ready(state)
+    first = time.perf_counter() - began
+    rate = timed(step, lambda: jax.block_until_ready(state), batch, seconds)
+    matrix, multiply = jnp.ones((MATRIX, MATRIX)), jax.jit(jnp.matmul)
+    top = peak(lambda: jax.block_until_ready(multiply(matrix, matrix)))
+    return {'rate': rate, 'first step after': first, 'about': {'parameters': counts, 'flops': flops, 'peak': top}}
+
+
+def peer(name: str, size: int, seconds: float, compiled: bool, batch: int) -> dict:
+    """The same of PyTorch's."""
+    import torch
+    from torch_nets import METHODS
+
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    torch.set_default_device(device)
+    image = torch.from_numpy(pictures(batch, size)).permute(0, 3, 1, 2).contiguous().to(device)
+    began = time.perf_counter()
+    method = METHODS[name](size, batch, 10_000, torch.compile if compiled else lambda net: net)
+    wait = torch.cuda.synchronize if device.type == 'cuda' else lambda: None
+    method.step(image)
+    wait()
+    first = time.perf_counter() - began
+    rate = timed(lambda: method.step(image), wait, batch, seconds)
+    counts = {name: sum(p.numel() for p in net.parameters()) for name, net in method.nets.items()}
+    matrix = torch.ones(MATRIX, MATRIX)
+
+    def product():
+        matrix @ matrix
+        wait()
+
+    return {'rate': rate, 'first step after': first, 'about': {'parameters': counts, 'peak': peak(product)}}
+
+
+def batch_size(name: str) -> int:
+    """Images a step of a config."""
+    sys.path.insert(0, str(ROOT))
+    import importlib
+
+    return importlib.import_module(f'configs.{name}').get_config().train.batch_size
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--python', required=True, help='Python of the environment that has PyTorch')
+    parser.add_argument('--case', default=','.join(CASES), help=f'some of {", ".join(CASES)}')
+    parser.add_argument('--against', default='eager,compiled', help='what of PyTorch')
+    parser.add_argument('--repeats', type=int, default=3)
+    parser.add_argument('--seconds', type=float, default=5.0, help='that each side is timed for in every repeat')
+    parser.add_argument('--side', choices=('ours', 'eager', 'compiled'), help=argparse.SUPPRESS)
+    parser.add_argument('--batch', type=int, default=0, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.side:
+        case = *CASES[args.case], args.seconds
+        mine = args.side == 'ours'
+        print(json.dumps(ours(*case) if mine else peer(*case, args.side == 'compiled', args.batch)))
+        return
+    for case in args.case.split(','):
+        batch = batch_size(CASES[case][0])
+        rest = [__file__, '--python=', f'--case={case}', f'--seconds={args.seconds}', f'--batch={batch}']
+        pythons = {'ours': sys.executable, **dict.fromkeys(args.against.split(','), args.python)}
+        commands = {side: [python, *rest, f'--side={side}'] for side, python in pythons.items()}
+        found = take_turns(f'{case}, batch {batch}', commands, 'img/s', args.repeats)
+        abouts = [one['about'] for runs in found.values() for one in runs]
+        counts = abouts[0]['parameters']
+        if any(about['parameters'] != counts for about in abouts):
+            raise SystemExit(f'{case}: the networks differ: {[about["parameters"] for about in abouts]}')
+        top, flops = max(about['peak'] for about in abouts), abouts[0]['flops']
+        rate = statistics.median(one['rate'] for one in found['ours'])
+        words = ', '.join(f'{net} {count:,}' for net, count in counts.items())
+        share = f'{rate * flops / 1e9:.0f} of {top:.0f} GFLOP/s at most ({rate * flops / 1e9 / top:.0%})'
+        print(f'{case}: parameters {words}; ours {flops / 1e6:.1f} MFLOP an image, {share}', flush=True)
+
+
+if __name__ == '__main__':
+    main()
