@@ -24,11 +24,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from turns import take_turns
+from turns import MATRIX, peak, take_turns
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {f'{name}{size}': (name, size) for size in (32, 64) for name in ('dcgan', 'vae', 'ddpm')}
-WINDOWS, MATRIX = 5, 3072  # timed; side of the matrices
+WINDOWS = 5  # timed
 
 
 def timed(step: Callable[[], None], wait: Callable[[], None], batch: int, seconds: float) -> float:
@@ -48,17 +48,6 @@ def timed(step: Callable[[], None], wait: Callable[[], None], batch: int, second
         wait()
         rates.append(count * batch / (time.perf_counter() - began))
     return statistics.median(rates)
-
-
-def peak(product: Callable[[], None]) -> float:
-    """GFLOP/s of the fastest of some products of two MATRIX x MATRIX matrices."""
-    product()
-    best = float('inf')
-    for _ in range(5):
-        began = time.perf_counter()
-        product()
-        best = min(best, time.perf_counter() - began)
-    return 2 * MATRIX**3 / best / 1e9
 
 
 def pictures(batch: int, size: int) -> np.ndarray:

@@ -5,9 +5,12 @@
 
 VENV has PyTorch and what the peer needs (scipy, requests, click, tqdm, psutil). Both sides train the same networks on
 random pictures that are already in memory, with the same losses, R1 every 16 steps and averaged weights, without
-augmentation, so that the step alone is timed. Each side starts anew for every repeat, does 17 steps that are not
-counted (compilation, or the choice of kernels), then whole periods of 16. Printed are images a second and the ratio of
-every repeat. The peer computes in float32 on CPUs, and with its own mixed precision on GPUs.
+augmentation, so that the step alone is timed. On CPUs ours takes its batch in `parts` (train.accumulate), which stay
+in the caches; the peer takes whole batches, which suits it better, and with --in_parts, as one more side, the same
+parts. Each side starts anew for every repeat, does 17 steps that are not counted (compilation, or the choice of
+kernels), then whole periods of 16. Printed are images a second, the ratio of every repeat, the arithmetic of an image as
+XLA counts it, and what share that makes of the fastest product of two float32 matrices (on GPUs of two bfloat16 ones).
+The peer computes in float32 on CPUs, and with its own mixed precision on GPUs.
 """
 
 from __future__ import annotations
@@ -15,15 +18,16 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import statistics
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from turns import take_turns
+from turns import MATRIX, peak, take_turns
 
 ROOT = Path(__file__).resolve().parent.parent
-PERIOD = 16  # steps from one R1 penalty to the next
+PERIOD, PATH_PERIOD = 16, 4  # steps from one R1 penalty, and path length penalty, to the next
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Case:
       path: weight of the path length penalty, taken every 4 steps; 0 for none.
       half: finest levels that compute in 16 bits.
       periods: of 16 steps that are timed.
+      parts: that ours takes a batch in.
+      mapping: layers of the mapping network.
     """
 
     size: int
@@ -49,38 +55,65 @@ class Case:
     path: float = 0.0
     half: int = 0
     periods: int = 2
+    parts: int = 1
+    mapping: int = 2
 
 
 CASES = {
-    'cpu32': Case(32, 32, 1024, 128, 128),
-    'cpu32w': Case(32, 32, 2048, 128, 128),
-    'cpu64': Case(64, 16, 1024, 128, 128),
-    'cpu64w': Case(64, 16, 2048, 128, 128),
-    'gpu128': Case(128, 32, 16384, 512, 512, 2.0, 4, 8),
-    'gpu256': Case(256, 32, 16384, 512, 512, 2.0, 4, 8),
-    'gpu256b64': Case(256, 64, 16384, 512, 512, 2.0, 4, 8),
-    'gpu512': Case(512, 16, 32768, 512, 512, 2.0, 4, 8),
+    'cpu32': Case(32, 32, 1024, 128, 128, parts=4),
+    'cpu32w': Case(32, 32, 2048, 128, 128, parts=4),
+    'cpu64': Case(64, 16, 1024, 128, 128, parts=4),
+    'cpu64w': Case(64, 16, 2048, 128, 128, parts=4),
+    'gpu128': Case(128, 32, 16384, 512, 512, 2.0, 4, 8, mapping=8),
+    'gpu256': Case(256, 32, 16384, 512, 512, 2.0, 4, 8, mapping=8),
+    'gpu256b64': Case(256, 64, 16384, 512, 512, 2.0, 4, 8, mapping=8),
+    'gpu512': Case(512, 16, 32768, 512, 512, 2.0, 4, 8, mapping=8),
 }
 
 
-def ours(case: Case) -> dict[str, float]:
-    """Images a second, and seconds until the first step was done."""
-    sys.path.insert(0, str(ROOT))
-    import jax
-
+def _method(case: Case, devices: int, penalty: bool = True, path: bool = True):
+    """Our method, with the lazy regularisers that are asked for."""
     from configs import stylegan
     from productgen.config import to_dict
     from productgen.methods import METHODS, Problem
-    from productgen.sharding import jit_update, make_mesh, put_batch, replicated
 
     config = to_dict(stylegan.get_config())
     config['model'] |= {'z_dim': case.latent, 'w_dim': case.latent, 'channel_base': case.base, 'channel_max': case.most}
-    config['model'] |= {'mapping_layers': 2, 'bf16_levels': case.half}
-    config['method'] |= {'penalty_weight': '1', 'penalty_interval': PERIOD, 'path_weight': case.path}
+    config['model'] |= {'mapping_layers': case.mapping, 'bf16_levels': case.half}
+    config['method'] |= {'penalty': 'r1' if penalty else 'none', 'penalty_weight': '1', 'penalty_interval': PERIOD}
+    config['method'] |= {'path_weight': case.path if path else 0.0, 'path_interval': PATH_PERIOD}
     config['method'] |= {'mixing': 0.9 if case.path else 0.0}
+    problem = Problem((case.size, case.size), (), case.batch, case.parts, 10_000, devices)
+    return METHODS['stylegan2'](config, problem)
+
+
+def _arithmetic(case: Case, state, batch: dict, key) -> float:
+    """FLOPs of an image: an update without regularisers, and their share of those with each of them.
+
+    XLA counts a loop's body once, so the batch is taken as one part here.
+    """
+    import jax
+
+    def count(penalty, path):
+        method = _method(dataclasses.replace(case, parts=1), 1, penalty, path)
+        shapes = jax.eval_shape(method.init, key, batch)
+        return jax.jit(method.update).lower(shapes, batch, key).cost_analysis()['flops'] / case.batch
+
+    plain = count(False, False)
+    regularised = plain + (count(True, False) - plain) / PERIOD
+    return regularised + ((count(False, True) - plain) / PATH_PERIOD if case.path else 0.0)
+
+
+def ours(case: Case) -> dict:
+    """Images a second, and seconds until the first step was done."""
+    sys.path.insert(0, str(ROOT))
+    import jax
+    import jax.numpy as jnp
+
+    from productgen.sharding import jit_update, make_mesh, put_batch, replicated
+
     mesh = make_mesh()
-    problem = Problem((case.size, case.size), (), case.batch, 1, 10_000, mesh.size)
-    method = METHODS['stylegan2'](config, problem)
+    method = _method(case, mesh.size)
     batch = {
         'image': np.random.default_rng(0).integers(0, 256, (case.batch, case.size, case.size, 3), np.uint8),
         'label': np.zeros((case.batch, 0), np.int32),
@@ -98,10 +131,15 @@ def ours(case: Case) -> dict[str, float]:
             jax.block_until_ready(metrics)
             first = time.perf_counter() - began
     jax.block_until_ready(state)
-    return {'rate': case.periods * PERIOD * case.batch / (time.perf_counter() - start), 'first step after': first}
+    rate = case.periods * PERIOD * case.batch / (time.perf_counter() - start)
+    matrix = jnp.ones((MATRIX, MATRIX), jnp.float32 if jax.default_backend() == 'cpu' else jnp.bfloat16)
+    multiply = jax.jit(jnp.matmul)
+    about = {'flops': _arithmetic(case, state, batch, key)}
+    about['peak'] = peak(lambda: jax.block_until_ready(multiply(matrix, matrix)))
+    return {'rate': rate, 'first step after': first, 'about': about}
 
 
-def peer(case: Case, path: str) -> dict[str, float]:
+def peer(case: Case, path: str, parts: int) -> dict[str, float]:
     """The same by the networks and losses of stylegan2-ada-pytorch, in the order of its training loop."""
     sys.path.insert(0, path)
     import copy
@@ -116,7 +154,7 @@ def peer(case: Case, path: str) -> dict[str, float]:
     shape = {'c_dim': 0, 'img_resolution': case.size, 'img_channels': 3}
     blocks = {'channel_base': case.base, 'channel_max': case.most, 'num_fp16_res': half}
     blocks['conv_clamp'] = 256 if half else None
-    mapping = {'num_layers': 2}
+    mapping = {'num_layers': case.mapping}
     g = Generator(z_dim=case.latent, w_dim=case.latent, mapping_kwargs=mapping, synthesis_kwargs=blocks, **shape)
     g = g.train().requires_grad_(False).to(device)
     d = (
@@ -130,7 +168,7 @@ def peer(case: Case, path: str) -> dict[str, float]:
         device, g.mapping, g.synthesis, d, style_mixing_prob=0.9 if case.path else 0, r1_gamma=1, pl_weight=case.path
     )
     phases = []
-    for name, net, interval in (('G', g, 4 if case.path else 0), ('D', d, PERIOD)):
+    for name, net, interval in (('G', g, PATH_PERIOD if case.path else 0), ('D', d, PERIOD)):
         share = interval / (interval + 1) if interval else 1
         adam = torch.optim.Adam(net.parameters(), lr=0.0025 * share, betas=(0.0, 0.99**share), eps=1e-8)
         phases.append((f'{name}main', net, adam, 1))
@@ -150,9 +188,10 @@ def peer(case: Case, path: str) -> dict[str, float]:
             adam.zero_grad(set_to_none=True)
             net.requires_grad_(True)
             z = torch.randn(case.batch, case.latent, device=device)
-            loss.accumulate_gradients(
-                phase=name, real_img=real, real_c=label, gen_z=z, gen_c=label, sync=True, gain=interval
-            )
+            for image, code, latent in zip(real.chunk(parts), label.chunk(parts), z.chunk(parts), strict=True):
+                loss.accumulate_gradients(
+                    phase=name, real_img=image, real_c=code, gen_z=latent, gen_c=code, sync=True, gain=interval
+                )
             net.requires_grad_(False)
             for parameter in net.parameters():
                 if parameter.grad is not None:
@@ -174,17 +213,24 @@ def main() -> None:
     parser.add_argument('--python', required=True, help='Python of the environment that has PyTorch')
     parser.add_argument('--case', default='cpu32,cpu32w,cpu64,cpu64w', help=f'some of {", ".join(CASES)}')
     parser.add_argument('--repeats', type=int, default=3)
-    parser.add_argument('--side', choices=('ours', 'peer'), help=argparse.SUPPRESS)
+    parser.add_argument('--in_parts', action='store_true', help='time the peer in the same parts, too')
+    parser.add_argument('--side', choices=('ours', 'peer', 'peer in parts'), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
         case = CASES[args.case]
-        print(json.dumps(ours(case) if args.side == 'ours' else peer(case, args.peer)))
+        parts = case.parts if args.side == 'peer in parts' else 1
+        print(json.dumps(ours(case) if args.side == 'ours' else peer(case, args.peer, parts)))
         return
     for name in args.case.split(','):
         rest = [__file__, f'--peer={args.peer}', '--python=', f'--case={name}']
         sides = {'ours': sys.executable, 'peer': args.python}
+        sides |= {'peer in parts': args.python} if args.in_parts else {}
         commands = {side: [python, *rest, f'--side={side}'] for side, python in sides.items()}
-        take_turns(name, commands, 'img/s', args.repeats)
+        found = take_turns(name, commands, 'img/s', args.repeats)['ours']
+        rate, top = statistics.median(one['rate'] for one in found), max(one['about']['peak'] for one in found)
+        flops = found[0]['about']['flops'] / 1e9
+        share = f'{rate * flops:.0f} of {top:.0f} GFLOP/s at most ({rate * flops / top:.0%})'
+        print(f'{name}: ours {flops:.2f} GFLOP an image, {share}', flush=True)
 
 
 if __name__ == '__main__':

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import statistics
 import subprocess
+import time
+from collections.abc import Callable
+
+MATRIX = 3072
 
 
 def take_turns(name: str, commands: dict[str, list[str]], unit: str, repeats: int) -> dict[str, list[dict]]:
@@ -46,3 +50,14 @@ def take_turns(name: str, commands: dict[str, list[str]], unit: str, repeats: in
 def spread(values: list[float]) -> str:
     """Median and range."""
     return f'median {statistics.median(values):.2f}, from {min(values):.2f} to {max(values):.2f}'
+
+
+def peak(product: Callable[[], None]) -> float:
+    """GFLOP/s of the fastest of some products of two MATRIX x MATRIX matrices."""
+    product()
+    best = float('inf')
+    for _ in range(5):
+        began = time.perf_counter()
+        product()
+        best = min(best, time.perf_counter() - began)
+    return 2 * MATRIX**3 / best / 1e9

@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from productgen.nets.conv import conv_same
+from productgen.nets.conv import add_bias, conv_same
 from productgen.state import PyTree
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
     """Leaky ReLU of slope 0.2, scaled by sqrt(2) to keep the variance (StyleGAN2's activation)."""
-    return jax.nn.leaky_relu(x, 0.2) * jnp.asarray(np.sqrt(2), x.dtype)
+    # As a product with one factor or the other: the gradient is another, without a second choice.
+    return x * jnp.where(x >= 0, np.sqrt(2), 0.2 * np.sqrt(2)).astype(x.dtype)
 
 
 def one_hot_labels(label: jax.Array, sizes: Sequence[int]) -> jax.Array | None:
@@ -97,7 +98,7 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         x = conv_same(x, self.param('kernel', self.kernel_init, shape).astype(x.dtype))
-        return x + self.param('bias', nn.initializers.zeros, (self.features,)).astype(x.dtype) if self.bias else x
+        return add_bias(x, self.param('bias', nn.initializers.zeros, (self.features,))) if self.bias else x
 
 
 def dropout(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:

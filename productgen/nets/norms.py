@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from productgen.nets.conv import add_bias
+
 
 class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe and Szegedy 2015) of [B, ..., C] over all axes but the last, conditional on a label.
@@ -175,4 +177,4 @@ class Linear(nn.Module):
         if self.spectral:
             kernel = spectral_normalize(self, kernel, train)
         x = self.product(x, kernel)
-        return x + self.param('bias', nn.initializers.zeros, (self.features,)) if self.bias else x
+        return add_bias(x, self.param('bias', nn.initializers.zeros, (self.features,))) if self.bias else x

@@ -18,6 +18,7 @@ import numpy as np
 
 from productgen.nets import resample
 from productgen.nets.conditioning import Embed, Judgement
+from productgen.nets.conv import add_bias
 from productgen.nets.grouped import grouped_conv
 from productgen.nets.layers import recomputed
 from productgen.nets.stylegan2 import Widths
@@ -59,7 +60,7 @@ class Block(nn.Module):
 
     def _activate(self, x: jax.Array, name: str) -> jax.Array:
         bias = self.param(name, nn.initializers.zeros, (x.shape[-1],))
-        return jax.nn.leaky_relu(x + bias.astype(x.dtype), SLOPE)
+        return jax.nn.leaky_relu(add_bias(x, bias), SLOPE)
 
 
 class Stages(nn.Module):

@@ -16,7 +16,7 @@ import numpy as np
 
 from productgen.nets import resample
 from productgen.nets.conditioning import Judgement
-from productgen.nets.conv import conv_same
+from productgen.nets.conv import add_bias, conv_same
 from productgen.nets.layers import (
     EqualDense,
     equal_kernel,
@@ -136,7 +136,7 @@ class StyleLayer(nn.Module):
         strength = self.param('noise_strength', nn.initializers.zeros, ())
         noise = jax.vmap(lambda key: jax.random.normal(key, (*x.shape[1:3], 1)))(streams(keys, self.name))
         bias = self.param('bias', nn.initializers.zeros, (self.features,))
-        return _clamp(leaky_relu(x + (strength * noise).astype(x.dtype) + bias.astype(x.dtype)))
+        return _clamp(leaky_relu(add_bias(x + (strength * noise).astype(x.dtype), bias)))
 
 
 class ToRGB(nn.Module):
@@ -146,7 +146,7 @@ class ToRGB(nn.Module):
     def __call__(self, x: jax.Array, w: jax.Array) -> jax.Array:
         x = ModulatedConv(3, kernel=1, demodulate=False, name='conv')(x, w)
         bias = self.param('bias', nn.initializers.zeros, (3,))
-        return _clamp(x + bias.astype(x.dtype)).astype(jnp.float32)
+        return _clamp(add_bias(x, bias)).astype(jnp.float32)
 
 
 class Synthesis(nn.Module):
@@ -242,7 +242,7 @@ class DownLayer(nn.Module):
         else:
             x = (resample.conv_down if self.down else conv_same)(x, kernel)
         if self.activate:
-            x = leaky_relu(x + self.param('bias', nn.initializers.zeros, (self.features,)).astype(x.dtype))
+            x = leaky_relu(add_bias(x, self.param('bias', nn.initializers.zeros, (self.features,))))
         return _clamp(x * jnp.asarray(self.gain, x.dtype))
 
 

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from productgen.nets.conditioning import Embed
+from productgen.nets.conv import add_bias
 from productgen.nets.layers import Conv, dropout, recomputed
 from productgen.nets.norms import GroupNorm
 from productgen.nets.strided import conv_double, halve, to_depth, to_space
@@ -71,7 +72,7 @@ class Resize(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         features = x.shape[-1]
         kernel = self.param('kernel', INIT, (3, 3, features, features))
-        return (double if self.up else halve)(x, kernel) + self.param('bias', ZERO, (features,))
+        return add_bias((double if self.up else halve)(x, kernel), self.param('bias', ZERO, (features,)))
 
 
 class Block(nn.Module):

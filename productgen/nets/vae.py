@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from productgen.nets.conditioning import Embed
+from productgen.nets.conv import add_bias
 from productgen.nets.layers import Conv, dropout, recomputed
 from productgen.nets.norms import Grouped
 from productgen.nets.strided import conv_double, conv_halve
@@ -46,9 +47,8 @@ class Resize(nn.Module):
         # An output of the transposed convolution sees 2x2 of the 4x4 taps: a quarter of what fan-in counts.
         init = nn.initializers.variance_scaling(4.0 if self.up else 1.0, 'fan_in', 'truncated_normal')
         kernel = self.param('kernel', init, (4, 4, x.shape[-1], self.features))
-        return (conv_double if self.up else conv_halve)(x, kernel) + self.param(
-            'bias', nn.initializers.zeros, (self.features,)
-        )
+        x = (conv_double if self.up else conv_halve)(x, kernel)
+        return add_bias(x, self.param('bias', nn.initializers.zeros, (self.features,)))
 
 
 class Activate(nn.Module):
