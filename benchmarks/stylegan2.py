@@ -8,9 +8,9 @@ random pictures that are already in memory, with the same losses, R1 every 16 st
 augmentation, so that the step alone is timed. On CPUs ours takes its batch in `parts` (train.accumulate), which stay
 in the caches; the peer takes whole batches, which suits it better, and with --in_parts, as one more side, the same
 parts. Each side starts anew for every repeat, does 17 steps that are not counted (compilation, or the choice of
-kernels), then whole periods of 16. Printed are images a second, the ratio of every repeat, the arithmetic of an image as
-XLA counts it, and what share that makes of the fastest product of two float32 matrices (on GPUs of two bfloat16 ones).
-The peer computes in float32 on CPUs, and with its own mixed precision on GPUs.
+kernels), then whole periods of 16. Printed are images a second, the ratio of every repeat, the arithmetic of an image
+as XLA counts it, and what share that makes of the fastest product of two float32 matrices (on GPUs of two bfloat16
+ones). The peer computes in float32 on CPUs, and with its own mixed precision on GPUs.
 """
 
 from __future__ import annotations

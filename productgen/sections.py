@@ -23,7 +23,8 @@ class TrainConfig:
 
     Attributes:
       batch_size: images an update, over all devices.
-      accumulate: equal parts each batch is taken in, to save memory.
+      accumulate: equal parts each batch is taken in, to save memory; on CPUs 2 to 4 are also faster, where images are
+        32 x 32 or larger and their share of the batch then fits the caches.
       duration: length of the training.
       log_every: between lines of the log, metrics and TensorBoard points.
       sample_every: between sample grids.

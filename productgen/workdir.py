@@ -45,10 +45,18 @@ def _write_json(path: Path, value: Any, indent: int | None = 2) -> None:
 def config_changes(workdir: Path, config: Mapping[str, Any]) -> list[str]:
     """Lines for what differs from the config of the run in a workdir.
 
-    The sections `sample` and `eval` may differ: no weight depends on them, only what is shown and measured.
+    The sections `sample` and `eval` may differ: no weight depends on them, only what is shown and measured. A switch
+    that is off is no difference to a run from before there was one.
     """
     trained = lambda c: {name: section for name, section in c.items() if name not in ('sample', 'eval')}
-    return difference(trained(read_config(workdir)), trained(config))
+    old = trained(read_config(workdir))
+    return difference(old, _without_new_switches(old, trained(config)))
+
+
+def _without_new_switches(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: value for name, value in new.items() if name in old or value is not False}
+    deeper = lambda name, value: isinstance(value, Mapping) and isinstance(old.get(name), Mapping)
+    return {n: _without_new_switches(old[n], value) if deeper(n, value) else value for n, value in kept.items()}
 
 
 def label_changes(workdir: Path, table: LabelTable) -> list[str]:

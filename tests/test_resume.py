@@ -16,6 +16,7 @@ from productgen.checkpoint import Checkpoints
 from productgen.config import ConfigError
 from productgen.methods import METHODS
 from productgen.train import train
+from productgen.workdir import config_changes
 
 STEPS = 240
 FIELDS = {'train__duration': f'{STEPS}steps', 'train__log_every': '10steps', 'train__checkpoint_every': '20steps',
@@ -74,7 +75,9 @@ def test_kill_9_at_random_moments_ends_in_the_same_bits(whole, tmp_path):
     assert 'Going on at step' in done.stderr
     assert checksums(workdir) == whole[0]
     # The log has every line once, with the same figures.
-    timeless = lambda rows: [{k: v for k, v in row.items() if 'second' not in k and 'memory' not in k} for row in rows]
+    timeless = lambda rows: [
+        {k: v for k, v in row.items() if not any(w in k for w in ('second', 'memory', 'wait'))} for row in rows
+    ]
     assert timeless(metrics(workdir)) == timeless(whole[1])
 
 
@@ -133,6 +136,17 @@ def test_another_config_is_gone_on_with_when_told(tiny_run, tmp_path):
     assert max(Checkpoints(workdir).steps()) == 8
     assert json.loads((workdir / 'config.json').read_text())['train']['duration'] == '8steps'
     assert json.loads((workdir / 'config.0.json').read_text())['train']['duration'] == '6steps'
+
+
+def test_a_run_from_before_a_switch_goes_on_while_it_is_off(tiny_run, tmp_path):
+    config = json.loads((tiny_run / 'config.json').read_text())
+    assert (config['model'].pop('remat'), config['train'].pop('shard_state')) == (False, False)
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+    assert config_changes(tmp_path, tiny_config()) == []
+    assert config_changes(tmp_path, tiny_config(model__remat=True)) == ['model.remat: None -> True']
+    del config['train']['keep']  # not a switch
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+    assert len(config_changes(tmp_path, tiny_config())) == 1
 
 
 def test_a_longer_run_does_not_fall_back_into_its_first_stage(tmp_path, monkeypatch):

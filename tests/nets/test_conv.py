@@ -8,7 +8,7 @@ import scipy.signal
 from jax.test_util import check_grads
 
 from productgen.nets import conv as module
-from productgen.nets.conv import conv, conv_same
+from productgen.nets.conv import add_bias, conv, conv_same
 
 # The gradients written out for CPUs, on any machine, and what is dispatched to on this one.
 BOTH = pytest.mark.parametrize('convolve', [module._canonical, conv])
@@ -99,3 +99,27 @@ def test_gradients_are_those_of_finite_differences(size, padding, x64):
 def test_gradients_keep_bfloat16(convolve):
     x, kernel = (jnp.asarray(a, jnp.bfloat16) for a in arrays((3, 3)))
     assert [g.dtype for g in first_order(convolve, (1, 1))(x, kernel)] == [jnp.bfloat16] * 2
+
+
+@pytest.mark.parametrize('add', [module._added, add_bias])
+@pytest.mark.parametrize('shape', [(2, 5, 6, 3), (7, 3), (3,)])
+def test_a_bias_and_its_gradients_are_those_of_a_sum(add, shape, x64):
+    rng = np.random.default_rng(0)
+    x, bias, weights = rng.normal(size=shape), rng.normal(size=3), rng.normal(size=shape)
+
+    def loss(add):
+        return lambda x, bias: jnp.sum(weights * jnp.tanh(add(x, bias)))
+
+    def penalty(add):
+        return lambda x, bias: jnp.sum(jnp.square(jax.grad(loss(add), 0)(x, bias)))
+
+    for function in (loss, penalty):
+        found, expected = (jax.grad(function(f), (0, 1))(x, bias) for f in (add, jnp.add))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), found, expected)
+
+
+def test_a_bias_takes_the_precision_of_what_it_is_added_to():
+    x, bias = jnp.ones((2, 4, 3), jnp.bfloat16), jnp.ones(3)
+    assert add_bias(x, bias).dtype == jnp.bfloat16
+    gradient = jax.grad(lambda bias: jnp.sum(add_bias(x, bias).astype(jnp.float32)))(bias)
+    assert gradient.dtype == jnp.float32 and gradient.tolist() == [8, 8, 8]

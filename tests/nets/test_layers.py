@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from productgen.nets.layers import Conv, dropout
+from productgen.nets.layers import Conv, dropout, leaky_relu
 from productgen.state import sample_keys
 
 KEYS = sample_keys(jax.random.key(0), jnp.arange(6))
@@ -62,3 +62,12 @@ def test_dropout_of_a_sample_depends_on_its_key_alone():
 def test_dropout_does_nothing_at_rate_zero_or_without_keys():
     x = jnp.ones((6, 40))
     assert dropout(x, 0.0, KEYS) is x and dropout(x, 0.5, None) is x
+
+
+def test_leaky_relu_is_jaxs_and_keeps_the_variance(x64):
+    x = np.random.default_rng(0).normal(size=100_000)
+    expected = lambda x: jax.nn.leaky_relu(x, 0.2) * np.sqrt(2)
+    np.testing.assert_allclose(leaky_relu(x), expected(x), rtol=1e-12)
+    slopes = [jax.grad(lambda x, f=f: jnp.sum(jnp.square(f(x))))(x) for f in (leaky_relu, expected)]
+    np.testing.assert_allclose(*slopes, rtol=1e-12)
+    assert np.isclose(np.mean(np.square(leaky_relu(x))), 1.04, atol=0.01)  # (1 + 0.2^2) of a normal value

@@ -45,7 +45,7 @@ def compiled(method, batch):
     return jit_update(method.update, mesh).lower(state, batch, key).compile(), jax.device_get(state)
 
 
-@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize('name', ['vae', *(pytest.param(n, marks=pytest.mark.slow) for n in CASES if n != 'vae')])
 def test_a_step_is_the_same_and_keeps_less(name):
     temporary, found = [], []
     for remat in (False, True):

@@ -1,0 +1,168 @@
+"""Times R3GAN's training step beside its reference implementation, turn by turn.
+
+  git clone https://github.com/brownvc/R3GAN SCRATCH/r3gan    # outside of this project: another licence
+  python benchmarks/r3gan.py --peer=SCRATCH/r3gan --python=VENV/bin/python --case=gpu64
+
+VENV has PyTorch and what the peer needs (scipy, requests, psutil, setuptools before 81). Both sides train the same
+networks (parameter counts must be equal) on random pictures that are already in memory, with the relativistic loss,
+both gradient penalties in every step and averaged weights, without augmentation. Each side starts anew for every
+repeat, does 3 steps that are not counted, then `--steps`. On GPUs both compute the finest levels in bfloat16, as
+published.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from turns import take_turns
+
+ROOT = Path(__file__).resolve().parent.parent
+# Argument of configs/r3gan.py, batch, side: FFHQ at 64 as published, and what two CPU cores can train.
+CASES = {'gpu64': ('ffhq64', 256, 64), 'gpu64b64': ('ffhq64', 64, 64), 'cpu32': (None, 16, 32)}
+WARM = 3
+
+
+def timed(step: Callable[[], None], wait: Callable[[], None], batch: int, steps: int) -> dict[str, float]:
+    """Images a second of `step`, and seconds until the first was done."""
+    began = time.perf_counter()
+    for i in range(WARM):
+        step()
+        if not i:
+            wait()
+            first = time.perf_counter() - began
+    wait()
+    began = time.perf_counter()
+    for _ in range(steps):
+        step()
+    wait()
+    return {'rate': batch * steps / (time.perf_counter() - began), 'first step after': first}
+
+
+def ours(case: str, steps: int) -> dict:
+    """By `method.update`."""
+    sys.path.insert(0, str(ROOT))
+    import jax
+
+    from configs import r3gan
+    from productgen.config import to_dict
+    from productgen.methods import METHODS, Problem
+    from productgen.methods.base import parameter_counts
+    from productgen.sharding import jit_update, make_mesh, put_batch, replicated
+
+    name, size, side = CASES[case]
+    config = to_dict(r3gan.get_config(name))
+    config['method']['augment'] |= {'name': 'none', 'transforms': '', 'p': '0', 'target': 0.0}
+    mesh = make_mesh()
+    method = METHODS['gan'](config, Problem((side, side), (), size, 1, 10_000, mesh.size))
+    batch = {
+        'image': np.random.default_rng(0).integers(0, 256, (size, side, side, 3), np.uint8),
+        'label': np.zeros((size, 0), np.int32),
+    }
+    state = jax.jit(method.init, out_shardings=replicated(mesh))(jax.random.key(0), batch)
+    counts = parameter_counts(state)
+    update = jit_update(lambda s, b, key: method.update(s, b, jax.random.fold_in(key, s.step)), mesh)
+    batch, key = put_batch(mesh, batch), jax.random.key(1)
+
+    def step():
+        nonlocal state
+        state, _ = update(state, batch, key)
+
+    return timed(step, lambda: jax.block_until_ready(state), size, steps) | {'about': counts}
+
+
+def peer(case: str, path: str, steps: int, model: dict) -> dict:
+    """By the reference's networks and training steps, in the order of its training loop; `model` is our section."""
+    sys.path.insert(0, path)
+    import copy
+
+    import torch
+    from R3GAN.Trainer import AdversarialTraining
+    from training.networks import Discriminator, Generator
+
+    _, size, side = CASES[case]
+    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    torch.backends.cudnn.benchmark = True
+    sides = [4 << level for level in range(int(np.log2(side)) - 1)]
+    widths = [min(model['channel_base'] // s, model['channel_max']) for s in sides]
+    # Stages count from the back: the finest ones.
+    half = [-1 - i for i in range(model['bf16_levels'])] if device.type == 'cuda' else []
+    shared = {'ExpansionFactor': 2, 'FP16Stages': half, 'c_dim': 0, 'img_resolution': side}
+
+    def stages(widths):
+        groups = [2 * width // model['group'] for width in widths]
+        return {
+            'WidthPerStage': widths,
+            'CardinalityPerStage': groups,
+            'BlocksPerStage': [model['blocks']] * len(widths),
+        }
+
+    g = Generator(NoiseDimension=model['z_dim'], **stages(widths), **shared).to(device).train()
+    d = Discriminator(**stages(widths[::-1]), **shared).to(device).train()
+    average, trainer = copy.deepcopy(g).eval(), AdversarialTraining(g, d)
+    counts = {n: sum(p.numel() for p in net.parameters()) for n, net in (('generator', g), ('discriminator', d))}
+    optimizers = [torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.0, 0.99), eps=1e-8) for net in (g, d)]
+    real = torch.rand(size, 3, side, side, device=device) * 2 - 1
+    label = torch.zeros(size, 0, device=device)
+
+    def step():
+        for net, other, adam in ((d, g, optimizers[1]), (g, d, optimizers[0])):
+            z = torch.randn(size, model['z_dim'], device=device)
+            net.requires_grad_(True)
+            other.requires_grad_(False)
+            adam.zero_grad(set_to_none=True)
+            if net is d:
+                trainer.AccumulateDiscriminatorGradients(z, real, label, 1.0)
+            else:
+                trainer.AccumulateGeneratorGradients(z, real, label)
+            adam.step()
+        with torch.no_grad():
+            for mean, parameter in zip(average.parameters(), g.parameters(), strict=True):
+                mean.copy_(parameter.lerp(mean, 0.999))
+
+    wait = torch.cuda.synchronize if device.type == 'cuda' else lambda: None
+    return timed(step, wait, size, steps) | {'about': counts}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--peer', required=True, help='checkout of R3GAN')
+    parser.add_argument('--python', required=True, help='Python of the environment that has PyTorch')
+    parser.add_argument('--case', default='cpu32', help=f'some of {", ".join(CASES)}')
+    parser.add_argument('--repeats', type=int, default=3)
+    parser.add_argument('--steps', type=int, default=30, help='that are timed in every repeat')
+    parser.add_argument('--side', choices=('ours', 'peer'), help=argparse.SUPPRESS)
+    parser.add_argument('--model', type=json.loads, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.side:
+        mine = args.side == 'ours'
+        print(json.dumps(ours(args.case, args.steps) if mine else peer(args.case, args.peer, args.steps, args.model)))
+        return
+    sys.path.insert(0, str(ROOT))
+    from configs import r3gan
+
+    for case in args.case.split(','):
+        model = json.dumps(r3gan.get_config(CASES[case][0]).model.to_dict())
+        rest = [
+            __file__,
+            f'--model={model}',
+            f'--peer={args.peer}',
+            '--python=',
+            f'--case={case}',
+            f'--steps={args.steps}',
+        ]
+        sides = {'ours': sys.executable, 'peer': args.python}
+        commands = {side: [python, *rest, f'--side={side}'] for side, python in sides.items()}
+        found = take_turns(case, commands, 'img/s', args.repeats)
+        counts = [found[side][0]['about'] for side in found]
+        if counts[0] != counts[1]:
+            raise SystemExit(f'{case}: the networks differ: {counts}')
+
+
+if __name__ == '__main__':
+    main()
