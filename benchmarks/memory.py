@@ -27,8 +27,8 @@ sys.path.insert(0, str(ROOT))
 from launch import load_config  # noqa: E402
 from productgen.config import to_dict  # noqa: E402
 from productgen.labels import LabelTable  # noqa: E402
-from productgen.setup import Model, abstract_state, initial_state, prepare_model  # noqa: E402
-from productgen.sharding import jit_update, put_batch  # noqa: E402
+from productgen.setup import Model, abstract_state, initial_state, lower_update, prepare_model  # noqa: E402
+from productgen.sharding import bytes_on_each, put_batch  # noqa: E402
 
 COLUMNS = 'state', 'arguments', 'donated', 'temporaries', 'in all'
 
@@ -69,10 +69,9 @@ def measure(model: Model, steps: int) -> tuple[dict[str, float], list[float], in
     """Bytes by column, seconds of the steps, and the peak that the device tells of, 0 where it does not."""
     state, batch = abstract_state(model)
     key = jax.random.key(0)
-    update = jit_update(lambda s, b, key: model.method.update(s, b, jax.random.fold_in(key, s.step)), model.mesh)
-    program = update.lower(state, batch, key).compile()
+    program = lower_update(model).compile()
     found = program.memory_analysis()
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    size = bytes_on_each(state)
     sizes = size, found.argument_size_in_bytes, found.alias_size_in_bytes, found.temp_size_in_bytes
     new = found.output_size_in_bytes - found.alias_size_in_bytes
     row = dict(zip(COLUMNS, (*sizes, sizes[1] + new + sizes[3]), strict=True))  # XLA's own peak leaves out temporaries

@@ -58,6 +58,7 @@ def ours(case: str, steps: int) -> dict:
     name, size, side = CASES[case]
     config = to_dict(r3gan.get_config(name))
     config['method']['augment'] |= {'name': 'none', 'transforms': '', 'p': '0', 'target': 0.0}
+    config['model']['bf16_levels'] *= jax.default_backend() != 'cpu'
     mesh = make_mesh()
     method = METHODS['gan'](config, Problem((side, side), (), size, 1, 10_000, mesh.size))
     batch = {
@@ -87,7 +88,7 @@ def peer(case: str, path: str, steps: int, model: dict) -> dict:
 
     _, size, side = CASES[case]
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = True  # as XLA does
     sides = [4 << level for level in range(int(np.log2(side)) - 1)]
     widths = [min(model['channel_base'] // s, model['channel_max']) for s in sides]
     # Stages count from the back: the finest ones.

@@ -98,6 +98,7 @@ def peer(batch: int, batches: int, singles: int, path: str) -> dict:
     from training.networks import Generator
 
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = True  # as XLA does
     blocks = {'channel_base': BASE, 'channel_max': MOST}
     mapping = {'num_layers': LAYERS}
     g = Generator(LATENT, 0, LATENT, SIZE, 3, mapping_kwargs=mapping, synthesis_kwargs=blocks)

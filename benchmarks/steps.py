@@ -99,6 +99,7 @@ def peer(name: str, size: int, seconds: float, compiled: bool, batch: int) -> di
     from torch_nets import METHODS
 
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = True  # as XLA does
     torch.set_default_device(device)
     image = torch.from_numpy(pictures(batch, size)).permute(0, 3, 1, 2).contiguous().to(device)
     began = time.perf_counter()

@@ -187,7 +187,8 @@ class RunLog:
         """Writes one point of every metric, with the rate since the last one.
 
         With it goes `data_wait`, the share of that time in which the loop stood still for want of a batch: near 0 where
-        loading keeps up with training, and what more `data.workers` could save at most where it does not.
+        loading keeps up with training, and what more `data.workers` could save at most where it does not: a device may
+        have had updates left to do meanwhile.
 
         Args:
           step: updates done.

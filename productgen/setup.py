@@ -58,7 +58,7 @@ class Model:
 
     @functools.cached_property
     def init(self) -> jax.stages.Traced:
-        """`method.init` over the mesh, traced once for the shapes of the state and for the state itself."""
+        """`method.init` over the mesh, traced for the shapes of the state and for the state itself."""
         # Fewer rounds of LLVM's optimisations: the values are the same, compiled in half the time and run once.
         quick = {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else None
         given = jax.random.key(0), _abstract_batch(self)
@@ -190,7 +190,8 @@ def prepare(config: Mapping[str, Any], devices: int | None = None) -> Run:
     names = data.conditions(source, model.data.labels)
     items, held_out = data.split(source, model.data.validation)
     model = prepare_model(config, LabelTable.of(source, names, items), devices)
-    run = Run(**vars(model), source=source, items=items, held_out=held_out)
+    known = {field.name: getattr(model, field.name) for field in dataclasses.fields(Model)}
+    run = Run(**known, source=source, items=items, held_out=held_out)
     run.intervals()
     if run.train.validate_every and not len(held_out):
         raise ConfigError(
@@ -266,9 +267,14 @@ def lower_update(model: Model) -> jax.stages.Lowered:
 def compile_update(model: Model) -> Future[Callable]:
     """The program of `lower_update`: traced at once, and compiled in another thread.
 
-    XLA leaves the interpreter free for the first state and grid.
+    XLA leaves the interpreter free for the first state and grid. Not where it tries kernels on the device that would
+    compute these: on GPUs the program is compiled when this returns.
     """
     lowered = lower_update(model)
+    if jax.default_backend() != 'cpu':
+        done = Future()
+        done.set_result(lowered.compile())
+        return done
     pool = ThreadPoolExecutor(1)
     program = pool.submit(lowered.compile)
     pool.shutdown(wait=False)

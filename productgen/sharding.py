@@ -1,7 +1,8 @@
 """One code path from one CPU to many hosts: `jit` over a mesh whose single axis `data` divides the batch.
 
-With `train.shard_state` it divides the state too (Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training
-Trillion Parameter Models"): weights are gathered for an update, averages and optimiser state stay where they are.
+With `train.shard_state` it divides the whole state too (Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward
+Training Trillion Parameter Models"): weights are gathered for an update, averages and optimiser state stay where they
+are.
 """
 
 from __future__ import annotations

@@ -48,6 +48,7 @@ from productgen.state import (
     step_net,
     stream,
     to_float,
+    whole,
 )
 
 AUTOENCODER = ('encoder', 'decoder')
@@ -272,7 +273,8 @@ class VQVAE:
 
     def _prior_step(self, state: State, batch: Batch) -> State:
         """The prior, on codes of the averaged encoder."""
-        encoder, vectors = state.nets['encoder'].ema, state.nets['decoder'].stats['codebook'].vectors
+        encoder = whole(state.nets['encoder'].ema)
+        vectors = whole(state.nets['decoder'].stats['codebook'].vectors)
 
         def loss(params, stats, batch):
             codes, _, _ = quantize(self._encode(encoder, batch['image']), vectors)

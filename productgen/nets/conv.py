@@ -77,6 +77,6 @@ def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
     """x [..., C] plus bias [C], in the precision of x.
 
     On CPUs the bias's gradient is a product with ones: XLA's sum over all but the last axis goes through memory once a
-    channel, and took as long as the convolution before it.
+    channel, and took as long as the convolution before it. Like `conv` it has no forward-mode derivative there.
     """
     return (_added if jax.default_backend() == 'cpu' else jnp.add)(x, bias.astype(x.dtype))
