@@ -125,11 +125,12 @@ def test_each_network_is_trained_in_its_time(share, vae, unet):
 def test_parts_of_a_batch_give_what_the_whole_gives():
     """In the first stage and in the second."""
     update = jax.jit(tiny(0.5, accumulate=2).update)
-    for step, name in ((0, 'vae'), (3, 'unet')):  # in the first of the second stage layers begin at zero
+    for step, name in ((0, 'vae'), (3, 'unet')):
         before, whole = history(0.5)[0][step : step + 2]
         parts, _ = update(before, batch_of(step), jax.random.fold_in(KEY, step))
         change = jax.tree.map(lambda a, b: np.abs(a - b).max(), before.nets[name].params, whole.nets[name].params)
-        assert np.median(jax.tree.leaves(change)) > 1e-3  # far above the tolerance
+        # Far above the tolerance; most of the U-Net's layers wait for others that begin at zero.
+        assert np.max(jax.tree.leaves(change)) > 1e-3
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), parts.nets[name].params, whole.nets[name].params
         )
