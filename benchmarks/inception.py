@@ -85,8 +85,7 @@ def main() -> None:
             Image.fromarray(image).save(Path(scratch) / f'{i:05d}.png')
         rest = [__file__, '--peer=', f'--folder={scratch}', f'--count={args.count}']
         sides = {'ours': sys.executable, 'peer': args.peer}
-        commands = {side: [python, *rest, f'--side={side}'] for side, python in sides.items()}
-        take_turns('Inception-v3', commands, 'pictures/s', args.repeats)
+        take_turns('Inception-v3', sides, rest, 'pictures/s', args.repeats)
 
 
 if __name__ == '__main__':

@@ -127,8 +127,7 @@ def main() -> None:
     for workers in args.workers.split(','):
         rest = [__file__, '--python=', f'--scratch={args.scratch}', f'--workers={workers}', f'--batches={args.batches}']
         pythons = {'ours': sys.executable, 'peer': args.python}
-        commands = {side: [python, *rest, f'--side={side}'] for side, python in pythons.items()}
-        take_turns(f'{workers} worker(s)', commands, 'pictures/s', args.repeats)
+        take_turns(f'{workers} worker(s)', pythons, rest, 'pictures/s', args.repeats)
 
 
 if __name__ == '__main__':

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from turns import take_turns
+from turns import check_equal, take_turns
 
 ROOT = Path(__file__).resolve().parent.parent
 # Argument of configs/r3gan.py, batch, side: FFHQ at 64 as published, and what two CPU cores can train.
@@ -158,11 +158,8 @@ def main() -> None:
             f'--steps={args.steps}',
         ]
         sides = {'ours': sys.executable, 'peer': args.python}
-        commands = {side: [python, *rest, f'--side={side}'] for side, python in sides.items()}
-        found = take_turns(case, commands, 'img/s', args.repeats)
-        counts = [found[side][0]['about'] for side in found]
-        if counts[0] != counts[1]:
-            raise SystemExit(f'{case}: the networks differ: {counts}')
+        found = take_turns(case, sides, rest, 'img/s', args.repeats)
+        check_equal(case, [one['about'] for runs in found.values() for one in runs])
 
 
 if __name__ == '__main__':

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from turns import spread, take_turns
+from turns import check_equal, spread, take_turns
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE, BASE, MOST, LATENT, LAYERS, PSI = 256, 16384, 512, 512, 8, 0.7
@@ -130,13 +130,11 @@ def main() -> None:
     rest = [__file__, f'--peer={args.peer}', '--python=', f'--batch={args.batch}', f'--batches={args.batches}']
     rest.append(f'--singles={args.singles}')
     sides = {'ours': sys.executable, 'peer': args.python}
-    commands = {side: [python, *rest, f'--side={side}'] for side, python in sides.items()}
-    found = take_turns(f'batches of {args.batch}', commands, 'img/s', args.repeats)
-    counts = {side: runs[0]['about']['parameters'] for side, runs in found.items()}
-    if counts['ours'] != counts['peer']:
-        raise SystemExit(f'the generators differ in their parameters: {counts}')
+    found = take_turns(f'batches of {args.batch}', sides, rest, 'img/s', args.repeats)
+    counts = [one['about']['parameters'] for runs in found.values() for one in runs]
+    check_equal('generators', counts)
     ratios = [theirs['one'] / mine['one'] for mine, theirs in zip(found['ours'], found['peer'], strict=True)]
-    print(f'one picture, {counts["ours"]:,} parameters: ratio of latencies {spread(ratios)}', flush=True)
+    print(f'one picture, {counts[0]:,} parameters: ratio of latencies {spread(ratios)}', flush=True)
 
 
 if __name__ == '__main__':

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from turns import MATRIX, peak, take_turns
+from turns import MATRIX, arithmetic, check_equal, peak, take_turns
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {f'{name}{size}': (name, size) for size in (32, 64) for name in ('dcgan', 'vae', 'ddpm')}
@@ -146,17 +146,12 @@ def main() -> None:
         batch = batch_size(CASES[case][0])
         rest = [__file__, '--python=', f'--case={case}', f'--seconds={args.seconds}', f'--batch={batch}']
         pythons = {'ours': sys.executable, **dict.fromkeys(args.against.split(','), args.python)}
-        commands = {side: [python, *rest, f'--side={side}'] for side, python in pythons.items()}
-        found = take_turns(f'{case}, batch {batch}', commands, 'img/s', args.repeats)
+        found = take_turns(f'{case}, batch {batch}', pythons, rest, 'img/s', args.repeats)
         abouts = [one['about'] for runs in found.values() for one in runs]
-        counts = abouts[0]['parameters']
-        if any(about['parameters'] != counts for about in abouts):
-            raise SystemExit(f'{case}: the networks differ: {[about["parameters"] for about in abouts]}')
-        top, flops = max(about['peak'] for about in abouts), abouts[0]['flops']
-        rate = statistics.median(one['rate'] for one in found['ours'])
-        words = ', '.join(f'{net} {count:,}' for net, count in counts.items())
-        share = f'{rate * flops / 1e9:.0f} of {top:.0f} GFLOP/s at most ({rate * flops / 1e9 / top:.0%})'
-        print(f'{case}: parameters {words}; ours {flops / 1e6:.1f} MFLOP an image, {share}', flush=True)
+        check_equal(case, [about['parameters'] for about in abouts])
+        words = ', '.join(f'{net} {count:,}' for net, count in abouts[0]['parameters'].items())
+        work = arithmetic(found['ours'], [about['peak'] for about in abouts], abouts[0]['flops'])
+        print(f'{case}: parameters {words}; ours {work}', flush=True)
 
 
 if __name__ == '__main__':

@@ -18,13 +18,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import statistics
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from turns import MATRIX, peak, take_turns
+from turns import MATRIX, arithmetic, peak, take_turns
 
 ROOT = Path(__file__).resolve().parent.parent
 PERIOD, PATH_PERIOD = 16, 4  # steps from one R1 penalty, and path length penalty, to the next
@@ -225,12 +224,9 @@ def main() -> None:
         rest = [__file__, f'--peer={args.peer}', '--python=', f'--case={name}']
         sides = {'ours': sys.executable, 'peer': args.python}
         sides |= {'peer in parts': args.python} if args.in_parts else {}
-        commands = {side: [python, *rest, f'--side={side}'] for side, python in sides.items()}
-        found = take_turns(name, commands, 'img/s', args.repeats)['ours']
-        rate, top = statistics.median(one['rate'] for one in found), max(one['about']['peak'] for one in found)
-        flops = found[0]['about']['flops'] / 1e9
-        share = f'{rate * flops:.0f} of {top:.0f} GFLOP/s at most ({rate * flops / top:.0%})'
-        print(f'{name}: ours {flops:.2f} GFLOP an image, {share}', flush=True)
+        found = take_turns(name, sides, rest, 'img/s', args.repeats)['ours']
+        work = arithmetic(found, [one['about']['peak'] for one in found], found[0]['about']['flops'])
+        print(f'{name}: ours {work}', flush=True)
 
 
 if __name__ == '__main__':

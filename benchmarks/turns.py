@@ -11,19 +11,21 @@ from collections.abc import Callable
 MATRIX = 3072
 
 
-def take_turns(name: str, commands: dict[str, list[str]], unit: str, repeats: int) -> dict[str, list[dict]]:
+def take_turns(name: str, pythons: dict[str, str], rest: list[str], unit: str, repeats: int) -> dict[str, list[dict]]:
     """Runs `ours` and the others one after the other, and prints the rates and the ratios of every repeat.
 
     Args:
       name: what is timed.
-      commands: the command line of each side, `ours` first, whose last line is JSON: `rate`, in `unit`, seconds by
-        name, and under `about` what is not printed.
+      pythons: the interpreter of each side, `ours` first.
+      rest: script and arguments, to which `--side` is added. The last line that each side prints is JSON: `rate`, in
+        `unit`, seconds by name, and under `about` what is not printed.
       unit: such as `img/s`.
       repeats: of all.
 
     Returns:
       what each side printed, every time.
     """
+    commands = {side: [python, *rest, f'--side={side}'] for side, python in pythons.items()}
     found: dict[str, list[dict]] = {side: [] for side in commands}
     ratios: dict[str, list[float]] = {side: [] for side in commands if side != 'ours'}
     for _ in range(repeats):
@@ -61,3 +63,21 @@ def peak(product: Callable[[], None]) -> float:
         product()
         best = min(best, time.perf_counter() - began)
     return 2 * MATRIX**3 / best / 1e9
+
+
+def arithmetic(runs: list[dict], peaks: list[float], flops: float) -> str:
+    """What an image takes, and the share of the peak that the median rate of some runs comes to.
+
+    Args:
+      runs: what one side printed.
+      peaks: all that `peak` found.
+      flops: of an image.
+    """
+    speed, top = statistics.median(one['rate'] for one in runs) * flops / 1e9, max(peaks)
+    return f'{flops / 1e6:,.1f} MFLOP an image, {speed:.0f} of {top:.0f} GFLOP/s at most ({speed / top:.0%})'
+
+
+def check_equal(name: str, counts: list) -> None:
+    """Ends the program where the sides do not have the same numbers of parameters."""
+    if any(count != counts[0] for count in counts):
+        raise SystemExit(f'{name}: the networks differ: {counts}')
