@@ -47,8 +47,8 @@ def test_waits_before_a_point_or_a_restart_count_no_more(log, tmp_path):
 def test_the_line_names_the_wait_only_where_it_matters(log, caplog, monkeypatch):
     log.restart_clock(0)
     next(log.feed(iter('a')))
-    monkeypatch.setattr(logging.getLogger('productgen'), 'propagate', True)
-    with caplog.at_level('INFO', 'productgen'):
+    monkeypatch.setattr('productgen.log._log', logging.getLogger('one_that_no_test_has_started'))
+    with caplog.at_level('INFO'):
         log.scalars(1, {}, None)
         log.scalars(2, {}, None)
     waited, smooth = caplog.messages
