@@ -103,8 +103,8 @@ def _cpu_options() -> dict[str, str]:
     if jax.default_backend() != 'cpu':
         return {}
     options = {
-        # It would take away the barriers around what is to be recomputed (`model.remat`) and then, as a common
-        # subexpression, the recomputation: all activations would be kept. Programs without barriers stay as they are.
+        # It would take away the barriers around what is to be computed once (`computed_once`) or again (`model.remat`),
+        # and then, as a common subexpression, the recomputation: all activations would be kept.
         'xla_disable_hlo_passes': 'cse_barrier_expander',
         # No convolutions by YNNPACK, which uses one core for most of them.
         'xla_cpu_experimental_ynn_fusion_type': '',

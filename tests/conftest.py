@@ -24,7 +24,18 @@ jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
 
 
 # Files whose tests share something that takes long to make: one test process takes them all.
-SHARING = {'devices', 'ensemble', 'evaluate', 'inception', 'resume', 'sample', 'stylegan2', 'train', 'validate'}
+SHARING = {
+    'communication',
+    'devices',
+    'ensemble',
+    'evaluate',
+    'inception',
+    'resume',
+    'sample',
+    'stylegan2',
+    'train',
+    'validate',
+}
 
 
 @pytest.hookimpl(wrapper=True)  # to be before xdist, which reads the marks

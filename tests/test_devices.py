@@ -46,7 +46,7 @@ def assert_close(state, other):
     assert np.isclose(state.extra['path_mean'], other.extra['path_mean'], rtol=1e-3)
 
 
-@pytest.mark.parametrize('shard', [False, True])
+@pytest.mark.parametrize('shard', [pytest.param(False, marks=pytest.mark.slow), True])
 def test_eight_devices_give_what_one_gives(one, tmp_path, shard):
     done = run_launch(launch_command(tmp_path / 'run', **FIELDS, train__shard_state=shard), env=EIGHT)
     assert done.returncode == 0, done.stderr
@@ -71,7 +71,7 @@ def test_parts_of_a_batch_stay_on_their_devices():
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-@pytest.mark.parametrize('shard', [False, True])
+@pytest.mark.parametrize('shard', [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_two_processes_give_what_one_gives(one, tmp_path, shard):
     """With a divided state they go on from where one device stopped, which had it whole."""
     fields, words = {**FIELDS, 'train__shard_state': shard}, []

@@ -18,9 +18,9 @@ from productgen.methods import METHODS
 from productgen.train import train
 from productgen.workdir import config_changes
 
-STEPS = 240
-FIELDS = {'train__duration': f'{STEPS}steps', 'train__log_every': '10steps', 'train__checkpoint_every': '20steps',
-          'train__sample_every': '200steps', 'method__augment__name': 'ada', 'method__augment__adjust_kimg': 1.0,
+STEPS = 120
+FIELDS = {'train__duration': f'{STEPS}steps', 'train__log_every': '5steps', 'train__checkpoint_every': '20steps',
+          'train__sample_every': '100steps', 'method__augment__name': 'ada', 'method__augment__adjust_kimg': 1.0,
           'method__path_weight': 2.0, 'method__mixing': 0.9}  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def wait_for(process, workdir, steps):
 def test_kill_9_at_random_moments_ends_in_the_same_bits(whole, tmp_path):
     workdir, chance = tmp_path / 'run', random.Random(3)
     kills = 0
-    for target in (30, 90):
+    for target in (30, 70):
         process = start(workdir)
         wait_for(process, workdir, target)
         time.sleep(chance.uniform(0, 0.3))
@@ -84,7 +84,7 @@ def test_kill_9_at_random_moments_ends_in_the_same_bits(whole, tmp_path):
 def test_sigterm_saves_first(whole, tmp_path):
     workdir = tmp_path / 'run'
     process = start(workdir)
-    wait_for(process, workdir, 50)
+    wait_for(process, workdir, 30)
     process.send_signal(signal.SIGTERM)
     _, text = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, text

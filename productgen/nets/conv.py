@@ -1,4 +1,4 @@
-"""The stride-1 convolution under every network, and the bias after it."""
+"""The stride-1 convolution under every network, the bias after it, and what keeps gradients from being repeated."""
 
 from __future__ import annotations
 
@@ -66,6 +66,7 @@ def _added(x: jax.Array, bias: jax.Array) -> jax.Array:
 
 
 def _added_backward(_, grad):
+    grad = jax.lax.optimization_barrier(grad)  # see `computed_once`
     rows = grad.reshape(-1, grad.shape[-1])
     return grad, jnp.ones(len(rows), grad.dtype) @ rows
 
@@ -80,3 +81,23 @@ def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
     channel, and took as long as the convolution before it. Like `conv` it has no forward-mode derivative there.
     """
     return (_added if jax.default_backend() == 'cpu' else jnp.add)(x, bias.astype(x.dtype))
+
+
+@jax.custom_vjp
+def _separate(x: jax.Array) -> jax.Array:
+    return x
+
+
+_separate.defvjp(lambda x: (x, None), lambda _, grad: (jax.lax.optimization_barrier(grad),))
+
+
+def computed_once(x: jax.Array) -> jax.Array:
+    """x itself, of any shape, whose gradient is computed once, whatever takes it, on CPUs.
+
+    XLA's CPU compiler fuses what computes a gradient into everything that takes it, be it a normalisation and its
+    activation with the sums of several branches, and so computes it again for the bias, the kernel, each statistic and
+    what lies before. A barrier prevents that (`jit_update` has the compiler keep it). It is worth its pass through
+    memory where the computation is long: after normalisation, not after StyleGAN2's activations. Like `conv` it has no
+    forward-mode derivative there.
+    """
+    return _separate(x) if jax.default_backend() == 'cpu' else x

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from productgen.nets.conv import add_bias
+from productgen.nets.conv import add_bias, computed_once
 
 
 class BatchNorm(nn.Module):
@@ -111,7 +111,7 @@ class Grouped(nn.Module):
         scale = self.param('scale', nn.initializers.ones, (c,))
         bias = self.param('bias', nn.initializers.zeros, (c,))
         factor = jax.lax.rsqrt(variance + self.eps) * scale
-        return wide * factor + (bias - centre * factor)  # of x itself, which is kept for the gradient anyway
+        return computed_once(wide * factor + (bias - centre * factor))  # of x itself, kept for the gradient anyway
 
 
 class GroupNorm(nn.Module):

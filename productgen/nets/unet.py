@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from productgen.nets.conditioning import Embed
 from productgen.nets.conv import add_bias
 from productgen.nets.layers import Conv, dropout, recomputed
-from productgen.nets.norms import GroupNorm
+from productgen.nets.norms import GroupNorm, Linear
 from productgen.nets.strided import conv_double, halve, to_depth, to_space
 from productgen.state import streams
 
@@ -91,12 +91,12 @@ class Block(nn.Module):
         """`embedding` [B, E] of time and label is added between the convolutions; `keys` [B] are for dropout."""
         y = Conv(self.features, kernel_init=INIT, name='conv0')(nn.silu(GroupNorm(name='norm0')(x)))
         if embedding is not None:
-            y = y + nn.Dense(self.features, kernel_init=INIT, name='embedding')(nn.silu(embedding))[:, None, None]
+            y = y + Linear(self.features, kernel_init=INIT, name='embedding')(nn.silu(embedding))[:, None, None]
         y = nn.silu(GroupNorm(name='norm1')(y))
         y = dropout(y, self.dropout, None if keys is None else streams(keys, self.name))
         y = Conv(self.features, kernel_init=ZERO, name='conv1')(y)
         if x.shape[-1] != self.features:
-            x = nn.Dense(self.features, kernel_init=INIT, name='skip')(x)
+            x = Linear(self.features, kernel_init=INIT, name='skip')(x)
         return x + y
 
 
@@ -109,9 +109,9 @@ class Attention(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         b, h, w, c = x.shape
         y = GroupNorm(name='norm')(x).reshape(b, h * w, c)
-        part = lambda name: nn.Dense(c, kernel_init=INIT, name=name)(y).reshape(b, h * w, self.heads, c // self.heads)
+        part = lambda name: Linear(c, kernel_init=INIT, name=name)(y).reshape(b, h * w, self.heads, c // self.heads)
         y = jax.nn.dot_product_attention(part('query'), part('key'), part('value'))  # [B, HW, heads, C / heads]
-        return x + nn.Dense(c, kernel_init=ZERO, name='out')(y.reshape(b, h, w, c))
+        return x + Linear(c, kernel_init=ZERO, name='out')(y.reshape(b, h, w, c))
 
 
 class UNet(nn.Module):
@@ -212,8 +212,8 @@ class UNet(nn.Module):
         """[B, 4 channels] of what is known of time and label."""
         embedding, features = None, 4 * self.channels
         if time is not None:
-            embedding = nn.Dense(features, kernel_init=INIT, name='time0')(embed_time(time, self.channels))
-            embedding = nn.Dense(features, kernel_init=INIT, name='time1')(nn.silu(embedding))
+            embedding = Linear(features, kernel_init=INIT, name='time0')(embed_time(time, self.channels))
+            embedding = Linear(features, kernel_init=INIT, name='time1')(nn.silu(embedding))
         if label is not None:
             row = Embed(features, name='label')(label, label_weight)
             embedding = row if embedding is None else embedding + row

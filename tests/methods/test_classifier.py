@@ -41,7 +41,7 @@ def stripes(count, seed=0):
 
 def trained(method, steps):
     update = jax.jit(method.update)
-    state = method.init(jax.random.key(0), stripes(16))
+    state = jax.jit(method.init)(jax.random.key(0), stripes(16))
     for step in range(steps):
         state, metrics = update(state, stripes(16, step), jax.random.fold_in(jax.random.key(1), step))
     return state, metrics
@@ -56,11 +56,11 @@ def test_stripes_are_told_apart():
 
 def test_the_loss_is_the_smoothed_entropy_of_augmented_pictures():
     method, batch = method_of(method__augment__p='0.8'), stripes(16)
-    state = method.init(jax.random.key(0), batch)
+    state = jax.jit(method.init)(jax.random.key(0), batch)
     rng = jax.random.key(3)
-    _, metrics = method.update(state, batch, rng)
+    _, metrics = jax.jit(method.update)(state, batch, rng)
     keys = streams(sample_keys(rng, jnp.arange(16)), 'augment')
-    image = method.augment(to_float(batch['image']), 0.8, keys)
+    image = jax.jit(method.augment)(to_float(batch['image']), 0.8, keys)
     assert not np.allclose(image, to_float(batch['image']))
     logits = method.net.apply({'params': state.nets['classifier'].params}, image)[1]
     np.testing.assert_allclose(metrics['loss'], cross_entropy(logits, batch['label'], 0.1).mean(), rtol=1e-4)
@@ -69,7 +69,7 @@ def test_the_loss_is_the_smoothed_entropy_of_augmented_pictures():
 def test_errors_are_counted_over_known_attributes():
     method = method_of(labels=(2, 3))
     batch = stripes(4) | {'label': np.array([[0, 1], [1, -1], [-1, -1], [0, 0]], np.int32)}
-    state = method.init(jax.random.key(0), batch)
+    state = jax.jit(method.init)(jax.random.key(0), batch)
     answers = [np.argmax(x, -1) for x in method.classify(state, batch, jax.random.key(0))]
     wrong = np.stack(answers, 1) != batch['label']
     figures = method.evaluate(state, batch, jax.random.key(0))
@@ -81,20 +81,19 @@ def test_a_batch_in_parts_gives_what_the_whole_gives():
     batch, states = stripes(16), []
     for accumulate in (1, 4):
         method = method_of(accumulate=accumulate, optim__classifier__name='sgd')
-        state = method.init(jax.random.key(0), batch)
-        states.append(method.update(state, batch, jax.random.key(1))[0].nets['classifier'].params)
+        state = jax.jit(method.init)(jax.random.key(0), batch)
+        states.append(jax.jit(method.update)(state, batch, jax.random.key(1))[0].nets['classifier'].params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *states)
 
 
 def test_contrast_is_between_two_views_of_each_picture():
     method, batch = method_of('simclr'), stripes(16)
-    state, rng = method.init(jax.random.key(0), batch), jax.random.key(3)
-    _, metrics = method.update(state, batch, rng)
+    state, rng = jax.jit(method.init)(jax.random.key(0), batch), jax.random.key(3)
+    _, metrics = jax.jit(method.update)(state, batch, rng)
     keys = sample_keys(rng, jnp.arange(16))
     image, params = to_float(batch['image']), {'params': state.nets['encoder'].params}
-    views = [
-        method.net.apply(params, method.augment(image, 0.8, streams(keys, name)))[1] for name in ('first', 'second')
-    ]
+    project = jax.jit(lambda keys: method.net.apply(params, method.augment(image, 0.8, keys))[1])
+    views = [project(streams(keys, name)) for name in ('first', 'second')]
     np.testing.assert_allclose(metrics['loss'], nt_xent(*views, 0.2).mean(), rtol=1e-3)
 
 
