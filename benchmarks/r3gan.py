@@ -67,7 +67,7 @@ def ours(case: str, steps: int) -> dict:
     }
     state = jax.jit(method.init, out_shardings=replicated(mesh))(jax.random.key(0), batch)
     counts = parameter_counts(state)
-    update = jit_update(lambda s, b, key: method.update(s, b, jax.random.fold_in(key, s.step)), mesh)
+    update = jit_update(method.update, mesh)
     batch, key = put_batch(mesh, batch), jax.random.key(1)
 
     def step():

@@ -22,6 +22,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,8 +98,13 @@ def in_processes(count: int, words: list[str]) -> None:
     command = [sys.executable, __file__, *words, f'--coordinator={address}', f'--processes={count}']
     out = lambda i: None if i == 0 else subprocess.DEVNULL
     started = [subprocess.Popen([*command, f'--process={i}'], cwd=ROOT, stdout=out(i)) for i in range(count)]
-    if any([process.wait() for process in started]):
-        raise SystemExit('a process failed')
+    while not any(process.poll() for process in started):  # None, or 0
+        if all(process.poll() == 0 for process in started):
+            return
+        time.sleep(0.1)
+    for process in started:  # the others would wait for it
+        process.kill()
+    raise SystemExit('a process failed')
 
 
 def main() -> None:

@@ -74,7 +74,7 @@ def ours(name: str, size: int, seconds: float) -> dict:
     rows = put_batch(mesh, {'image': pictures(batch, size), 'label': np.zeros((batch, 0), np.int32)})
     began = time.perf_counter()
     state = jax.jit(method.init, out_shardings=replicated(mesh))(jax.random.key(0), rows)
-    update = jit_update(lambda s, b, key: method.update(s, b, jax.random.fold_in(key, s.step)), mesh)
+    update = jit_update(method.update, mesh)
     key = jax.random.key(1)
     update = update.lower(state, rows, key).compile()
     flops = update.cost_analysis()['flops'] * mesh.size / batch

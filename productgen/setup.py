@@ -258,10 +258,9 @@ def initial_state(model: Model) -> State:
 
 
 def lower_update(model: Model) -> jax.stages.Lowered:
-    """`(state, batch, key) -> (state, metrics)` of `jit_update`, `key` being that of all steps, not compiled yet."""
+    """`(state, batch, key) -> (state, metrics)` of `jit_update`, not compiled yet."""
     state, batch = abstract_state(model)
-    update = lambda s, b, key: model.method.update(s, b, jax.random.fold_in(key, s.step))
-    return jit_update(update, model.mesh, state).lower(state, batch, jax.random.key(0))
+    return jit_update(model.method.update, model.mesh, state).lower(state, batch, jax.random.key(0))
 
 
 def compile_update(model: Model) -> Future[Callable]:

@@ -74,7 +74,8 @@ def jit_update(update: Callable, mesh: Mesh, state: Any = None) -> Callable:
     """`(state, batch, key) -> (state, metrics)` with the state donated, the batch divided, and the metrics everywhere.
 
     Args:
-      update: the function.
+      update: `(state, batch, key)`, whose key is that of the step: the program's, which is that of all steps, with the
+        state's count of steps folded in.
       mesh: the devices.
       state: arrays or shapes that lie where those of the state are, and stay, see `layout`; by default on every device.
     """
@@ -86,7 +87,7 @@ def jit_update(update: Callable, mesh: Mesh, state: Any = None) -> Callable:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             nets = {name: n.replace(params=whole(n.params), stats=whole(n.stats)) for name, n in state.nets.items()}
             state = state.replace(nets=nets, extra=whole(state.extra), frozen=whole(state.frozen))
-            return update(state, batch, key)
+            return update(state, batch, jax.random.fold_in(key, state.step))
 
     return jax.jit(
         gathered,

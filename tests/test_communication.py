@@ -9,18 +9,10 @@ from jax.sharding import AbstractMesh, PartitionSpec
 from test_devices import EIGHT
 from tiny import run_launch
 
+from benchmarks.scaling import PASSES
 from productgen.communication import collectives, traffic
 from productgen.sharding import layout
 
-# Networks of the quick configs, and how many backward passes an update makes through each: a discriminator has one for
-# real pictures, one for fakes and one for R1.
-PASSES = {
-    'stylegan': {'generator': 1, 'discriminator': 3},
-    'dcgan': {'generator': 1, 'discriminator': 2},
-    'vae': {'vae': 1},
-    'ddpm': {'unet': 1},
-    'classifier': {'classifier': 1},
-}
 MOST = {'stylegan': 1.2, 'dcgan': 1.02, 'vae': 1.001, 'ddpm': 1.1, 'classifier': 1.3}
 
 PROGRAM = """

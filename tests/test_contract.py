@@ -42,7 +42,7 @@ class Case:
         ]
         self.mesh = jax.make_mesh((1,), ('data',), axis_types=(AxisType.Auto,))
         self.init = jax.jit(self.method.init)
-        update = jit_update(lambda s, b, key: self.method.update(s, b, jax.random.fold_in(key, s.step)), self.mesh)
+        update = jit_update(self.method.update, self.mesh)
         self.state = jax.eval_shape(self.start)
         self.update = update.lower(self.state, self.batches[0], jax.random.key(0)).compile()
         self.sample = jax.jit(self.method.sample) if isinstance(self.method, Sampling) else None
