@@ -43,8 +43,8 @@ print(json.dumps(found))
 """
 
 
-# Compiling two programs for eight devices takes its time; of the kinds of networks these two are the extremes.
-QUICK = ('stylegan', 'dcgan')
+# Compiling two programs for eight devices takes its time.
+QUICK = ('dcgan', 'vae')
 CASES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in PASSES]
 
 

@@ -21,7 +21,7 @@ CONFIGS = sorted(
 )
 # The methods and networks of these have a case already, under other settings, or in two halves (`vae` and `ddpm`); they
 # take their time with -m slow.
-SIMILAR = ('acgan', 'beta_vae', 'cgan', 'cvae', 'dragan', 'latent_diffusion', 'lsgan', 'wgan', 'wgan_gp')
+SIMILAR = ('acgan', 'beta_vae', 'cgan', 'cvae', 'dragan', 'latent_diffusion', 'lsgan', 'sngan', 'wgan', 'wgan_gp')
 LABELS = (3,)
 
 
