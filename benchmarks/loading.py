@@ -13,7 +13,6 @@ both: ours lets libjpeg shrink only what has more than twice the side that is as
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import sys
@@ -22,8 +21,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import turns
 from PIL import Image, ImageDraw
-from turns import take_turns
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE, SHORTER, BATCH, WARM = 128, 256, 64, 8  # of the result; of the files; pictures; batches not counted
@@ -109,15 +108,12 @@ def peer(folder: Path, workers: int, count: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--python', required=True, help='Python of the environment that has PyTorch')
+    parser = turns.parser(__doc__, 'peer')
     parser.add_argument('--scratch', type=Path, required=True, help='folder of the JPEGs')
     parser.add_argument('--photos', type=Path, help='folder of photos to make them of')
     parser.add_argument('--count', type=int, default=2000, help='JPEGs')
     parser.add_argument('--workers', default='1,2', help='threads of ours and processes of theirs, such as 1,2,16')
     parser.add_argument('--batches', type=int, default=40, help='that are timed')
-    parser.add_argument('--repeats', type=int, default=3)
-    parser.add_argument('--side', choices=('ours', 'peer'), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
         rest = args.scratch, int(args.workers), args.batches
@@ -127,7 +123,7 @@ def main() -> None:
     for workers in args.workers.split(','):
         rest = [__file__, '--python=', f'--scratch={args.scratch}', f'--workers={workers}', f'--batches={args.batches}']
         pythons = {'ours': sys.executable, 'peer': args.python}
-        take_turns(f'{workers} worker(s)', pythons, rest, 'pictures/s', args.repeats)
+        turns.take_turns(f'{workers} worker(s)', pythons, rest, 'pictures/s', args.repeats)
 
 
 if __name__ == '__main__':

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from turns import check_equal, take_turns
+import turns
 
 ROOT = Path(__file__).resolve().parent.parent
 # Argument of configs/r3gan.py, batch, side: FFHQ at 64 as published, and what two CPU cores can train.
@@ -131,13 +131,9 @@ def peer(case: str, path: str, steps: int, model: dict) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--peer', required=True, help='checkout of R3GAN')
-    parser.add_argument('--python', required=True, help='Python of the environment that has PyTorch')
+    parser = turns.parser(__doc__, 'peer', peer='R3GAN')
     parser.add_argument('--case', default='cpu32', help=f'some of {", ".join(CASES)}')
-    parser.add_argument('--repeats', type=int, default=3)
     parser.add_argument('--steps', type=int, default=30, help='that are timed in every repeat')
-    parser.add_argument('--side', choices=('ours', 'peer'), help=argparse.SUPPRESS)
     parser.add_argument('--model', type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
@@ -158,8 +154,8 @@ def main() -> None:
             f'--steps={args.steps}',
         ]
         sides = {'ours': sys.executable, 'peer': args.python}
-        found = take_turns(case, sides, rest, 'img/s', args.repeats)
-        check_equal(case, [one['about'] for runs in found.values() for one in runs])
+        found = turns.take_turns(case, sides, rest, 'img/s', args.repeats)
+        turns.check_equal(case, [one['about'] for runs in found.values() for one in runs])
 
 
 if __name__ == '__main__':

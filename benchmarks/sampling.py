@@ -13,7 +13,6 @@ the first picture told.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 import sys
@@ -22,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from turns import check_equal, spread, take_turns
+import turns
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE, BASE, MOST, LATENT, LAYERS, PSI = 256, 16384, 512, 512, 8, 0.7
@@ -114,14 +113,10 @@ def peer(batch: int, batches: int, singles: int, path: str) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--peer', required=True, help='checkout of stylegan2-ada-pytorch')
-    parser.add_argument('--python', required=True, help='Python of the environment that has PyTorch')
+    parser = turns.parser(__doc__, 'peer', peer='stylegan2-ada-pytorch')
     parser.add_argument('--batch', type=int, default=64)
     parser.add_argument('--batches', type=int, default=2, help='that are timed')
     parser.add_argument('--singles', type=int, default=30, help='pictures made one at a time')
-    parser.add_argument('--repeats', type=int, default=3)
-    parser.add_argument('--side', choices=('ours', 'peer'), help=argparse.SUPPRESS)
     args = parser.parse_args()
     sizes = args.batch, args.batches, args.singles
     if args.side:
@@ -130,11 +125,11 @@ def main() -> None:
     rest = [__file__, f'--peer={args.peer}', '--python=', f'--batch={args.batch}', f'--batches={args.batches}']
     rest.append(f'--singles={args.singles}')
     sides = {'ours': sys.executable, 'peer': args.python}
-    found = take_turns(f'batches of {args.batch}', sides, rest, 'img/s', args.repeats)
+    found = turns.take_turns(f'batches of {args.batch}', sides, rest, 'img/s', args.repeats)
     counts = [one['about']['parameters'] for runs in found.values() for one in runs]
-    check_equal('generators', counts)
+    turns.check_equal('generators', counts)
     ratios = [theirs['one'] / mine['one'] for mine, theirs in zip(found['ours'], found['peer'], strict=True)]
-    print(f'one picture, {counts[0]:,} parameters: ratio of latencies {spread(ratios)}', flush=True)
+    print(f'one picture, {counts[0]:,} parameters: ratio of latencies {turns.spread(ratios)}', flush=True)
 
 
 if __name__ == '__main__':

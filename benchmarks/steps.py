@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from turns import MATRIX, arithmetic, check_equal, peak, take_turns
+import turns
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {f'{name}{size}': (name, size) for size in (32, 64) for name in ('dcgan', 'vae', 'ddpm')}
@@ -88,8 +88,8 @@ def ours(name: str, size: int, seconds: float) -> dict:
     jax.block_until_ready(state)
     first = time.perf_counter() - began
     rate = timed(step, lambda: jax.block_until_ready(state), batch, seconds)
-    matrix, multiply = jnp.ones((MATRIX, MATRIX)), jax.jit(jnp.matmul)
-    top = peak(lambda: jax.block_until_ready(multiply(matrix, matrix)))
+    matrix, multiply = jnp.ones((turns.MATRIX, turns.MATRIX)), jax.jit(jnp.matmul)
+    top = turns.peak(lambda: jax.block_until_ready(multiply(matrix, matrix)))
     return {'rate': rate, 'first step after': first, 'about': {'parameters': counts, 'flops': flops, 'peak': top}}
 
 
@@ -110,13 +110,13 @@ def peer(name: str, size: int, seconds: float, compiled: bool, batch: int) -> di
     first = time.perf_counter() - began
     rate = timed(lambda: method.step(image), wait, batch, seconds)
     counts = {name: sum(p.numel() for p in net.parameters()) for name, net in method.nets.items()}
-    matrix = torch.ones(MATRIX, MATRIX)
+    matrix = torch.ones(turns.MATRIX, turns.MATRIX)
 
     def product():
         matrix @ matrix
         wait()
 
-    return {'rate': rate, 'first step after': first, 'about': {'parameters': counts, 'peak': peak(product)}}
+    return {'rate': rate, 'first step after': first, 'about': {'parameters': counts, 'peak': turns.peak(product)}}
 
 
 def batch_size(name: str) -> int:
@@ -128,13 +128,10 @@ def batch_size(name: str) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--python', required=True, help='Python of the environment that has PyTorch')
+    parser = turns.parser(__doc__, 'eager', 'compiled')
     parser.add_argument('--case', default=','.join(CASES), help=f'some of {", ".join(CASES)}')
     parser.add_argument('--against', default='eager,compiled', help='what of PyTorch')
-    parser.add_argument('--repeats', type=int, default=3)
     parser.add_argument('--seconds', type=float, default=5.0, help='that each side is timed for in every repeat')
-    parser.add_argument('--side', choices=('ours', 'eager', 'compiled'), help=argparse.SUPPRESS)
     parser.add_argument('--batch', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
@@ -146,11 +143,11 @@ def main() -> None:
         batch = batch_size(CASES[case][0])
         rest = [__file__, '--python=', f'--case={case}', f'--seconds={args.seconds}', f'--batch={batch}']
         pythons = {'ours': sys.executable, **dict.fromkeys(args.against.split(','), args.python)}
-        found = take_turns(f'{case}, batch {batch}', pythons, rest, 'img/s', args.repeats)
+        found = turns.take_turns(f'{case}, batch {batch}', pythons, rest, 'img/s', args.repeats)
         abouts = [one['about'] for runs in found.values() for one in runs]
-        check_equal(case, [about['parameters'] for about in abouts])
+        turns.check_equal(case, [about['parameters'] for about in abouts])
         words = ', '.join(f'{net} {count:,}' for net, count in abouts[0]['parameters'].items())
-        work = arithmetic(found['ours'], [about['peak'] for about in abouts], abouts[0]['flops'])
+        work = turns.arithmetic(found['ours'], [about['peak'] for about in abouts], abouts[0]['flops'])
         print(f'{case}: parameters {words}; ours {work}', flush=True)
 
 

@@ -15,7 +15,6 @@ ones). The peer computes in float32 on CPUs, and with its own mixed precision on
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import sys
@@ -23,7 +22,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from turns import MATRIX, arithmetic, peak, take_turns
+import turns
 
 ROOT = Path(__file__).resolve().parent.parent
 PERIOD, PATH_PERIOD = 16, 4  # steps from one R1 penalty, and path length penalty, to the next
@@ -131,10 +130,10 @@ def ours(case: Case) -> dict:
             first = time.perf_counter() - began
     jax.block_until_ready(state)
     rate = case.periods * PERIOD * case.batch / (time.perf_counter() - start)
-    matrix = jnp.ones((MATRIX, MATRIX), jnp.float32 if jax.default_backend() == 'cpu' else jnp.bfloat16)
+    matrix = jnp.ones((turns.MATRIX, turns.MATRIX), jnp.float32 if jax.default_backend() == 'cpu' else jnp.bfloat16)
     multiply = jax.jit(jnp.matmul)
     about = {'flops': _arithmetic(case, state, batch, key)}
-    about['peak'] = peak(lambda: jax.block_until_ready(multiply(matrix, matrix)))
+    about['peak'] = turns.peak(lambda: jax.block_until_ready(multiply(matrix, matrix)))
     return {'rate': rate, 'first step after': first, 'about': about}
 
 
@@ -207,13 +206,9 @@ def peer(case: Case, path: str, parts: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--peer', required=True, help='checkout of stylegan2-ada-pytorch')
-    parser.add_argument('--python', required=True, help='Python of the environment that has PyTorch')
+    parser = turns.parser(__doc__, 'peer', 'peer in parts', peer='stylegan2-ada-pytorch')
     parser.add_argument('--case', default='cpu32,cpu32w,cpu64,cpu64w', help=f'some of {", ".join(CASES)}')
-    parser.add_argument('--repeats', type=int, default=3)
     parser.add_argument('--in_parts', action='store_true', help='time the peer in the same parts, too')
-    parser.add_argument('--side', choices=('ours', 'peer', 'peer in parts'), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
         case = CASES[args.case]
@@ -224,8 +219,8 @@ def main() -> None:
         rest = [__file__, f'--peer={args.peer}', '--python=', f'--case={name}']
         sides = {'ours': sys.executable, 'peer': args.python}
         sides |= {'peer in parts': args.python} if args.in_parts else {}
-        found = take_turns(name, sides, rest, 'img/s', args.repeats)['ours']
-        work = arithmetic(found, [one['about']['peak'] for one in found], found[0]['about']['flops'])
+        found = turns.take_turns(name, sides, rest, 'img/s', args.repeats)['ours']
+        work = turns.arithmetic(found, [one['about']['peak'] for one in found], found[0]['about']['flops'])
         print(f'{name}: ours {work}', flush=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import subprocess
@@ -9,6 +10,23 @@ import time
 from collections.abc import Callable
 
 MATRIX = 3072
+
+
+def parser(doc: str, *others: str, peer: str = '') -> argparse.ArgumentParser:
+    """The command line that these programs have in common.
+
+    Args:
+      doc: of the program.
+      others: sides that stand beside `ours`; each is this program again, with `--side`.
+      peer: what is to be checked out by the user, if anything.
+    """
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if peer:
+        made.add_argument('--peer', required=True, help=f'checkout of {peer}')
+    made.add_argument('--python', required=True, help='Python of the environment that has PyTorch')
+    made.add_argument('--repeats', type=int, default=3)
+    made.add_argument('--side', choices=('ours', *others), help=argparse.SUPPRESS)
+    return made
 
 
 def take_turns(name: str, pythons: dict[str, str], rest: list[str], unit: str, repeats: int) -> dict[str, list[dict]]:

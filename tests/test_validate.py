@@ -63,13 +63,6 @@ def whole(tmp_path_factory):
     return workdir
 
 
-def rows(workdir):
-    """Points of the log without what depends on the clock."""
-    lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-    timed = ('second', 'memory', 'wait')
-    return [{k: v for k, v in json.loads(line).items() if not any(word in k for word in timed)} for line in lines]
-
-
 def notes(workdir, folder, step):
     return json.loads((workdir / folder / str(step) / 'notes' / 'metadata').read_text())
 
@@ -103,11 +96,11 @@ def test_a_run_learns_and_its_figures_fall(tmp_path):
     """The toy learns the mean picture: no figure is scripted here."""
     workdir = tmp_path / 'run'
     train(toy_config(**FIELDS | {'train__duration': '10steps', 'data__balance': 1.0}), workdir)
-    losses = [row['validation/loss'] for row in rows(workdir) if 'validation/loss' in row]
+    losses = [row['validation/loss'] for row in timeless(workdir) if 'validation/loss' in row]
     assert len(losses) == 5 and losses == sorted(losses, reverse=True)
-    even = [row for row in rows(workdir) if row['step'] % 2 == 0]
+    even = [row for row in timeless(workdir) if row['step'] % 2 == 0]
     assert all({'validation/swd', 'validation/swd_16', 'loss/painter'} <= row.keys() for row in even)
-    assert len({row['step'] for row in rows(workdir)}) == len(rows(workdir))
+    assert len({row['step'] for row in timeless(workdir)}) == len(timeless(workdir))
     assert 'Validation at step 10: loss' in (workdir / 'log.txt').read_text()
     sheets = [path.stem.split('_')[0] for path in (workdir / 'samples').iterdir()]
     assert sheets.count('fakes') == sheets.count('reconstructions') == 2 and {'reals', 'comparison'} <= set(sheets)
@@ -153,7 +146,7 @@ def test_a_killed_run_ends_with_the_same_best(whole, tmp_path, monkeypatch, step
         killed, expected = notes(workdir, folder, step), notes(whole, folder, step)
         assert killed['checksums'] == expected['checksums'] and killed.get('best') == expected.get('best')
     assert folders(workdir, 'best') == [10]
-    assert rows(workdir) == rows(whole)
+    assert timeless(workdir) == timeless(whole)
 
 
 def test_between_checkpoints_the_noted_best_is_kept(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """A config small enough to train in seconds, and the command lines that do."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -69,3 +70,10 @@ def run_launch(command, env=None, timeout=300):
     return subprocess.run(
         command, cwd=ROOT, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=timeout
     )
+
+
+def timeless(workdir):
+    """Points of a run's log without what depends on the clock."""
+    timed = ('second', 'memory', 'wait')
+    lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+    return [{k: v for k, v in json.loads(line).items() if not any(word in k for word in timed)} for line in lines]
