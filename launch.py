@@ -106,12 +106,12 @@ def main(argv: list[str]) -> None:
     import jax
     from absl import logging as absl_logging
 
-    from productgen.checkpoint import CheckpointError
     from productgen.config import ConfigError, to_dict
+    from productgen.core.checkpoint import CheckpointError
     from productgen.data import DataError
     from productgen.data.cache import cache_dir
-    from productgen.log import start_logging
-    from productgen.watch import NotFiniteError
+    from productgen.train.log import start_logging
+    from productgen.train.watch import NotFiniteError
 
     absl_logging.set_verbosity(absl_logging.WARNING)
     jax.config.update('jax_compilation_cache_dir', str(cache_dir() / 'compiled'))
@@ -129,15 +129,15 @@ def main(argv: list[str]) -> None:
         sys.exit(f'--dry_run describes a training; --mode={_MODE.value} checks everything before it begins anyway')
     try:
         if _DRY_RUN.value:
-            from productgen.report import describe
+            from productgen.train.describe import describe
 
             print(describe(config))
         elif _MODE.value == 'train':
-            from productgen.train import train
+            from productgen.train.loop import train
 
             train(config, workdir, _ACCEPT.value)
         elif _MODE.value == 'sample':
-            from productgen.sample import sample
+            from productgen.tasks.sample import sample
 
             sample(config, workdir)
         else:

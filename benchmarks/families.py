@@ -29,12 +29,13 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from productgen.data import spread  # noqa: E402
+from productgen.data.pictures import MARGIN, grid, save_png  # noqa: E402
 from productgen.data.pipeline import Batches  # noqa: E402
 from productgen.methods.base import parameter_counts  # noqa: E402
 from productgen.metrics.swd import SlicedWasserstein  # noqa: E402
-from productgen.pictures import MARGIN, grid, save_png  # noqa: E402
-from productgen.setup import abstract_state, prepare, prepare_model  # noqa: E402
-from productgen.workdir import read_config, read_labels  # noqa: E402
+from productgen.model.prepared import abstract_state, prepare_model  # noqa: E402
+from productgen.model.workdir import read_config, read_labels  # noqa: E402
+from productgen.train.run import prepare  # noqa: E402
 
 SHOWN = 16  # samples of each method
 DOCS = ROOT / 'docs'

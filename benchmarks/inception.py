@@ -29,9 +29,9 @@ def ours(folder: Path, count: int) -> float:
     """Seconds for all pictures of a folder."""
     from peers.features import tensors
 
-    from productgen import features, weights
     from productgen.data.folder import Folder
     from productgen.evaluation.sets import Pictures
+    from productgen.model import features, weights
 
     weights.locate, weights.read, weights.digest = lambda *_: '', lambda *_: tensors('inception'), lambda *_: 'random'
     source = Folder(str(folder), (SIZE, SIZE), fit='pad', background='white', group='', cache_bytes=0, workers=2)

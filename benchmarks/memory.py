@@ -26,9 +26,9 @@ sys.path.insert(0, str(ROOT))
 
 from launch import load_config  # noqa: E402
 from productgen.config import to_dict  # noqa: E402
-from productgen.labels import LabelTable  # noqa: E402
-from productgen.setup import Model, abstract_state, initial_state, lower_update, prepare_model  # noqa: E402
-from productgen.sharding import bytes_on_each, put_batch  # noqa: E402
+from productgen.core.sharding import bytes_on_each, put_batch  # noqa: E402
+from productgen.data.labels import LabelTable  # noqa: E402
+from productgen.model.prepared import Model, abstract_state, initial_state, lower_update, prepare_model  # noqa: E402
 
 COLUMNS = 'state', 'arguments', 'donated', 'temporaries', 'in all'
 

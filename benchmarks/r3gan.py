@@ -51,9 +51,9 @@ def ours(case: str, steps: int) -> dict:
 
     from configs import r3gan
     from productgen.config import to_dict
+    from productgen.core.sharding import jit_update, make_mesh, put_batch, replicated
     from productgen.methods import METHODS, Problem
     from productgen.methods.base import parameter_counts
-    from productgen.sharding import jit_update, make_mesh, put_batch, replicated
 
     name, size, side = CASES[case]
     config = to_dict(r3gan.get_config(name))

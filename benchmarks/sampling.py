@@ -62,9 +62,9 @@ def ours(batch: int, batches: int, singles: int) -> dict:
 
     from configs import stylegan
     from productgen.config import to_dict
+    from productgen.core.sharding import jit_sample, make_mesh, put_batch, replicated
     from productgen.methods import METHODS, Problem
     from productgen.methods.base import parameter_counts
-    from productgen.sharding import jit_sample, make_mesh, put_batch, replicated
 
     config = to_dict(stylegan.get_config('paper256'))
     model = config['model']

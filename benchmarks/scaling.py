@@ -59,10 +59,11 @@ class Row:
 
 def measure(name: str, shard: bool, accumulate: int) -> Row:
     """An update of `configs/NAME.py:quick` on all devices."""
-    from productgen.communication import traffic
+    from benchmarks.communication import traffic
     from productgen.config import to_dict
     from productgen.methods.base import parameter_counts
-    from productgen.setup import abstract_state, lower_update, prepare
+    from productgen.model.prepared import abstract_state, lower_update
+    from productgen.train.run import prepare
 
     config = to_dict(importlib.import_module(f'configs.{name}').get_config('quick'))
     config['train'] |= {'shard_state': shard, 'accumulate': accumulate}

@@ -38,7 +38,7 @@ def child(events: Path, flags: list[str]) -> None:
     sys.path.insert(0, str(ROOT))
     import jax
 
-    import productgen.train  # noqa: F401 - what the launcher imports; timed apart
+    import productgen.train.loop  # noqa: F401 - what the launcher imports; timed apart
 
     with events.open('w', buffering=1) as file:
         say = lambda **what: file.write(json.dumps(what) + '\n')

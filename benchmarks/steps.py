@@ -64,9 +64,9 @@ def ours(name: str, size: int, seconds: float) -> dict:
     import jax.numpy as jnp
 
     from productgen.config import to_dict
+    from productgen.core.sharding import jit_update, make_mesh, put_batch, replicated
     from productgen.methods import METHODS, Problem
     from productgen.methods.base import parameter_counts
-    from productgen.sharding import jit_update, make_mesh, put_batch, replicated
 
     config = to_dict(importlib.import_module(f'configs.{name}').get_config())
     batch, mesh = config['train']['batch_size'], make_mesh()

@@ -108,7 +108,7 @@ def ours(case: Case) -> dict:
     import jax
     import jax.numpy as jnp
 
-    from productgen.sharding import jit_update, make_mesh, put_batch, replicated
+    from productgen.core.sharding import jit_update, make_mesh, put_batch, replicated
 
     mesh = make_mesh()
     method = _method(case, mesh.size)

@@ -83,7 +83,7 @@ def gan_section(**changes) -> ConfigDict:
 
 
 def optimizer(learning_rate: float, **changes) -> ConfigDict:
-    """An optimiser's section, Adam unless changed; see `productgen.optim.OptimConfig`."""
+    """An optimiser's section, Adam unless changed; see `productgen.core.optim.OptimConfig`."""
     section = {
         'name': 'adam',
         'learning_rate': learning_rate,
@@ -103,7 +103,7 @@ def optimizer(learning_rate: float, **changes) -> ConfigDict:
 
 
 def train_section(**changes) -> ConfigDict:
-    """The `train` section; see `productgen.sections.TrainConfig`."""
+    """The `train` section; see `productgen.config.sections.TrainConfig`."""
     section = {
         'batch_size': 32,
         'accumulate': 1,
@@ -139,7 +139,7 @@ def _known(changes: dict, section: dict) -> dict:
 
 
 def sample_section(truncation: float = 1.0) -> ConfigDict:
-    """The `sample` section; see `productgen.sections.SampleConfig`."""
+    """The `sample` section; see `productgen.config.sections.SampleConfig`."""
     section = {
         'seeds': '0-63',
         'labels': '',
@@ -162,7 +162,7 @@ def sample_section(truncation: float = 1.0) -> ConfigDict:
 
 
 def eval_section() -> ConfigDict:
-    """The `eval` section; see `productgen.sections.EvalConfig`."""
+    """The `eval` section; see `productgen.config.sections.EvalConfig`."""
     section = {
         'features': '',
         'images': '',

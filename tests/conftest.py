@@ -51,7 +51,7 @@ def tiny_run(tmp_path_factory):
     """Workdir of a finished run of the tiny config, trained in this process."""
     from tiny import tiny_config
 
-    from productgen.train import train
+    from productgen.train.loop import train
 
     workdir = tmp_path_factory.mktemp('tiny') / 'run'
     train(tiny_config(), workdir)

@@ -10,9 +10,9 @@ import pytest
 from jax.sharding import AxisType
 
 from productgen.config import to_dict
+from productgen.core.rng import stream
+from productgen.core.sharding import jit_update, put_batch
 from productgen.methods import METHODS, Problem, Sampling
-from productgen.sharding import jit_update, put_batch
-from productgen.state import stream
 
 CONFIGS = sorted(
     path.stem

@@ -6,10 +6,13 @@ import jax
 import jax.numpy as jnp
 from tiny import tiny_config
 
+from productgen.core.optim import OptimConfig, make_optimizer
+from productgen.core.pixels import to_float
+from productgen.core.rng import sample_keys, stream
+from productgen.core.state import State, create_net
+from productgen.core.step import average, step_net
 from productgen.methods.base import Problem
 from productgen.nets.layers import one_hot_labels
-from productgen.optim import OptimConfig, make_optimizer
-from productgen.state import State, average, create_net, sample_keys, step_net, stream, to_float
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from productgen.augment.ada import P_MAX, PRESETS, TRANSFORMS, AdaConfig, ada, adapt_p, only
 from productgen.augment.diffaugment import POLICIES, diff_augment
 from productgen.augment.names import split_names
-from productgen.schedule import parse_annealed
+from productgen.core.schedule import parse_annealed
 
 __all__ = ['AdaConfig', 'AugmentConfig', 'ada', 'adapt_p', 'diff_augment', 'follow_sign', 'make_augment']
 

@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from productgen.config import ConfigError, build, difference
-from productgen.ensemble import Ensemble
+from productgen.config.sections import EvalConfig
 from productgen.evaluation import generator
 from productgen.evaluation.copies import PAIRS, copying, duplicates
 from productgen.evaluation.figures import Comparison, accuracies, by_class, confusion, pairwise
@@ -33,10 +33,10 @@ from productgen.evaluation.report import write_report
 from productgen.evaluation.sets import LOOKED_AT, Measured, Pictures, measure
 from productgen.methods import Reconstructing, Representing
 from productgen.metrics.neighbours import Progress
-from productgen.sampler import Sampler
-from productgen.sections import EvalConfig
-from productgen.setup import Run, prepare
-from productgen.workdir import config_changes, label_changes, locked, read_digest
+from productgen.model.ensemble import Ensemble
+from productgen.model.rows import Sampler
+from productgen.model.workdir import config_changes, label_changes, locked, read_digest
+from productgen.train.run import Run, prepare
 
 _log = logging.getLogger('productgen')
 SHOWN = 48  # pictures of each set in the report

@@ -9,9 +9,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from productgen.data.labels import LabelTable
 from productgen.evaluation.sets import SEED, Measured, Pictures
-from productgen.features import Told
-from productgen.labels import LabelTable
 from productgen.metrics.distribution import Reference, intervals_of_class
 from productgen.metrics.inception_score import SPLITS, inception_score
 from productgen.metrics.memorisation import LEAST
@@ -19,6 +18,7 @@ from productgen.metrics.neighbours import Progress
 from productgen.metrics.pairwise import PAIRWISE, ms_ssim, ms_ssim_diversity, ms_ssim_levels
 from productgen.metrics.product import product_figures
 from productgen.metrics.swd import SlicedWasserstein
+from productgen.model.features import Told
 
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

@@ -17,21 +17,22 @@ from PIL import Image
 from tqdm import tqdm
 
 from productgen.config import ConfigError
-from productgen.ensemble import Ensemble
+from productgen.core.rng import sample_keys, streams
+from productgen.core.state import State
+from productgen.data.labels import LabelTable
 from productgen.evaluation.figures import Comparison, Distance, accuracies
 from productgen.evaluation.sets import Pictures, generated_pictures, measure
-from productgen.features import INCEPTION, FeatureNet, open_features
-from productgen.labels import LabelTable
-from productgen.log import start_logging
 from productgen.methods import StyleMethod
 from productgen.methods.base import Batch
 from productgen.metrics.arrays import unit_length
 from productgen.metrics.path_length import STEP, perceptual_path_length
-from productgen.sampler import RowByRow
-from productgen.setup import prepare_model
-from productgen.state import State, sample_keys, streams
-from productgen.train import train
-from productgen.workdir import parse_run, read_config
+from productgen.model.ensemble import Ensemble
+from productgen.model.features import INCEPTION, FeatureNet, open_features
+from productgen.model.prepared import prepare_model
+from productgen.model.rows import RowByRow
+from productgen.model.workdir import parse_run, read_config
+from productgen.train.log import start_logging
+from productgen.train.loop import train
 
 _log = logging.getLogger('productgen')
 

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from productgen.config import ConfigError, difference
+from productgen.config.sections import EvalConfig
 from productgen.data.metadata import categorical
-from productgen.ensemble import Ensemble, load
 from productgen.evaluation.figures import Distance
 from productgen.evaluation.generator import check_paths, recognition_config
 from productgen.evaluation.sets import LOOKED_AT, SEED, Pictures, folder_pictures, generated_pictures, real_pictures
-from productgen.features import FeatureNet, open_features, open_lpips
 from productgen.methods import Reconstructing, Sampling
 from productgen.metrics.manifold import K_DENSITY, K_PRECISION
 from productgen.metrics.memorisation import LEAST
-from productgen.sections import EvalConfig
-from productgen.setup import Run
+from productgen.model.ensemble import Ensemble, load
+from productgen.model.features import FeatureNet, open_features, open_lpips
+from productgen.train.run import Run
 
 _log = logging.getLogger('productgen')
 

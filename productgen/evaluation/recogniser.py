@@ -11,10 +11,10 @@ import numpy as np
 from productgen.config import ConfigError
 from productgen.evaluation.figures import answers, confusion
 from productgen.evaluation.sets import SEED, Measured, measure, real_pictures
-from productgen.features import FeatureNet, open_features
 from productgen.metrics.arrays import unit_length
 from productgen.metrics.neighbours import nearest
-from productgen.setup import Run
+from productgen.model.features import FeatureNet, open_features
+from productgen.train.run import Run
 
 NEIGHBOURS = 7  # training pictures shown beside a held-out one
 ROWS = 14  # of these

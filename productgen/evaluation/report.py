@@ -17,9 +17,9 @@ import matplotlib.figure
 import numpy as np
 from PIL import Image
 
+from productgen.data.pictures import grid
 from productgen.evaluation import plots
 from productgen.evaluation.sets import LOOKED_AT
-from productgen.pictures import grid
 
 COLUMNS = 8
 CELL = 192  # longer side of the pictures of a sheet at most: the page has a hundred of them

@@ -17,9 +17,9 @@ from tqdm import tqdm
 from productgen import data
 from productgen.config import ConfigError
 from productgen.data import cache
-from productgen.ensemble import Ensemble
-from productgen.features import FeatureNet
-from productgen.setup import Run
+from productgen.model.ensemble import Ensemble
+from productgen.model.features import FeatureNet
+from productgen.train.run import Run
 
 SEED = 0  # of all that is drawn here: figures of runs with different seeds are to be comparable
 SEARCHED = 50_000  # training pictures at most that are searched for copies

@@ -17,13 +17,16 @@ import optax
 
 from productgen.augment import AugmentConfig, make_augment
 from productgen.config import ConfigError, build, choose
+from productgen.core.optim import OptimConfig, make_optimizer
+from productgen.core.pixels import to_float
+from productgen.core.rng import sample_keys, stream, streams
+from productgen.core.schedule import Annealed, parse_annealed
+from productgen.core.state import State, create_net
+from productgen.core.step import average, ema_decay, step_net
 from productgen.losses.classification import cross_entropy
 from productgen.methods.base import Batch, Problem
+from productgen.methods.models.resnet import ResNetModel
 from productgen.nets import resnet as nets
-from productgen.nets.unet import check_size
-from productgen.optim import OptimConfig, make_optimizer
-from productgen.schedule import Annealed, parse_annealed
-from productgen.state import State, average, create_net, ema_decay, sample_keys, step_net, stream, streams, to_float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,43 +51,6 @@ class ClassifierConfig:
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f'method.label_smoothing: {self.label_smoothing} is not a share, 0 to below 1')
         check_common(self)
-
-
-@dataclasses.dataclass(frozen=True)
-class ResNetModel:
-    """The `model` section.
-
-    Attributes:
-      width: channels of the first level; each further one has twice as many.
-      blocks: residual blocks of each level: `2,2,2`.
-      dropout: share of the features that is dropped before they are classified.
-    """
-
-    width: int
-    blocks: str
-    dropout: float = 0.0
-
-    def __post_init__(self):
-        if self.width < 4:
-            raise ConfigError(f'model.width: {self.width} is too small; it must be at least 4')
-        parts = self.blocks.split(',')
-        if not all(part.strip().isdecimal() and int(part) for part in parts):
-            raise ConfigError(f"model.blocks: expected numbers such as '2,2,2', got {self.blocks!r}")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f'model.dropout: {self.dropout} is not a share, 0 to below 1')
-
-    def body(self, resolution: tuple[int, int]) -> nets.ResNet:
-        """The network for pictures of (H, W).
-
-        Raises:
-          ConfigError: they cannot be halved so often; the message names the nearest size that can.
-        """
-        net = nets.ResNet(self.width, tuple(map(int, self.blocks.split(','))))
-        try:
-            check_size(resolution, net.halvings)
-        except ValueError as error:
-            raise ConfigError(f'data.resolution: {error} (or choose fewer model.blocks)') from None
-        return net
 
 
 def check_common(config: Any) -> None:

@@ -20,23 +20,16 @@ import numpy as np
 import optax
 
 from productgen.config import ConfigError, build, choose
+from productgen.core.optim import OptimConfig, make_optimizer
+from productgen.core.pixels import to_float
+from productgen.core.rng import normal, sample_keys, stream, streams
+from productgen.core.state import State, create_net
+from productgen.core.step import average, ema_decay, step_net
 from productgen.losses import diffusion as gauss
 from productgen.methods.base import Batch, Problem
+from productgen.methods.models.unet import UNetModel
 from productgen.nets.layers import one_hot_labels
-from productgen.nets.unet import UNet, check_size
-from productgen.optim import OptimConfig, make_optimizer
-from productgen.state import (
-    State,
-    average,
-    create_net,
-    ema_decay,
-    normal,
-    sample_keys,
-    step_net,
-    stream,
-    streams,
-    to_float,
-)
+from productgen.nets.unet import UNet
 
 EVALUATED_TIMES = 8  # a picture, one in each eighth of the time, where pictures are measured
 
@@ -81,72 +74,6 @@ class DiffusionConfig:
         for field in ('min_snr', 'ema_kimg', 'ema_rampup'):
             if getattr(self, field) < 0:
                 raise ConfigError(f'method.{field}: must not be negative')
-
-
-@dataclasses.dataclass(frozen=True)
-class UNetModel:
-    """The `model` section: the U-Net.
-
-    Attributes:
-      patch: side of the blocks of pixels that enter as one; 1, 2, 4: the larger, the faster.
-      channels: channels at the finest level, a multiple of 4.
-      multipliers: channels at each level, finest first, in units of `channels`: `1,2,2,2`.
-      blocks: residual blocks a level.
-      attention: levels with self-attention, 0 the finest: `1`, `1,2`, or nothing; the middle always has it.
-      heads: of the self-attention.
-      dropout: share of values dropped in training.
-      remat: the activations inside a block are computed again for the gradient instead of kept: less memory, more time.
-    """
-
-    patch: int
-    channels: int
-    multipliers: str
-    blocks: int
-    attention: str
-    heads: int
-    dropout: float
-    remat: bool = False
-
-    def __post_init__(self):
-        factors = _numbers(self.multipliers, 'model.multipliers')
-        if not factors or min(factors) < 1:
-            raise ConfigError(f"model.multipliers: expected factors such as '1,2,2', got {self.multipliers!r}")
-        for level in _numbers(self.attention, 'model.attention'):
-            if not 0 <= level < len(factors):
-                raise ConfigError(f'model.attention: there is no level {level}; they are 0 to {len(factors) - 1}')
-        if self.patch < 1 or self.patch & (self.patch - 1):
-            raise ConfigError(f'model.patch: {self.patch} is not 1, 2, 4, ...')
-        if self.channels < 4 or self.channels % 4:
-            raise ConfigError(f'model.channels: {self.channels} is not a multiple of 4')
-        if self.blocks < 1:
-            raise ConfigError('model.blocks: must be at least 1')
-        if self.heads < 1 or self.channels % self.heads:
-            raise ConfigError(f'model.heads: {self.heads} does not divide model.channels={self.channels}')
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f'model.dropout: {self.dropout} is not a share, 0 to below 1')
-
-    def net(self, resolution: tuple[int, int], outputs: int = 3, halvings: int = 0) -> UNet:
-        """The net for pictures of (H, W), or for maps of them that have been halved so often before.
-
-        Raises:
-          ConfigError: the size cannot be halved often enough; the message names the nearest that can.
-        """
-        factors, attention = _numbers(self.multipliers, ''), _numbers(self.attention, '')
-        shared = dict(channels=self.channels, blocks=self.blocks, heads=self.heads, dropout=self.dropout)
-        net = UNet(outputs, self.patch, multipliers=factors, attention=attention, remat=self.remat, **shared)
-        try:
-            check_size(resolution, net.halvings + halvings)
-        except ValueError as error:
-            raise ConfigError(f'data.resolution: {error} (or choose fewer model.multipliers)') from None
-        return net
-
-
-def _numbers(text: str, field: str) -> tuple[int, ...]:
-    """`1,2,2` as numbers."""
-    try:
-        return tuple(int(part) for part in text.split(',') if part.strip())
-    except ValueError:
-        raise ConfigError(f"{field}: expected whole numbers such as '1,2,2', got {text!r}") from None
 
 
 def _at(keys: jax.Array, i: jax.Array) -> jax.Array:

@@ -2,7 +2,7 @@
 
 Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014. What makes an adversarial method is chosen by name: the
 loss (`losses.adversarial`), the penalty on the discriminator's gradient (`losses.penalties`), the networks
-(`methods.pairs`), and what images go through before they are judged (`augment`).
+(`methods.models`), and what images go through before they are judged (`augment`).
 
 An iteration takes a generator step and then `critic_steps` discriminator steps. The batch is divided among the latter,
 so that an image is seen once in an epoch whatever their number; the generator's step makes as many fakes as one of them
@@ -21,32 +21,21 @@ import optax
 
 from productgen.augment import follow_sign, make_augment
 from productgen.config import ConfigError, build, choose
+from productgen.core.optim import OptimConfig, make_optimizer
+from productgen.core.pixels import to_float
+from productgen.core.rng import normal, sample_keys, stream, streams
+from productgen.core.schedule import Annealed, Ramp, parse_annealed, parse_ramp
+from productgen.core.sharding import parts, whole
+from productgen.core.state import Net, PyTree, State, create_net
+from productgen.core.step import average, ema_decay, step_net
 from productgen.losses.adversarial import ADVERSARIAL, PAIRED, SIGNED, Loss
 from productgen.losses.classification import cross_entropy
 from productgen.losses.penalties import PENALTIES, Penalty
 from productgen.methods.base import Batch, Problem
 from productgen.methods.gan_config import GanConfig
-from productgen.methods.pairs import PAIRS, Pair
+from productgen.methods.models import PAIRS, Pair
 from productgen.nets.conditioning import Judgement
 from productgen.nets.layers import one_hot_labels
-from productgen.optim import OptimConfig, make_optimizer
-from productgen.schedule import Annealed, Ramp, parse_annealed, parse_ramp
-from productgen.state import (
-    Net,
-    PyTree,
-    State,
-    average,
-    create_net,
-    ema_decay,
-    normal,
-    parts,
-    sample_keys,
-    step_net,
-    stream,
-    streams,
-    to_float,
-    whole,
-)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,24 +20,17 @@ import jax.numpy as jnp
 import optax
 
 from productgen.config import ConfigError, build, choose
+from productgen.core.optim import OptimConfig, make_optimizer
+from productgen.core.pixels import to_float
+from productgen.core.rng import normal, sample_keys, stream, streams
+from productgen.core.sharding import whole
+from productgen.core.state import Net, State, create_net
+from productgen.core.step import average, ema_decay, step_net
 from productgen.methods import vae
 from productgen.methods.base import Batch, Problem
-from productgen.methods.diffusion import Denoiser, DiffusionConfig, UNetModel
-from productgen.optim import OptimConfig, make_optimizer
-from productgen.state import (
-    Net,
-    State,
-    average,
-    create_net,
-    ema_decay,
-    normal,
-    sample_keys,
-    step_net,
-    stream,
-    streams,
-    to_float,
-    whole,
-)
+from productgen.methods.diffusion import Denoiser, DiffusionConfig
+from productgen.methods.models.unet import UNetModel
+from productgen.methods.models.vae import VAEModel
 
 SCALE_DECAY = 0.99  # share of the old value in the running variance of the codes
 FROZEN = -1.0
@@ -75,7 +68,7 @@ class LatentDiffusionModel:
     """The `model` section: the U-Net on the codes, and the autoencoder with `latent` a map."""
 
     unet: UNetModel
-    vae: vae.VAEModel
+    vae: VAEModel
 
     def __post_init__(self):
         if self.vae.latent != 'map':

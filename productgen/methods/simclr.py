@@ -18,13 +18,17 @@ import optax
 
 from productgen.augment import AugmentConfig, make_augment
 from productgen.config import ConfigError, build, choose
+from productgen.core.optim import OptimConfig, make_optimizer
+from productgen.core.pixels import to_float
+from productgen.core.rng import sample_keys, stream, streams
+from productgen.core.schedule import Annealed, parse_annealed
+from productgen.core.state import State, create_net
+from productgen.core.step import average, ema_decay, step_net
 from productgen.losses.classification import nt_xent
 from productgen.methods.base import Batch, Problem
-from productgen.methods.classifier import ResNetModel, check_common
+from productgen.methods.classifier import check_common
+from productgen.methods.models.resnet import ResNetModel
 from productgen.nets import resnet as nets
-from productgen.optim import OptimConfig, make_optimizer
-from productgen.schedule import Annealed, parse_annealed
-from productgen.state import State, average, create_net, ema_decay, sample_keys, step_net, stream, streams, to_float
 
 
 @dataclasses.dataclass(frozen=True)

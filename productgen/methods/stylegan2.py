@@ -22,12 +22,13 @@ import jax
 import jax.numpy as jnp
 
 from productgen.config import ConfigError, build
+from productgen.core.rng import normal, sample_keys, stream, streams
+from productgen.core.state import Net, PyTree, State
 from productgen.losses.penalties import path_lengths
 from productgen.methods.base import Batch, Problem
 from productgen.methods.gan import Gan, assemble
 from productgen.methods.gan_config import GanConfig
 from productgen.nets import stylegan2 as nets
-from productgen.state import Net, PyTree, State, normal, sample_keys, stream, streams
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,25 +25,18 @@ import jax.numpy as jnp
 import optax
 
 from productgen.config import ConfigError, build, choose
+from productgen.core.optim import OptimConfig, make_optimizer
+from productgen.core.pixels import to_float
+from productgen.core.rng import normal, sample_keys, stream, streams
+from productgen.core.schedule import Annealed, parse_annealed
+from productgen.core.state import State, create_net
+from productgen.core.step import average, ema_decay, step_net
 from productgen.losses.elbo import LIKELIHOODS, Likelihood, bits_per_dim, by_group, free_bits, gaussian_kl
 from productgen.losses.pixel import mse
-from productgen.methods.base import Batch, Problem, levels
+from productgen.methods.base import Batch, Problem
+from productgen.methods.models.vae import VAEModel
 from productgen.nets import vae as nets
 from productgen.nets.layers import one_hot_labels
-from productgen.optim import OptimConfig, make_optimizer
-from productgen.schedule import Annealed, parse_annealed
-from productgen.state import (
-    State,
-    average,
-    create_net,
-    ema_decay,
-    normal,
-    sample_keys,
-    step_net,
-    stream,
-    streams,
-    to_float,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,80 +76,6 @@ class VAEConfig:
                 raise ConfigError(f'method.{field}: must not be negative')
         if self.learn_scale and not choose(LIKELIHOODS, self.likelihood, 'method.likelihood').scaled:
             raise ConfigError(f'method.learn_scale: {self.likelihood} has no scale; set it to False')
-
-
-@dataclasses.dataclass(frozen=True)
-class VAEModel:
-    """The `model` section: encoder and decoder.
-
-    Attributes:
-      latent: `vector` or `map`.
-      z_dim: width of the vector, or channels of the map.
-      downsampling: the picture's side over that of the map, or of the map the vector is made into; a power of two; 0
-        goes down to a longer side of 4 to 7 pixels.
-      channels: channels at full size, doubled with every halving ...
-      channel_max: ... but at most this.
-      blocks: residual blocks at every size below the full one.
-      groups: groups of the normalisation; 0 leaves it out.
-      dropout: share of activations dropped in training.
-      remat: the activations inside a level are computed again for the gradient instead of kept: less memory, more time.
-    """
-
-    latent: str
-    z_dim: int
-    downsampling: int
-    channels: int
-    channel_max: int
-    blocks: int
-    groups: int
-    dropout: float
-    remat: bool = False
-
-    def __post_init__(self):
-        choose(dict.fromkeys(('vector', 'map')), self.latent, 'model.latent')
-        for field in ('z_dim', 'channels', 'channel_max'):
-            if getattr(self, field) < 1:
-                raise ConfigError(f'model.{field}: must be at least 1')
-        for field in ('blocks', 'groups', 'downsampling'):
-            if getattr(self, field) < 0:
-                raise ConfigError(f'model.{field}: must not be negative')
-        if self.downsampling == 1 or self.downsampling & (self.downsampling - 1):
-            raise ConfigError(f'model.downsampling: {self.downsampling} is not 2, 4, 8, ..., or 0')
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f'model.dropout: {self.dropout} is not a share, 0 to below 1')
-        for field in ('channels', 'channel_max') if self.groups else ():
-            if getattr(self, field) % self.groups:
-                raise ConfigError(
-                    f'model.groups: {self.groups} does not divide model.{field}={getattr(self, field)}; '
-                    'choose a divisor, or 0 for no normalisation'
-                )
-
-    def sizes(self, resolution: tuple[int, int]) -> tuple[tuple[int, int], int]:
-        """Size (h, w) of the smallest map for pictures of (H, W), and the number of halvings to it.
-
-        Raises:
-          ConfigError: there is none; the message names the nearest picture sizes that work.
-        """
-        if not self.downsampling:
-            return levels(resolution)
-        if any(side % self.downsampling for side in resolution):
-            height, width = (max(round(side / self.downsampling), 1) * self.downsampling for side in resolution)
-            raise ConfigError(
-                f'data.resolution: {resolution[1]}x{resolution[0]} cannot be divided by '
-                f'model.downsampling={self.downsampling}; the nearest that can is {width}x{height}'
-            )
-        height, width = (side // self.downsampling for side in resolution)
-        return (height, width), self.downsampling.bit_length() - 1
-
-    def nets(self, resolution: tuple[int, int]) -> tuple[nets.Encoder, nets.Decoder, tuple[int, ...]]:
-        """Encoder, decoder and a latent's shape, (Z,) or (h, w, c)."""
-        base, depth = self.sizes(resolution)
-        vector = self.latent == 'vector'
-        shared = dict(channels=self.channels, channel_max=self.channel_max, blocks=self.blocks)
-        shared |= dict(groups=self.groups, dropout=self.dropout, remat=self.remat)
-        encoder = nets.Encoder(self.z_dim, depth, vector, **shared)
-        decoder = nets.Decoder(base if vector else None, depth, **shared)
-        return encoder, decoder, (self.z_dim,) if vector else (*base, self.z_dim)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,26 +29,18 @@ import jax.numpy as jnp
 import optax
 
 from productgen.config import ConfigError, build, choose
+from productgen.core.optim import OptimConfig, make_optimizer
+from productgen.core.pixels import to_float
+from productgen.core.rng import normal, sample_keys, stream, streams
+from productgen.core.state import State, create_net
+from productgen.core.step import average, ema_decay, step_net
 from productgen.losses.adversarial import ADVERSARIAL
 from productgen.losses.elbo import gaussian_kl
 from productgen.losses.pixel import mse
 from productgen.methods.base import Batch, Problem
-from productgen.methods.vae import VAEModel
+from productgen.methods.models.vae import VAEModel
 from productgen.nets import vae as nets
 from productgen.nets.layers import one_hot_labels
-from productgen.optim import OptimConfig, make_optimizer
-from productgen.state import (
-    State,
-    average,
-    create_net,
-    ema_decay,
-    normal,
-    sample_keys,
-    step_net,
-    stream,
-    streams,
-    to_float,
-)
 
 NETS = ('encoder', 'decoder', 'discriminator')
 

@@ -21,6 +21,12 @@ import numpy as np
 import optax
 
 from productgen.config import ConfigError, build, choose
+from productgen.core.optim import OptimConfig, make_optimizer
+from productgen.core.pixels import to_float
+from productgen.core.rng import sample_keys, stream
+from productgen.core.sharding import whole
+from productgen.core.state import Net, State, create_net
+from productgen.core.step import apply_gradients, average, ema_decay, gradients, step_net
 from productgen.losses.pixel import Distance, mse, weighted
 from productgen.methods.base import Batch, Problem
 from productgen.nets.layers import one_hot_labels
@@ -34,21 +40,6 @@ from productgen.nets.vq import (
     quantize,
     revive,
     tally,
-)
-from productgen.optim import OptimConfig, make_optimizer
-from productgen.state import (
-    Net,
-    State,
-    apply_gradients,
-    average,
-    create_net,
-    ema_decay,
-    gradients,
-    sample_keys,
-    step_net,
-    stream,
-    to_float,
-    whole,
 )
 
 AUTOENCODER = ('encoder', 'decoder')

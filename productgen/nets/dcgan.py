@@ -12,11 +12,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from productgen.core.rng import streams
 from productgen.nets.conditioning import Embed, Head, Judgement, join
 from productgen.nets.layers import dropout
 from productgen.nets.norms import BatchNorm, LayerNorm, Linear
 from productgen.nets.strided import conv_double, conv_halve
-from productgen.state import streams
 
 WEIGHTS = nn.initializers.normal(0.02)
 

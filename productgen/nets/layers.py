@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from productgen.core.state import PyTree
 from productgen.nets.conv import add_bias, conv_same
-from productgen.state import PyTree
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:

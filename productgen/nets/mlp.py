@@ -12,10 +12,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from productgen.core.rng import streams
 from productgen.nets.conditioning import Embed, Judgement, join
 from productgen.nets.layers import dropout
 from productgen.nets.norms import Linear
-from productgen.state import streams
 
 
 class Generator(nn.Module):

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from productgen.core.rng import streams
 from productgen.nets import resample
 from productgen.nets.conditioning import Judgement
 from productgen.nets.conv import add_bias, conv_same
@@ -25,7 +26,6 @@ from productgen.nets.layers import (
     normalize_second_moment,
     recomputed,
 )
-from productgen.state import streams
 
 
 @dataclasses.dataclass(frozen=True)

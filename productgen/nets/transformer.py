@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from productgen.core.rng import streams
 from productgen.nets.conditioning import Embed
 from productgen.nets.layers import dropout
-from productgen.state import streams
 
 Cache = tuple[jax.Array, jax.Array]  # keys and values of all positions, [B, T, heads, C / heads] each
 

@@ -17,29 +17,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from productgen.core.rng import streams
+from productgen.core.sizes import check_size
 from productgen.nets.conditioning import Embed
 from productgen.nets.conv import add_bias
 from productgen.nets.layers import Conv, dropout, recomputed
 from productgen.nets.norms import GroupNorm, Linear
 from productgen.nets.strided import conv_double, halve, to_depth, to_space
-from productgen.state import streams
 
 INIT = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
 ZERO = nn.initializers.zeros
-
-
-def check_size(size: tuple[int, int], halvings: int) -> None:
-    """Checks that maps of (H, W) can be halved so often.
-
-    Raises:
-      ValueError: they cannot; the message names the nearest size that can.
-    """
-    unit = 1 << halvings
-    if any(side % unit for side in size):
-        height, width = (max(round(side / unit), 1) * unit for side in size)
-        raise ValueError(
-            f'{size[1]}x{size[0]} cannot be halved {halvings} times; the nearest size that can is {width}x{height}'
-        )
 
 
 def embed_time(time: jax.Array, features: int) -> jax.Array:

@@ -16,12 +16,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from productgen.core.rng import streams
 from productgen.nets.conditioning import Embed
 from productgen.nets.conv import add_bias
 from productgen.nets.layers import Conv, dropout, recomputed
 from productgen.nets.norms import Grouped
 from productgen.nets.strided import conv_double, conv_halve
-from productgen.state import streams
 
 # Of log-variances, as Rombach et al. 2022 bound theirs: beyond it a posterior is a point or knows nothing.
 LOG_VARIANCE = (-30.0, 20.0)

@@ -7,7 +7,7 @@ from toy import make, toy_config
 from productgen.config import ConfigError
 from productgen.data.balance import BalancedOrder
 from productgen.methods import METHODS
-from productgen.setup import prepare
+from productgen.train.run import prepare
 
 CODES = np.repeat([0, 1, 2], [3, 50, 400])
 ITEMS = 1000 + np.arange(len(CODES))

@@ -17,15 +17,15 @@ from configs import from_workdir
 from productgen.config import ConfigError
 from productgen.data import spread
 from productgen.data.pipeline import Batches
-from productgen.ensemble import restore
 from productgen.evaluation import evaluate
-from productgen.features import open_features
 from productgen.metrics.distribution import Reference
-from productgen.sample import sample
-from productgen.sampler import Sampler
-from productgen.setup import prepare
-from productgen.train import train
-from productgen.validate import Validator
+from productgen.model.ensemble import restore
+from productgen.model.features import open_features
+from productgen.model.rows import Sampler
+from productgen.tasks.sample import sample
+from productgen.train.loop import train
+from productgen.train.run import prepare
+from productgen.train.validate import Validator
 
 pytestmark = pytest.mark.usefixtures('toy')
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from productgen.data.labels import LabelTable
 from productgen.evaluation.figures import Comparison, accuracies, by_class, confusion, pairwise
 from productgen.evaluation.sets import Measured, Pictures
-from productgen.labels import LabelTable
 
 
 def test_classes_are_told_apart_where_there_are_enough_of_each():

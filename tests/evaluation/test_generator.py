@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from productgen.config import ConfigError
+from productgen.core.rng import sample_keys, streams
+from productgen.core.sharding import make_mesh
+from productgen.data.labels import LabelTable
 from productgen.evaluation.generator import check_paths, path_length
-from productgen.labels import LabelTable
-from productgen.sharding import make_mesh
-from productgen.state import sample_keys, streams
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,9 +7,10 @@ import pytest
 
 from configs import classifier as configs
 from productgen.config import ConfigError, to_dict
+from productgen.core.pixels import to_float
+from productgen.core.rng import sample_keys, streams
 from productgen.losses.classification import cross_entropy, nt_xent
 from productgen.methods import METHODS, Problem
-from productgen.state import sample_keys, streams, to_float
 
 
 def config_of(arg=None, **changes):

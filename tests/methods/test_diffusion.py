@@ -13,11 +13,12 @@ from PIL import Image
 
 from configs import ddpm
 from productgen.config import ConfigError, to_dict
+from productgen.core.rng import sample_keys, stream
 from productgen.losses import diffusion as gauss
 from productgen.methods import Evaluable, Problem
-from productgen.methods.diffusion import Denoiser, DiffusionConfig, UNetModel, make
-from productgen.setup import prepare
-from productgen.state import sample_keys, stream
+from productgen.methods.diffusion import Denoiser, DiffusionConfig, make
+from productgen.methods.models.unet import UNetModel
+from productgen.train.run import prepare
 
 RESOLUTION, LABELS, BATCH = (4, 8), (3, 2), 8
 KEY = jax.random.key(0)

@@ -9,8 +9,8 @@ import numpy as np
 
 from configs import gan
 from productgen.config import to_dict
+from productgen.core.pixels import to_float
 from productgen.methods import METHODS, Problem
-from productgen.state import to_float
 
 MODES, RADIUS, SPREAD, BATCH, STEPS = 8, 0.7, 0.02, 256, 3000
 ANGLES = 2 * np.pi * np.arange(MODES) / MODES

@@ -12,13 +12,14 @@ import optax
 import pytest
 
 from productgen.config import ConfigError
+from productgen.core.pixels import to_float
+from productgen.core.rng import sample_keys, stream
 from productgen.losses.adversarial import ADVERSARIAL
 from productgen.losses.penalties import PENALTIES
 from productgen.methods import Problem
 from productgen.methods.gan import make
-from productgen.methods.pairs import PAIRS, Pair
+from productgen.methods.models import PAIRS, Pair
 from productgen.nets.conditioning import Embed, Judgement, split_classes
-from productgen.state import sample_keys, stream, to_float
 
 KEY, LABELS, BATCH, SHAPE = jax.random.key(0), (3, 2), 8, (2, 3)
 SGD = {'name': 'sgd', 'learning_rate': 0.5, 'b1': 0.0}

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from productgen.config import ConfigError
+from productgen.core.pixels import to_float
+from productgen.core.rng import sample_keys, stream
 from productgen.methods import Problem
 from productgen.methods.latent_diffusion import FROZEN, make
-from productgen.state import sample_keys, stream, to_float
 
 RESOLUTION, BATCH = (8, 12), 8
 KEY = jax.random.key(0)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from productgen.config import ConfigError
+from productgen.core.rng import sample_keys
 from productgen.methods import Problem
-from productgen.methods.pairs import PAIRS
-from productgen.methods.pairs.base import doubling
+from productgen.methods.models import PAIRS
+from productgen.methods.models.pair import doubling
 from productgen.nets.layers import one_hot_labels
-from productgen.state import sample_keys
 
 SECTIONS = {
     'mlp': {

@@ -8,9 +8,9 @@ import pytest
 
 from configs.r3gan import get_config
 from productgen.config import ConfigError, to_dict
+from productgen.core.optim import OptimConfig, learning_rate, make_optimizer
 from productgen.methods import METHODS, Problem
-from productgen.methods.pairs.r3gan import make
-from productgen.optim import OptimConfig, learning_rate, make_optimizer
+from productgen.methods.models.r3gan import make
 
 SECTION = {
     'name': 'r3gan',

@@ -13,9 +13,12 @@ import scipy.stats
 
 from productgen.augment import ADAPT_INTERVAL
 from productgen.config import ConfigError
+from productgen.core.pixels import to_float
+from productgen.core.rng import sample_keys, stream, streams
+from productgen.core.state import create_net
+from productgen.core.step import ema_decay
 from productgen.methods import Problem
 from productgen.methods.stylegan2 import make
-from productgen.state import create_net, ema_decay, sample_keys, stream, streams, to_float
 
 RESOLUTION, LABELS, BATCH = (8, 6), (3, 2), 8
 KEY = jax.random.key(0)

@@ -10,10 +10,11 @@ import scipy.stats
 
 from configs import beta_vae, cvae, vae
 from productgen.config import ConfigError, to_dict
+from productgen.core.rng import sample_keys, stream, streams
 from productgen.methods import Evaluable, Problem, Reconstructing
 from productgen.methods.vae import make, normal
-from productgen.setup import abstract_state, prepare
-from productgen.state import sample_keys, stream, streams
+from productgen.model.prepared import abstract_state
+from productgen.train.run import prepare
 
 RESOLUTION, LABELS, BATCH = (8, 12), (3, 2), 4
 KEY = jax.random.key(0)

@@ -9,10 +9,10 @@ import pytest
 import scipy.special
 
 from productgen.config import ConfigError
+from productgen.core.rng import sample_keys, stream, streams
 from productgen.methods import Problem, Reconstructing
 from productgen.methods.vae import normal
 from productgen.methods.vaegan import NETS, make
-from productgen.state import sample_keys, stream, streams
 
 RESOLUTION, LABELS, BATCH = (8, 12), (3,), 4
 KEY = jax.random.key(0)

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from productgen.config import ConfigError
+from productgen.core.pixels import to_float
+from productgen.core.rng import stream
 from productgen.losses.pixel import weighted
 from productgen.methods import Evaluable, Problem, Reconstructing
 from productgen.methods.vqvae import METRICS, make
 from productgen.nets.layers import one_hot_labels
-from productgen.state import stream, to_float
 
 RESOLUTION, LABELS, BATCH, CODES = (8, 12), (3, 2), 8, 16
 KEY = jax.random.key(0)

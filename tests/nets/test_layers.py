@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from productgen.core.rng import sample_keys
 from productgen.nets.layers import Conv, dropout, leaky_relu
-from productgen.state import sample_keys
 
 KEYS = sample_keys(jax.random.key(0), jnp.arange(6))
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from productgen.core.rng import sample_keys
 from productgen.nets.mlp import Discriminator, Generator
-from productgen.state import sample_keys
 
 DRAW = np.random.default_rng(0)
 KEYS = sample_keys(jax.random.key(0), jnp.arange(4))

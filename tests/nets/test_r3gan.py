@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from productgen.methods.base import levels
+from productgen.core.sizes import levels
 from productgen.nets.r3gan import Block, Discriminator, Generator
 from productgen.nets.stylegan2 import Widths
 

@@ -9,9 +9,9 @@ import pytest
 from jax.sharding import AxisType
 
 from productgen.config import to_dict
+from productgen.core.rng import stream
+from productgen.core.sharding import jit_update
 from productgen.methods import METHODS, Problem
-from productgen.sharding import jit_update
-from productgen.state import stream
 
 # Changes to a config: second derivatives (R1, path length) and keys (noise, dropout) go through recomputed parts.
 CASES = {

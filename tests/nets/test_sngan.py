@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from productgen.core.rng import sample_keys
 from productgen.nets.sngan import Discriminator, DownBlock, Generator, UpBlock, conv_pool, pool, up_conv, upsample
-from productgen.state import sample_keys
 
 DRAW = np.random.default_rng(0)
 KEYS = sample_keys(jax.random.key(0), jnp.arange(4))

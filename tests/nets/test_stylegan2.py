@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from productgen.methods.base import levels
+from productgen.core.sizes import levels
 from productgen.nets.layers import EqualDense, leaky_relu, minibatch_stddev, one_hot_labels
 from productgen.nets.stylegan2 import (
     Discriminator,

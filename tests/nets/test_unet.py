@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from productgen.core.rng import sample_keys
+from productgen.core.sizes import check_size
 from productgen.nets.strided import halve
-from productgen.nets.unet import Attention, UNet, check_size, double, embed_time
-from productgen.state import sample_keys
+from productgen.nets.unet import Attention, UNet, double, embed_time
 
 LAYOUT = ('NHWC', 'HWIO', 'NHWC')
 DRAW = np.random.default_rng(0)

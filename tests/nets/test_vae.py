@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
+from productgen.core.rng import sample_keys
 from productgen.nets.vae import LOG_VARIANCE, Decoder, Discriminator, Encoder, Residual, Resize
-from productgen.state import sample_keys
 
 KEY = jax.random.key(0)
 SMALL = dict(channels=8, channel_max=16, groups=4)

@@ -1,0 +1,1 @@
+"""What every method builds on: state, randomness, steps, sharding, checkpoints, optimisers."""

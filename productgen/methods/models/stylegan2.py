@@ -1,0 +1,74 @@
+"""The networks of StyleGAN2 from a config."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from productgen.config import ConfigError, build
+from productgen.core.sizes import levels
+from productgen.methods.base import Problem
+from productgen.methods.models.pair import Pair, at_least
+from productgen.nets import stylegan2 as nets
+
+
+@dataclasses.dataclass(frozen=True)
+class StyleGAN2Model:
+    """The `model` section.
+
+    Attributes:
+      name: `stylegan2`.
+      z_dim: width of the latent z.
+      w_dim: width of the intermediate latent w.
+      mapping_layers: depth of the mapping network.
+      mapping_lr: learning rate of the mapping network's layers relative to the others (0.01 in the paper, for long
+        training; the higher, the sooner samples differ).
+      label_layers: depth of the discriminator's label network.
+      channel_base: channels at 4 x 2^l pixels are channel_base / (4 x 2^l) ...
+      channel_max: ... but at most this.
+      stddev_group: samples a group of the minibatch standard deviation; 0 leaves it out.
+      bf16_levels: so many of the finest levels compute in bfloat16.
+      remat: the activations inside a level are computed again for the gradient instead of kept: less memory, more time.
+    """
+
+    name: str
+    z_dim: int
+    w_dim: int
+    mapping_layers: int
+    mapping_lr: float
+    label_layers: int
+    channel_base: int
+    channel_max: int
+    stddev_group: int
+    bf16_levels: int
+    remat: bool = False
+
+    def __post_init__(self):
+        at_least(self, 1, 'z_dim', 'w_dim', 'mapping_layers', 'label_layers', 'channel_base', 'channel_max')
+        at_least(self, 0, 'stddev_group', 'bf16_levels')
+        if self.mapping_lr <= 0:  # initial weights are divided by it
+            raise ConfigError(f'model.mapping_lr: {self.mapping_lr} is not above 0; freeze the network instead')
+
+
+def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair:
+    """See `PAIRS`."""
+    m = build(StyleGAN2Model, section, 'model')
+    base, depth = levels(problem.resolution)
+    part = problem.batch_size // problem.accumulate
+    if m.stddev_group and part % m.stddev_group:
+        raise ConfigError(
+            f'model.stddev_group: {m.stddev_group} does not divide the {part} images a forward pass sees '
+            f'(train.batch_size / train.accumulate); choose a divisor, or 0 to leave the layer out'
+        )
+    if m.channel_base < 4 << depth:
+        raise ConfigError(
+            f'model.channel_base: {m.channel_base} leaves the finest of {depth + 1} levels without channels; '
+            f'at this resolution it must be at least {4 << depth}, and some {16 * (4 << depth)} to be of use'
+        )
+    widths = nets.Widths(m.channel_base, m.channel_max, depth, m.bf16_levels, m.remat)
+    return Pair(
+        z_dim=m.z_dim,
+        generator=nets.Generator(base, widths, m.w_dim, m.mapping_layers, m.mapping_lr),
+        discriminator=nets.Discriminator(widths, m.stddev_group, m.label_layers, plain_head),
+    )

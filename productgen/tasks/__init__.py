@@ -1,0 +1,1 @@
+"""What the launcher can do, one file a mode."""

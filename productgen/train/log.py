@@ -1,0 +1,206 @@
+"""What a run tells: a log file, a progress bar, metrics.jsonl, TensorBoard events and pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import jax
+import numpy as np
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from productgen.data.pictures import save_png
+
+_log = logging.getLogger('productgen')
+_Batch = TypeVar('_Batch')
+
+
+class _BarHandler(logging.Handler):
+    """Prints log lines above the progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            tqdm.write(self.format(record), file=sys.stderr)
+        except (OSError, RuntimeError):
+            self.handleError(record)  # a closed terminal is no reason to end a run
+
+
+def start_logging(workdir: Path | None, primary: bool = True) -> None:
+    """Sends log lines to the terminal and, with a workdir, to its log.txt; only the primary process speaks."""
+    root = logging.getLogger('productgen')
+    for handler in root.handlers[:]:
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(logging.INFO if primary else logging.ERROR)
+    root.propagate = False
+    console = _BarHandler()
+    console.setFormatter(logging.Formatter('%(message)s'))
+    root.addHandler(console)
+    if workdir and primary:
+        file = logging.FileHandler(workdir / 'log.txt')
+        file.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
+        root.addHandler(file)
+
+
+def memory() -> dict[str, float]:
+    """Memory in use in GiB: of the first device where it tells, and of this process."""
+    used = {}
+    stats = jax.local_devices()[0].memory_stats()
+    if stats:
+        used['memory/device_gib'] = stats['bytes_in_use'] / 2**30
+        used['memory/device_peak_gib'] = stats.get('peak_bytes_in_use', 0) / 2**30
+    try:
+        pages = int(Path('/proc/self/statm').read_text().split()[1])
+        used['memory/host_gib'] = pages * os.sysconf('SC_PAGE_SIZE') / 2**30
+    except OSError:
+        pass
+    return used
+
+
+def _keep_until(path: Path, step: int) -> list[dict]:
+    """Drops the points of metrics.jsonl after `step`, which are about to be written again; returns those that stay."""
+    points = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError):  # the half-written last line of an interrupted run
+            points.append(json.loads(line))
+    points = [point for point in points if point['step'] <= step]
+    temporary = path.with_name(path.name + '.tmp')
+    temporary.write_text(''.join(json.dumps(point) + '\n' for point in points))
+    os.replace(temporary, path)
+    return points
+
+
+def span(seconds: float) -> str:
+    """Seconds in words: 45s, 3m20s, 2h05m."""
+    seconds = int(seconds)
+    if seconds < 60:
+        return f'{seconds}s'
+    if seconds < 3600:
+        return f'{seconds // 60}m{seconds % 60:02d}s'
+    return f'{seconds // 3600}h{seconds % 3600 // 60:02d}m'
+
+
+class RunLog:
+    """The log of a training run; processes other than the primary one write nothing.
+
+    Args:
+      workdir: where it is written.
+      step: update the run goes on from.
+      batch_size: images an update.
+      total: updates in the whole run, None where it is bounded by time.
+      primary: whether this process writes.
+    """
+
+    def __init__(self, workdir: Path, step: int, batch_size: int, total: int | None, primary: bool = True):
+        self._workdir, self._batch_size, self._total, self._primary = workdir, batch_size, total, primary
+        self._mark = (step, time.monotonic())
+        self._waited = 0.0  # seconds since the mark
+        self._points: list[dict] = []
+        if not primary:
+            return
+        self._points = _keep_until(workdir / 'metrics.jsonl', step)
+        self._metrics = open(workdir / 'metrics.jsonl', 'a')  # noqa: SIM115 - open as long as the run
+        self._board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1)
+        images = None if total is None else total * batch_size
+        self._bar = tqdm(
+            total=images,
+            initial=step * batch_size,
+            unit='img',
+            unit_scale=True,
+            disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
+            smoothing=0.05,
+        )
+
+    def best(self, name: str) -> float:
+        """The highest value of a metric before this start; 0 where there is none."""
+        return max((point.get(name, 0.0) for point in self._points), default=0.0)
+
+    def advance(self, step: int) -> None:
+        """Moves the progress bar."""
+        if self._primary:
+            self._bar.update(step * self._batch_size - self._bar.n)
+
+    def feed(self, batches: Iterable[_Batch]) -> Iterator[_Batch]:
+        """The same batches; the time that each is waited for goes into `data_wait`."""
+        began = time.monotonic()
+        for batch in batches:
+            self._waited += time.monotonic() - began
+            yield batch
+            began = time.monotonic()
+
+    def exclude(self, seconds: float) -> None:
+        """Leaves seconds that were not spent on training out of the next rate."""
+        self._mark = (self._mark[0], self._mark[1] + seconds)
+
+    def restart_clock(self, step: int) -> None:
+        """Lets the next rate count from now, as after compilation."""
+        self._mark, self._waited = (step, time.monotonic()), 0.0
+
+    def scalars(self, step: int, metrics: dict[str, float], seconds_left: float | None) -> None:
+        """Writes one point of every metric, with the rate since the last one.
+
+        With it goes `data_wait`, the share of that time in which the loop stood still for want of a batch: near 0 where
+        loading keeps up with training, and what more `data.workers` could save at most where it does not: a device may
+        have had updates left to do meanwhile.
+
+        Args:
+          step: updates done.
+          metrics: by name.
+          seconds_left: of a run bounded by time.
+        """
+        now = time.monotonic()
+        steps, seconds = step - self._mark[0], now - self._mark[1]
+        waited, self._mark, self._waited = self._waited, (step, now), 0.0
+        if not self._primary:
+            return
+        kimg = step * self._batch_size / 1000
+        point = {'step': step, 'kimg': kimg, **metrics, **memory()}
+        losses = '  '.join(f'{n.removeprefix("loss/")} {v:.3f}' for n, v in metrics.items() if n.startswith('loss/'))
+        line = f'{kimg:8.1f} kimg  {losses}'
+        if steps:  # none where the clock was started again at this very step
+            rate = steps * self._batch_size / max(seconds, 1e-9)
+            wait = min(waited / max(seconds, 1e-9), 1.0)
+            point |= {'images_per_second': rate, 'seconds_per_kimg': 1000 / rate, 'data_wait': wait}
+            if self._total is not None:
+                seconds_left = (self._total - step) * self._batch_size / rate
+            line += f'  {rate:.1f} img/s  {1000 / rate:.1f} s/kimg'
+            line += f'  {wait:.0%} waiting for data' if wait >= 0.05 else ''
+        if seconds_left is not None:
+            line += f'  {span(max(seconds_left, 0))} left'
+        self._metrics.write(json.dumps(point) + '\n')
+        self._metrics.flush()
+        for name, value in point.items():
+            if name not in ('step', 'kimg'):
+                self._board.add_scalar(name, value, step)
+        if self._bar.disable:
+            _log.info(line)
+        else:
+            left = f'  {span(max(seconds_left, 0))} left' if seconds_left is not None else ''
+            self._bar.set_postfix_str(losses + (f'  {1000 / rate:.1f} s/kimg' if steps else '') + left)
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> Path:
+        """Writes uint8 [H, W, 3] as samples/NAME.png and to TensorBoard."""
+        path = self._workdir / 'samples' / f'{name}.png'
+        if self._primary:
+            try:
+                save_png(path, image)
+                self._board.add_image(name.partition('_')[0], image, step, dataformats='HWC')
+                self._board.flush()
+            except OSError as error:  # a full disk: the next checkpoint says more, and may still fit
+                _log.warning('%s cannot be written: %s', path, error)
+        return path
+
+    def close(self) -> None:
+        if self._primary:
+            self._bar.close()
+            self._metrics.close()
+            self._board.close()

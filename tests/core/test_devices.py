@@ -1,0 +1,116 @@
+"""One device, eight devices and two processes run the same code and come to the same weights."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from tiny import ROOT, launch_command, run_launch, tiny_config
+
+from productgen.core.checkpoint import Checkpoints
+from productgen.model.prepared import abstract_state
+from productgen.train.loop import train
+from productgen.train.run import prepare
+
+FIELDS = {'train__batch_size': 16, 'train__duration': '4steps', 'method__augment__name': 'ada',
+          'method__augment__p': 0.5, 'method__path_weight': 2.0, 'data__balance': 0.5, 'train__stop_on': 'swd',
+          'train__validate_every': '2steps', 'model__channel_base': 256, 'model__channel_max': 32}  # fmt: skip
+
+EIGHT = {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': os.environ['XLA_FLAGS'] + ' --xla_force_host_platform_device_count=8'}
+
+
+def final_state(workdir):
+    """The state of the newest checkpoint of a run of `FIELDS`."""
+    template, _ = abstract_state(prepare(tiny_config(**FIELDS)))
+    return jax.device_get(Checkpoints(workdir).restore(template)[0])
+
+
+@pytest.fixture(scope='module')
+def one(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('one') / 'run'
+    train(tiny_config(**FIELDS), workdir)
+    return final_state(workdir)
+
+
+def assert_close(state, other):
+    """Equal up to the order in which floats are added: Adam divides by gradients' sizes, so small ones are let be."""
+    flat = lambda s: np.concatenate(
+        [np.ravel(x) for x in jax.tree.leaves({n: net.params for n, net in s.nets.items()})]
+    )
+    a, b = flat(state), flat(other)
+    assert np.quantile(np.abs(a - b), 0.99) < 1e-4
+    assert np.corrcoef(a, b)[0, 1] > 0.99999
+    assert np.isclose(state.extra['path_mean'], other.extra['path_mean'], rtol=1e-3)
+
+
+@pytest.mark.parametrize('shard', [pytest.param(False, marks=pytest.mark.slow), True])
+def test_eight_devices_give_what_one_gives(one, tmp_path, shard):
+    done = run_launch(launch_command(tmp_path / 'run', **FIELDS, train__shard_state=shard), env=EIGHT)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'run' / 'environment.jsonl').read_text().count('cpu: cpu') == 8
+    assert_close(final_state(tmp_path / 'run'), one)
+
+
+def test_parts_of_a_batch_stay_on_their_devices():
+    """Each of 8 devices takes its own rows of every part: no device computes another's, no pixel travels."""
+    program = (
+        'import jax, jax.numpy as jnp\n'
+        'from productgen.core.sharding import make_mesh, replicated, divided\n'
+        'from productgen.state import gradients\n'
+        'mesh = make_mesh()\n'
+        'loss = lambda w, stats, x: (jnp.mean(jnp.tanh(x @ w)), (stats, {}))\n'
+        'step = jax.jit(lambda w, x: gradients(loss, w, {}, x, 2, 8)[0],\n'
+        '               in_shardings=(replicated(mesh), divided(mesh)), out_shardings=replicated(mesh))\n'
+        'text = step.lower(jnp.ones((5, 3)), jnp.ones((64, 5))).compile().as_text()\n'
+        'assert "all-gather" not in text and "all-to-all" not in text and "all-reduce" in text, text\n'
+    )
+    done = run_launch([sys.executable, '-c', program], env=EIGHT)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize('shard', [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_two_processes_give_what_one_gives(one, tmp_path, shard):
+    """With a divided state they go on from where one device stopped, which had it whole."""
+    fields, words = {**FIELDS, 'train__shard_state': shard}, []
+    if shard:
+        train(tiny_config(**{**FIELDS, 'train__duration': '2steps'}), tmp_path / 'run')
+        words = ['--accept_config_change']
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        port = s.getsockname()[1]
+    words += [f'--coordinator=127.0.0.1:{port}', '--num_processes=2']
+    command = launch_command(tmp_path / 'run', *words, **fields)
+    both = [
+        subprocess.Popen([*command, f'--process_id={i}'], cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ)
+        for i in range(2)
+    ]
+    texts = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], texts
+    assert_close(final_state(tmp_path / 'run'), one)
+    assert len(list((tmp_path / 'run' / 'best').iterdir())) == 1
+    assert (tmp_path / 'run' / 'metrics.jsonl').read_text().count('validation/swd"') == 2
+
+
+def test_the_dry_run_tells_what_each_device_holds(tmp_path):
+    command = launch_command(tmp_path / 'run', '--dry_run', **FIELDS, train__shard_state=True)
+    text = run_launch(command, env=EIGHT).stdout
+    held, gathered = (
+        float(number) * {'KiB': 2**10, 'MiB': 2**20}[unit]
+        for number, unit in re.findall(r'  weights(?:: | gathered for an update: up to )([\d.]+) (\w+)', text)
+    )
+    assert 4 < gathered / held < 8  # small arrays stay whole
+
+
+def test_a_batch_that_cannot_be_divided_is_refused(tmp_path):
+    done = run_launch(
+        launch_command(tmp_path / 'run', train__batch_size=12),
+        env=EIGHT,
+    )
+    assert done.returncode == 1
+    assert 'train.batch_size: 12 images cannot be divided over 8 device(s)' in done.stderr
+    assert 'the nearest that can is 16' in done.stderr
+    assert 'Traceback' not in done.stderr

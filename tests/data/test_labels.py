@@ -1,0 +1,100 @@
+"""Labels are named as people would, and drawn as they occur."""
+
+import types
+
+import numpy as np
+import pytest
+
+from productgen.config import ConfigError
+from productgen.data.labels import LabelTable
+
+SOURCE = types.SimpleNamespace(
+    attributes={'label': ('mug', 'shoe'), 'body': ('red', 'blue'), 'lid': ('red', 'none'), 'size': ('s', 'm, l')},
+    codes={
+        'label': np.asarray([0, 0, 0, 1, 1, 0], np.int32),
+        'body': np.asarray([0, 0, 1, 1, 1, 0], np.int32),
+        'lid': np.asarray([0, 0, 1, -1, 1, 1], np.int32),
+        'size': np.asarray([0, 0, 0, 1, 1, 1], np.int32),
+    },
+)
+TABLE = LabelTable.of(SOURCE, ('label', 'body', 'lid', 'size'), np.arange(5))
+NOTHING = LabelTable.of(SOURCE, (), np.arange(5))
+
+
+def test_the_table_counts_the_rows_of_the_items():
+    assert TABLE.names == ('label', 'body', 'lid', 'size') and TABLE.sizes == (2, 2, 2, 2)
+    assert TABLE.rows.tolist() == [[0, 0, 0, 0], [0, 1, 1, 0], [1, 1, -1, 1], [1, 1, 1, 1]]
+    assert TABLE.counts.tolist() == [2, 1, 1, 1] and TABLE.pictures == 5
+    assert NOTHING.rows.shape == (1, 0) and NOTHING.pictures == 5 and NOTHING.sizes == ()
+
+
+@pytest.mark.parametrize('table', [TABLE, NOTHING])
+def test_json_and_back(table):
+    other = LabelTable.from_json(table.to_json())
+    assert other.attributes == table.attributes
+    assert np.array_equal(other.rows, table.rows) and other.rows.shape == table.rows.shape
+    assert np.array_equal(other.counts, table.counts)
+
+
+def test_rows_are_drawn_as_often_as_they_occur():
+    drawn = TABLE.draw(range(4000))
+    share = [np.mean((drawn == row).all(1)) for row in TABLE.rows]
+    assert np.allclose(share, [0.4, 0.2, 0.2, 0.2], atol=0.03)
+
+
+def test_a_seed_draws_the_same_row_in_any_company():
+    assert np.array_equal(TABLE.draw([7, 3])[1], TABLE.draw([1, 2, 3])[2])
+    assert NOTHING.draw([1, 2]).shape == (2, 0)
+
+
+def test_what_is_not_given_comes_from_pictures_of_the_kind():
+    drawn = TABLE.draw(range(50), {'label': 'shoe'})
+    assert (drawn[:, [0, 1, 3]] == 1).all() and set(drawn[:, 2]) == {-1, 1}
+
+
+def test_a_kind_without_pictures_is_made_and_told(caplog):
+    drawn = TABLE.draw(range(20), {'label': 'shoe', 'body': 'red'})
+    assert (drawn[:, :2] == [1, 0]).all()
+    assert 'No training picture is shoe, body=red' in caplog.text
+
+
+@pytest.mark.parametrize(
+    'text, kinds',
+    [
+        ('', []),
+        ('mug', [{'label': 'mug'}]),
+        (' label = mug , blue ; shoe;', [{'label': 'mug', 'body': 'blue'}, {'label': 'shoe'}]),
+        ('lid=red', [{'lid': 'red'}]),
+        ('mug,"m, l"', [{'label': 'mug', 'size': 'm, l'}]),
+        ('size="m, l";s', [{'size': 'm, l'}, {'size': 's'}]),
+    ],
+)
+def test_kinds_by_name(text, kinds):
+    assert TABLE.kinds(text, 'sample.labels') == kinds
+
+
+@pytest.mark.parametrize(
+    'text, message',
+    [
+        ('shoo', r"sample\.labels: there is no 'shoo'; did you mean 'shoe'\?"),
+        ('lable=mug', r"there is no attribute 'lable'; did you mean 'label'\?"),
+        ('label=mugg', r"label has no value 'mugg'; did you mean 'mug'\?"),
+        ('red', r"'red' is a value of several attributes; write body=red or lid=red"),
+        ('mug,shoe', r"gives 'label' two values, 'mug' and 'shoe'; separate kinds by ';'"),
+        ('mug,', r"there is no ''"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(text, message):
+    with pytest.raises(ConfigError, match=message):
+        TABLE.kinds(text, 'sample.labels')
+
+
+def test_no_labels_to_choose_from():
+    with pytest.raises(ConfigError, match='trained without labels'):
+        NOTHING.kinds('mug', 'sample.labels')
+
+
+def test_words_are_understood_again():
+    for text in ('mug,blue', 'shoe,lid=red'):
+        (kind,) = TABLE.kinds(text, 'x')
+        assert ','.join(TABLE.words(kind)) == text

@@ -1,0 +1,141 @@
+"""Pictures from several generators: which of them makes which, what their mean is, and what does not go together."""
+
+import re
+import shutil
+import types
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from toy import make, toy_config
+
+from productgen.config import ConfigError
+from productgen.core.checkpoint import CheckpointError, Checkpoints
+from productgen.methods import METHODS
+from productgen.model.prepared import initial_state
+from productgen.tasks.sample import sample
+from productgen.train.loop import train
+from productgen.train.run import prepare
+
+pytestmark = pytest.mark.usefixtures('toy')
+
+
+@pytest.fixture(scope='module')
+def runs(tmp_path_factory):
+    """Workdirs `a`, of steps 3 and 6, and `b`, of the same config and another seed."""
+    folder = tmp_path_factory.mktemp('runs')
+    train(toy_config(), folder / 'a')
+    train(toy_config(seed=1), folder / 'b')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def pictures(runs, tmp_path_factory):
+    """The single files of some settings as one array, and their names."""
+
+    def call(workdir='a', **settings):
+        config, out = toy_config(), tmp_path_factory.mktemp('out')
+        config['sample'] |= {'output': 'png', 'seeds': '0-9', 'batch_size': 4, 'out': str(out), 'labels': 'mug'}
+        config['sample'] |= settings
+        paths = sample(config, runs / workdir)
+        return np.stack([iio.imread(path) for path in paths]), [path.name for path in paths]
+
+    return call
+
+
+@pytest.fixture(scope='module')
+def alone(pictures):
+    """Of each generator by itself: a at step 6, b at step 6, a at step 3."""
+    return [pictures()[0], pictures('b')[0], pictures(step=3)[0]]
+
+
+def test_in_a_mixture_each_picture_is_that_of_its_generator_alone(runs, pictures, alone):
+    images, names = pictures(also=f'{runs}/b, :3', seeds='3,0-2,4-9')
+    seeds = [3, 0, 1, 2, *range(4, 10)]
+    assert [int(name[4:8]) for name in names] == seeds
+    for image, seed in zip(images, seeds, strict=True):
+        assert np.array_equal(image, alone[seed % 3][seed])
+        assert not np.array_equal(image, alone[(seed + 1) % 3][seed])
+    name = r'.*_mixture-step000006\+b-[0-9a-f]{8}-step000006\+step000003\.png'
+    assert all(re.fullmatch(name, found) for found in names)
+
+
+def test_an_average_has_the_mean_of_the_weights(runs, pictures, tmp_path):
+    """Against a run whose checkpoint is the mean, made here in NumPy."""
+    copy = shutil.copytree(runs / 'a', tmp_path / 'mean')
+    shutil.rmtree(copy / 'checkpoints')
+    weights = [Checkpoints(runs / name, writing=False).read_weights(6)[1]['painter']['ema'] for name in ('a', 'b')]
+    state = initial_state(prepare(toy_config()))
+    mean = {name: (weights[0][name] + weights[1][name]) / 2 for name in ('canvas', 'embed')}
+    painter = state.nets['painter'].replace(ema={**mean, 'spare': {'bias': np.zeros(5, np.float32)}})
+    Checkpoints(copy).save(state.replace(nets=state.nets | {'painter': painter}, step=np.int32(6)), {})
+    images, names = pictures(also=f'{runs}/b', combine='average')
+    expected, _ = pictures(copy)
+    assert np.abs(images.astype(int) - expected).max() <= 1 and not np.array_equal(images, pictures()[0])
+    assert re.search(r'_average-step000006\+b-[0-9a-f]{8}-step000006\.png$', names[0])
+
+
+def test_a_grid_of_a_mixture_shows_the_same(runs, pictures, alone):
+    (sheet,), (name,) = pictures(also=f'{runs}/b:3', output='grid', seeds='0-1', columns=2)
+    assert re.search(r'mixture-step000006\+b-[0-9a-f]{8}-step000003', name)
+    assert np.array_equal(sheet[-66:-2:4, -132:-68:4], alone[0][0])
+    assert np.array_equal(sheet[-66:-2:4, -66:-2:4], pictures('b', step=3, seeds='1')[0][0])
+
+
+def test_runs_of_one_name_are_told_apart(runs, pictures, tmp_path):
+    shutil.copytree(runs / 'b', tmp_path / 'b')
+    (one,), (two,), (again,) = (pictures(also=str(f), seeds='0')[1] for f in (runs / 'b', tmp_path / 'b', runs / 'b'))
+    assert one == again != two
+
+
+@pytest.fixture
+def other(runs, tmp_path):
+    """A run of other pictures, 8 x 16, labels, and nets."""
+
+    def call(**fields):
+        train(toy_config(**fields), tmp_path / 'other')
+        return tmp_path / 'other'
+
+    return call
+
+
+@pytest.mark.parametrize(
+    'fields, combine, message',
+    [
+        ({'data__resolution': '8x16'}, 'mixture', r'sample\.also=.*other: its pictures are of another size \(8x16 and'),
+        ({'data__labels': 'colour'}, 'mixture', r'sample\.also=.*other: it was trained with other labels'),
+        ({'model__width': 4}, 'average', r'sample\.combine: average needs generators of one architecture'),
+    ],
+)
+def test_what_does_not_go_together_is_refused(pictures, other, fields, combine, message):
+    workdir = other(**fields)
+    with pytest.raises(ConfigError, match=message):
+        pictures(also=str(workdir), combine=combine)
+
+
+def test_the_same_attributes_in_another_order_do_not_go_together(tmp_path):
+    for name, labels in (('a', 'label,colour'), ('b', 'colour,label')):
+        train(toy_config(data__labels=labels, train__duration='3steps'), tmp_path / name)
+    config = toy_config()
+    config['sample'] |= {'also': str(tmp_path / 'b'), 'seeds': '0'}
+    with pytest.raises(ConfigError, match=r'sample\.also=.*other labels'):
+        sample(config, tmp_path / 'a')
+
+
+def test_what_is_not_there_is_refused(pictures, runs):
+    with pytest.raises(ConfigError, match=r'sample\.also=nowhere: there is no run in it'):
+        pictures(also='nowhere')
+    with pytest.raises(CheckpointError, match='no checkpoint of step 5'):
+        pictures(also=':5')
+    with pytest.raises(ConfigError, match=r'sample\.also=.*:-5: -5 is no step; 0 is the newest'):
+        pictures(also=f'{runs}/b:-5')
+    with pytest.raises(ConfigError, match=r"sample\.combine: there is no 'mean'"):
+        pictures(combine='mean')
+
+
+def test_a_mixture_has_no_styles_to_mix(pictures, monkeypatch):
+    styles = dict.fromkeys(('latents', 'draw', 'synthesize', 'sample'), make)
+    wrap = lambda c, p: types.SimpleNamespace(**vars(make(c, p)), **styles, num_latents=3, init=make(c, p).init)
+    monkeypatch.setitem(METHODS, 'toy', wrap)
+    with pytest.raises(ConfigError, match=r"sample\.combine: 'walk' needs one generator; use sample\.combine=average"):
+        pictures(also=':3', output='walk')

@@ -1,0 +1,259 @@
+"""Sampling a finished run: one seed is one picture, and only the workdir is needed."""
+
+import json
+import re
+import shutil
+import sys
+import types
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+from PIL import Image
+from test_devices import EIGHT
+from tiny import run_launch, tiny_config
+from toy import Toy, toy_config
+from toy import make as make_toy
+
+from productgen.config import ConfigError
+from productgen.core.checkpoint import CheckpointError
+from productgen.data.pictures import MARGIN
+from productgen.methods import METHODS
+from productgen.model.workdir import check_workdir, locked, read_config, read_labels, write_workdir
+from productgen.tasks.sample import sample
+from productgen.train.loop import train
+
+SIDE = 64  # of a 16 x 16 picture once it is enlarged
+
+
+@pytest.fixture(scope='module')
+def make(tiny_run, tmp_path_factory):
+    """Samples the tiny run (or a copy) into a folder of its own."""
+
+    def call(workdir=tiny_run, config=(), **settings):
+        config = tiny_config(**dict(config))
+        out = tmp_path_factory.mktemp('out')
+        config['sample'] |= {'batch_size': 8, 'out': str(out)} | settings
+        paths = sample(config, workdir)
+        assert sorted(paths) == sorted(out.iterdir())
+        return paths
+
+    return call
+
+
+def cell(sheet, row, column, left=0):
+    y, x = MARGIN + row * (SIDE + MARGIN), left + MARGIN + column * (SIDE + MARGIN)
+    return sheet[y : y + SIDE, x : x + SIDE]
+
+
+def pictures(paths):
+    """Single files as one array."""
+    return np.stack([iio.imread(path) for path in paths])
+
+
+@pytest.fixture(scope='module')
+def mugs(make):
+    return pictures(make(output='png', seeds='0-9', labels='mug'))
+
+
+def test_a_seed_is_a_picture_in_any_company(make, mugs):
+    assert mugs.shape == (10, 16, 16, 3) and len(np.unique(mugs, axis=0)) == 10
+    assert np.array_equal(pictures(make(output='png', seeds='7,3,40-49,0', labels='mug'))[[0, 1, -1]], mugs[[7, 3, 0]])
+    both = pictures(make(output='png', seeds='2-3', labels='shoe;mug'))
+    assert np.array_equal(both[2:], mugs[2:4]) and not np.array_equal(both[:2], mugs[2:4])
+
+
+def test_batch_size_and_devices_change_at_most_the_rounding(make, mugs, tiny_run, tmp_path):
+    close = lambda a: np.abs(a.astype(int) - mugs).max() <= 1
+    assert close(pictures(make(output='png', seeds='0-9', labels='mug', batch_size=3)))
+    # Three devices do not divide the batch of the training; a second generator, of the same weights, is no other.
+    words = ['output=png', 'seeds=0-9', 'labels=mug', f'out={tmp_path}', 'batch_size=3', f'also={tiny_run}']
+    flags = [f'--config.sample.{word}' for word in words]
+    three = EIGHT | {'XLA_FLAGS': EIGHT['XLA_FLAGS'].replace('count=8', 'count=3')}
+    done = run_launch([sys.executable, 'launch.py', '--mode=sample', f'--workdir={tiny_run}', *flags], env=three)
+    assert done.returncode == 0, done.stderr
+    assert f'truncation 0.7: 10 pictures in {tmp_path}' in done.stderr
+    assert close(pictures(sorted(tmp_path.iterdir())))
+
+
+def test_names_tell_the_settings(make):
+    (path,) = make(output='png', seeds='3', labels='mug', truncation=0.5)
+    assert re.fullmatch(r'seed0003_mug(\+\w+)*_psi0\.5_step000006\.png', path.name)
+    (path,) = make(seeds='0-1, 5', labels='mug;shoe', columns=2)
+    assert path.name == 'grid_seeds0-1,5_mug,shoe_2columns_psi0.7_step000006.png'
+    (path,) = make(seeds=','.join(map(str, range(200))))
+    assert len(path.name) < 120
+
+
+def test_names_tell_how_a_denoiser_samples(tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, 'toy', make_toy)
+    config = toy_config(train__duration='3steps', sample__seeds='0-1')
+    train(config, tmp_path)
+    assert sample(config, tmp_path)[0].name == 'grid_seeds0-1_2columns_psi0.7_step000003.png'
+    monkeypatch.setattr(Toy, 'denoiser', None, raising=False)
+    names = set()
+    for guidance, steps in ((1.0, 25), (4.0, 25), (4.0, 50)):
+        config['sample'] |= {'guidance': guidance, 'denoising_steps': steps}
+        names.add(sample(config, tmp_path)[0].name)
+    assert len(names) == 3 and 'grid_seeds0-1_2columns_psi0.7_w4.0_50steps_step000003.png' in names
+
+
+def test_truncation_draws_to_the_mean(make, mugs):
+    spread = lambda images: images.astype(float).std(0).mean()
+    none = pictures(make(output='png', seeds='0-9', labels='mug', truncation=0.0))
+    more = pictures(make(output='png', seeds='0-9', labels='mug', truncation=1.0))
+    assert 4 * spread(none) < spread(mugs) < spread(more)  # what is left at 0 is noise
+
+
+def test_grid_has_a_row_a_kind_and_a_column_a_seed(make, mugs):
+    sheet = iio.imread(make(seeds='0-3', labels='shoe;mug', columns=8)[0])
+    left = sheet.shape[1] - 4 * (SIDE + MARGIN) - MARGIN
+    assert left > 20 and sheet.shape[0] == 2 * (SIDE + MARGIN) + MARGIN
+    for seed in range(4):
+        assert np.array_equal(cell(sheet, 1, seed, left)[::4, ::4], mugs[seed])
+    wrapped = iio.imread(make(seeds='0-4', labels='shoe;mug', columns=3)[0])
+    assert wrapped.shape[0] == 4 * (SIDE + MARGIN) + MARGIN
+    assert np.array_equal(cell(wrapped, 3, 1, left)[::4, ::4], mugs[4])
+    assert (cell(wrapped, 3, 2, left) == 255).all()
+
+
+def test_without_labels_they_are_drawn_from_the_training_set(make, tiny_run):
+    paths = make(output='png', seeds='0-19')
+    table = read_labels(tiny_run)
+    names = ['+'.join(table.values(row).values()) for row in table.draw(range(20))]
+    assert [path.name.split('_')[1] for path in paths] == names and len(set(names)) > 5
+
+
+def test_mix_shows_its_sources_and_mixes_them(make, mugs):
+    sheet = iio.imread(make(output='mix', seeds='0-4', labels='mug', mix_layers='2-')[0])
+    assert sheet.shape == (3 * (SIDE + MARGIN) + MARGIN, 4 * (SIDE + MARGIN) + MARGIN, 3)
+    small = lambda row, column: cell(sheet, row, column)[::4, ::4].astype(int)
+    assert (small(0, 0) == 255).all()
+    sources = [small(1, 0), small(2, 0), small(0, 1), small(0, 2), small(0, 3)]
+    assert np.abs(np.stack(sources) - mugs[:5]).max() <= 1
+    for r, c in ((1, 1), (1, 3), (2, 2)):
+        assert (small(r, c) != small(r, 0)).any() and (small(r, c) != small(0, c)).any()
+    # All layers from the column: its picture but for the noise, which is the row's.
+    sheet = iio.imread(make(output='mix', seeds='0-4', labels='mug', mix_layers='0-')[0])
+    assert 4 * np.abs(small(1, 2) - small(0, 2)).mean() < np.abs(small(1, 2) - small(1, 0)).mean()
+
+
+@pytest.mark.parametrize('ending', ['gif', 'mp4'])
+def test_walk_passes_its_seeds_and_closes(make, mugs, ending):
+    (path,) = make(output='walk', seeds='0-2', labels='mug', frames=6, fps=25, format=ending)
+    assert path.name == f'walk_seeds0-2_mug_6frames_25fps_psi0.7_step000006.{ending}'
+    frames = iio.imread(path)[..., :3].astype(int)
+    if ending == 'gif':  # equal frames are joined
+        with Image.open(path) as gif:
+            seconds = sum((gif.seek(i), gif.info['duration'])[1] for i in range(gif.n_frames)) / 1000
+        assert seconds == 18 / 25
+    else:
+        assert len(frames) == 18
+    assert np.abs(frames[0][::4, ::4] - mugs[0]).mean() < 12
+    steps = np.abs(np.diff(frames, axis=0)).mean((1, 2, 3))
+    assert np.abs(frames[-1] - frames[0]).mean() < 2 * steps.max() + 2
+
+
+def test_the_data_set_is_not_needed(make, mugs, monkeypatch):
+    monkeypatch.setattr('productgen.data.open_source', None)
+    paths = make(output='png', seeds='0-9', labels='mug', config={'data__source': 'folder:/is/no/more'})
+    assert np.array_equal(pictures(paths), mugs)
+
+
+@pytest.fixture
+def copy(tiny_run, tmp_path):
+    return shutil.copytree(tiny_run, tmp_path / 'run')
+
+
+def test_a_training_run_is_left_alone(copy, make):
+    unfinished = copy / 'checkpoints' / '9.orbax-checkpoint-tmp' / 'state'
+    unfinished.mkdir(parents=True)
+    with locked(copy):
+        before = {path: path.stat().st_mtime_ns for path in copy.rglob('*')}
+        make(copy, seeds='0')
+        assert {path: path.stat().st_mtime_ns for path in copy.rglob('*')} == before
+
+
+def test_a_damaged_checkpoint_is_passed_over(copy, make):
+    for path in (copy / 'checkpoints' / '6' / 'state').rglob('d/*'):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert make(copy, seeds='0')[0].name.endswith('step000003.png')
+    with pytest.raises(CheckpointError, match='step 6'):
+        make(copy, seeds='0', step=6)
+
+
+def test_a_step_can_be_chosen(make):
+    assert make(seeds='0', step=3)[0].name.endswith('step000003.png')
+    with pytest.raises(CheckpointError, match=r'no checkpoint of step 4 .* \[3, 6\]'):
+        make(seeds='0', step=4)
+
+
+def test_a_run_without_a_checkpoint(copy, make):
+    shutil.rmtree(copy / 'checkpoints')
+    with pytest.raises(CheckpointError, match='no checkpoint in .* yet'):
+        make(copy, seeds='0')
+    (copy / 'labels.json').unlink()
+    with pytest.raises(ConfigError, match='no run in it'):
+        make(copy, seeds='0')
+
+
+def test_output_goes_into_the_workdir_by_default(copy):
+    config = tiny_config()
+    config['sample'] |= {'seeds': '0-1', 'batch_size': 8}
+    first, again = sample(config, copy), sample(config, copy)
+    assert first == again == [copy / 'generated' / 'grid_seeds0-1_2columns_psi0.7_step000006.png']
+
+
+@pytest.mark.parametrize(
+    'settings, message',
+    [
+        ({'seeds': 'one'}, r"sample\.seeds: 'one'"),
+        ({'seeds': '5-2'}, r'sample\.seeds: .* did you mean 2-5'),
+        ({'seeds': '0-3000000000'}, r'sample\.seeds: .* is beyond 2147483647'),
+        ({'labels': 'mugg'}, r"sample\.labels: there is no 'mugg'; did you mean 'mug'"),
+        ({'labels': 'lable=mug'}, r"sample\.labels: there is no attribute 'lable'; did you mean 'label'"),
+        ({'truncation': -0.1}, r'sample\.truncation: -0\.1 is not from 0 to 2'),
+        ({'truncation': float('nan')}, r'sample\.truncation: nan'),
+        ({'output': 'gird'}, r"sample\.output: there is no 'gird'; did you mean 'grid'"),
+        ({'format': 'avi'}, r"sample\.format: there is no 'avi'"),
+        ({'batch_size': 0}, r'sample\.batch_size: must be at least 1'),
+        ({'step': -2}, r'sample\.step: -2'),
+        ({'output': 'walk', 'fps': 60}, r'sample\.fps: a GIF has at most 50'),
+        ({'output': 'walk', 'seeds': '4'}, r"sample\.seeds: 'walk' needs at least two"),
+        ({'output': 'mix', 'mix_layers': '4-9'}, r"sample\.mix_layers: '4-9' is beyond 5"),
+    ],
+)
+def test_what_cannot_be_made_is_refused(make, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        make(**settings)
+
+
+def test_labels_of_an_unconditional_run(copy, make):
+    (copy / 'labels.json').write_text('{"attributes": {}, "rows": [[]], "counts": [10]}')
+    with pytest.raises(ConfigError, match=r'sample\.labels: .* trained without labels'):
+        make(copy, labels='mug')
+
+
+def test_a_method_without_styles_neither_mixes_nor_walks(make, monkeypatch):
+    monkeypatch.setitem(METHODS, 'stylegan2', lambda config, problem: types.SimpleNamespace(sample=print))
+    for output in ('mix', 'walk'):
+        with pytest.raises(ConfigError, match=rf'sample\.output: .* has no styles to {output}; use grid or png'):
+            make(output=output)
+
+
+def test_the_workdir_s_config_counts_not_another(make):
+    same, other = (make(seeds='0', config=config)[0] for config in ((), {'model__channel_max': 4}))
+    assert np.array_equal(iio.imread(same), iio.imread(other))
+
+
+def test_training_goes_on_with_the_same_labels_only(copy):
+    table = read_labels(copy)
+    attributes = dict(table.attributes) | {'label': (*table.attributes['label'][:-1], 'spoon')}
+    changed = type(table)(attributes, table.rows, table.counts)
+    about = read_config(copy), json.loads((copy / 'data.json').read_text())['digest']
+    check_workdir(copy, *about, table, accept=False)
+    with pytest.raises(ConfigError, match='labels: label: .*spoon'):
+        check_workdir(copy, *about, changed, accept=False)
+    check_workdir(copy, *about, changed, accept=True)
+    write_workdir(copy, *about, changed)
+    assert read_labels(copy).attributes == attributes

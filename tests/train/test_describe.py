@@ -1,0 +1,66 @@
+"""The dry run tells sizes and costs that are right, and refuses what training would."""
+
+import re
+
+import jax
+import pytest
+from tiny import tiny_config
+
+from productgen.config import ConfigError
+from productgen.train.describe import describe
+
+
+def cost(text):
+    """FLOPs an update."""
+    value, unit = re.search(r'an image, ([\d.]+) (\w?)FLOP', text).groups()
+    return float(value) * {'': 1, 'k': 1e3, 'M': 1e6, 'G': 1e9}[unit]
+
+
+@pytest.fixture(scope='module')
+def text():
+    return describe(tiny_config())
+
+
+def test_it_tells_data_sizes_and_length(text, tiny_run):
+    assert '112 pictures to train on, 16 held out' in text
+    assert 'label: 14 values, mug, ' in text
+    log = (tiny_run / 'log.txt').read_text()
+    for name in ('generator', 'discriminator'):
+        (count,) = re.findall(rf'  {name}: ([\d,]+)', text)
+        assert f'{name}: {count} parameters' in log
+    assert '6 updates of 8 images' in text
+    assert 'every 3steps, 2 in all' in text and 'every 4steps, 1 in all' in text
+
+
+def test_nothing_is_compiled(text, monkeypatch):  # but, once, what asks for the options that the compiler knows
+    monkeypatch.setattr(jax.stages.Lowered, 'compile', None)
+    describe(tiny_config(method__penalty='none'))
+
+
+def test_cost_does_not_depend_on_how_the_batch_is_taken(text):
+    parts = describe(tiny_config(train__accumulate=2))
+    assert '8 of the 8 images of a batch on each in 2 parts' in parts
+    assert cost(parts) == cost(text)
+
+
+def test_lazy_terms_count(text):
+    assert cost(describe(tiny_config(method__penalty='none'))) < 0.9 * cost(text)
+
+
+def test_a_run_bounded_by_time(text):
+    timed = describe(tiny_config(train__duration='10min'))
+    assert 'as many updates as 10min allow' in timed and 'in all, ' not in timed
+
+
+@pytest.mark.parametrize(
+    'fields, message',
+    [
+        ({'sample__labels': 'mugg'}, "did you mean 'mug'"),
+        ({'sample__seeds': 'x'}, r'sample\.seeds'),
+        ({'train__accumulate': 3}, r'train\.batch_size'),
+        ({'data__labels': 'colur'}, 'colur'),
+    ],
+)
+def test_what_cannot_be_used_is_refused(fields, message):
+    with pytest.raises((ConfigError, ValueError), match=message):
+        describe(tiny_config(**fields))

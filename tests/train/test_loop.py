@@ -1,0 +1,82 @@
+"""A whole run: what it reads, what it leaves."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import tiny_config
+
+from productgen.train.loop import train
+
+
+@pytest.fixture(scope='module')
+def photos(tmp_path_factory):
+    """A flat folder of 24 photos of several shapes, one of them twice, and a file that is none."""
+    folder = tmp_path_factory.mktemp('photos')
+    draw = np.random.default_rng(0)
+    for i in range(24):
+        size = [(20, 30), (30, 20), (25, 25)][i % 3]
+        Image.fromarray(draw.integers(0, 256, (*size, 3), np.uint8)).save(folder / f'{i:02d}.png')
+    (folder / 'again.png').write_bytes((folder / '03.png').read_bytes())
+    (folder / 'broken.jpg').write_bytes(b'')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def portrait(photos, tmp_path_factory):
+    """Workdir of a run on them: 12 pixels wide, 16 high, unconditional, bfloat16 above, DiffAugment, in two parts."""
+    workdir = tmp_path_factory.mktemp('portrait') / 'run'
+    config = tiny_config(
+        data__source=f'folder:{photos}',
+        data__resolution='12x16',
+        model__bf16_levels=1,
+        method__augment__name='diffaugment',
+        train__accumulate=2,
+        train__duration='2epochs',
+    )
+    train(config, workdir)
+    return workdir
+
+
+def test_a_folder_is_trained_on_as_it_is(portrait, photos):
+    log = (portrait / 'log.txt').read_text()
+    assert 'no labels' in log and 'Done' in log
+    assert (portrait / 'skipped_files.txt').read_text().startswith('broken.jpg\t')
+    assert set((portrait / 'duplicate_files.txt').read_text().split()) == {'03.png', 'again.png'}
+
+
+def test_pictures_are_higher_than_wide(portrait):
+    with Image.open(portrait / 'samples' / 'reals.png') as sheet:
+        zoom, rows, columns, margin = 4, 4, 2, 2
+        assert sheet.size == (
+            columns * (12 * zoom + margin) + margin,
+            rows * (16 * zoom + margin) + margin,
+        )
+
+
+def test_a_run_leaves_everything_about_itself(portrait):
+    names = {path.name for path in portrait.iterdir()}
+    assert names >= {
+        'config.json',
+        'environment.jsonl',
+        'metrics.jsonl',
+        'log.txt',
+        'samples',
+        'checkpoints',
+        'tensorboard',
+    }
+    rows = [json.loads(line) for line in (portrait / 'metrics.jsonl').read_text().splitlines()]
+    assert rows[-1]['step'] == 6  # two epochs of 25 pictures less those held out, in batches of 8
+    assert {'loss/generator', 'loss/discriminator', 'loss/penalty', 'memory/host_gib'} <= rows[-1].keys()
+    assert all(np.isfinite(value) for row in rows for value in row.values())
+    assert any('images_per_second' in row for row in rows) and any('diversity' in row for row in rows)
+    about = json.loads((portrait / 'environment.jsonl').read_text().splitlines()[0])
+    assert about['packages'].keys() >= {'jax', 'flax', 'optax'} and about['git']
+    assert (portrait / 'samples' / 'comparison.png').stat().st_size > 1000
+
+
+def test_a_time_budget_ends_the_run(tmp_path):
+    train(tiny_config(train__duration='1s', train__checkpoint_every='1000steps'), tmp_path / 'run')
+    assert 'Done' in (tmp_path / 'run' / 'log.txt').read_text()
+    assert len(list((tmp_path / 'run' / 'checkpoints').iterdir())) == 1

@@ -1,0 +1,182 @@
+"""Interrupting a run in any way leaves the same weights as not interrupting it."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+from tiny import ROOT, launch_command, run_launch, timeless, tiny_config
+from toy import Toy, make, toy_config
+
+from productgen.config import ConfigError
+from productgen.core.checkpoint import Checkpoints
+from productgen.methods import METHODS
+from productgen.model.workdir import config_changes
+from productgen.train.loop import train
+
+STEPS = 120
+FIELDS = {'train__duration': f'{STEPS}steps', 'train__log_every': '5steps', 'train__checkpoint_every': '20steps',
+          'train__sample_every': '100steps', 'method__augment__name': 'ada', 'method__augment__adjust_kimg': 1.0,
+          'method__path_weight': 2.0, 'method__mixing': 0.9}  # fmt: skip
+
+
+def checksums(workdir, step=STEPS):
+    """CRC of every array of the checkpoint of a step: weights, averages, optimisers, ADA's p, path-length mean."""
+    return json.loads((workdir / 'checkpoints' / str(step) / 'notes' / 'metadata').read_text())['checksums']
+
+
+def metrics(workdir):
+    return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """Checksums and metrics of an uninterrupted run."""
+    workdir = tmp_path_factory.mktemp('whole') / 'run'
+    done = run_launch(launch_command(workdir, **FIELDS))
+    assert done.returncode == 0, done.stderr
+    return checksums(workdir), timeless(workdir)
+
+
+def start(workdir):
+    return subprocess.Popen(
+        launch_command(workdir, **FIELDS), cwd=ROOT, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+
+
+def wait_for(process, workdir, steps):
+    """Waits until the run has logged `steps` updates, or ended."""
+    while process.poll() is None:
+        try:
+            if metrics(workdir)[-1]['step'] >= steps:
+                return
+        except (OSError, IndexError, ValueError):
+            pass
+        time.sleep(0.02)
+
+
+def test_kill_9_at_random_moments_ends_in_the_same_bits(whole, tmp_path):
+    workdir, chance = tmp_path / 'run', random.Random(3)
+    kills = 0
+    for target in (30, 70):
+        process = start(workdir)
+        wait_for(process, workdir, target)
+        time.sleep(chance.uniform(0, 0.3))
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+        process.stderr.close()
+    assert kills == 2
+    done = run_launch(launch_command(workdir, **FIELDS))
+    assert done.returncode == 0, done.stderr
+    assert 'Going on at step' in done.stderr
+    assert checksums(workdir) == whole[0]
+    # The log has every line once, with the same figures.
+    assert timeless(workdir) == whole[1]
+
+
+def test_sigterm_saves_first(whole, tmp_path):
+    workdir = tmp_path / 'run'
+    process = start(workdir)
+    wait_for(process, workdir, 30)
+    process.send_signal(signal.SIGTERM)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, text
+    saved = max(int(p.name) for p in (workdir / 'checkpoints').iterdir())
+    assert f'Saved at step {saved}' in text
+    done = run_launch(launch_command(workdir, **FIELDS))
+    assert f'Going on at step {saved}' in done.stderr
+    assert checksums(workdir) == whole[0]
+
+
+@pytest.mark.parametrize('damage', ['truncate', 'flip', 'delete'])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tiny_run, tmp_path, damage):
+    workdir = shutil.copytree(tiny_run, tmp_path / 'run')
+    expected = checksums(workdir, 6)
+    for path in [p for p in (workdir / 'checkpoints' / '6' / 'state').rglob('d/*') if p.is_file()]:  # the arrays
+        content = bytearray(path.read_bytes())
+        if damage == 'truncate':
+            path.write_bytes(content[: len(content) // 2])
+        elif damage == 'flip':
+            for place in range(0, len(content), 500):
+                content[place] ^= 0x10
+            path.write_bytes(content)
+        else:
+            path.unlink()
+    train(tiny_config(), workdir)
+    log = (workdir / 'log.txt').read_text()
+    assert 'The checkpoint of step 6 is damaged' in log
+    assert 'Going on at step 3' in log
+    assert checksums(workdir, 6) == expected
+    assert (workdir / 'damaged' / '6').is_dir()  # nothing is thrown away
+
+
+def test_all_checkpoints_damaged_is_an_error_not_a_fresh_start(tiny_run, tmp_path):
+    workdir = shutil.copytree(tiny_run, tmp_path / 'run')
+    for path in (workdir / 'checkpoints').rglob('d/*'):
+        path.write_bytes(b'')
+    with pytest.raises(Exception, match='No checkpoint in .* can be read'):
+        train(tiny_config(), workdir)
+
+
+def test_another_config_is_refused_with_the_difference(tiny_run):
+    with pytest.raises(ConfigError, match=r"(?s)method.penalty_weight: '0.7' -> '0.1'.*accept_config_change"):
+        train(tiny_config(method__penalty_weight='0.1'), tiny_run)
+
+
+def test_another_config_is_gone_on_with_when_told(tiny_run, tmp_path):
+    workdir = shutil.copytree(tiny_run, tmp_path / 'run')
+    train(tiny_config(train__duration='8steps'), workdir, accept_change=True)
+    assert max(Checkpoints(workdir).steps()) == 8
+    assert json.loads((workdir / 'config.json').read_text())['train']['duration'] == '8steps'
+    assert json.loads((workdir / 'config.0.json').read_text())['train']['duration'] == '6steps'
+
+
+def test_a_run_from_before_a_switch_goes_on_while_it_is_off(tiny_run, tmp_path):
+    config = json.loads((tiny_run / 'config.json').read_text())
+    assert (config['model'].pop('remat'), config['train'].pop('shard_state')) == (False, False)
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+    assert config_changes(tmp_path, tiny_config()) == []
+    assert config_changes(tmp_path, tiny_config(model__remat=True)) == ['model.remat: None -> True']
+    del config['train']['keep']  # not a switch
+    (tmp_path / 'config.json').write_text(json.dumps(config))
+    assert len(config_changes(tmp_path, tiny_config())) == 1
+
+
+def test_a_longer_run_does_not_fall_back_into_its_first_stage(tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, 'toy', make)
+    monkeypatch.setattr(Toy, 'first_stage', property(lambda self: self.problem.steps // 2), raising=False)
+    train(toy_config(), tmp_path)  # of 6 steps
+    before = (tmp_path / 'config.json').read_text()
+    message = r'^train\.duration: .* end at step 3, .* at step 6 .* 12 any more.* to 0\.125,'
+    with pytest.raises(ConfigError, match=message):
+        train(toy_config(train__duration='24steps'), tmp_path, accept_change=True)
+    assert (tmp_path / 'config.json').read_text() == before
+    for stage, duration in ((3, '9steps'), (0, '12steps')):  # as a share that keeps it, or no stages any more
+        monkeypatch.setattr(Toy, 'first_stage', stage)
+        train(toy_config(train__duration=duration), tmp_path, accept_change=True)
+    assert max(Checkpoints(tmp_path).steps()) == 12
+
+
+def test_a_complete_run_is_left_as_it_is(tiny_run):
+    before = checksums(tiny_run, 6)
+    train(tiny_config(), tiny_run)
+    assert checksums(tiny_run, 6) == before
+    assert 'This run is complete' in (tiny_run / 'log.txt').read_text()
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / 'thesis.tex').write_text('precious')
+    with pytest.raises(ConfigError, match='has files in it but no run'):
+        train(tiny_config(), tmp_path)
+    assert (tmp_path / 'thesis.tex').read_text() == 'precious'
+
+
+def test_two_runs_in_one_workdir_are_refused(tmp_path):
+    from productgen.model.workdir import locked
+
+    with locked(tmp_path), pytest.raises(ConfigError, match='another process'), locked(tmp_path):
+        pass
