@@ -106,7 +106,7 @@ def main(argv: list[str]) -> None:
     import jax
     from absl import logging as absl_logging
 
-    from productgen.config import ConfigError, to_dict
+    from productgen.config import UserError, to_dict
     from productgen.core.checkpoint import CheckpointError
     from productgen.data import DataError
     from productgen.data.cache import cache_dir
@@ -144,7 +144,7 @@ def main(argv: list[str]) -> None:
             from productgen.evaluation import evaluate
 
             evaluate(config, workdir, _ACCEPT.value)
-    except (ConfigError, DataError, CheckpointError, NotFiniteError) as error:
+    except (UserError, DataError, CheckpointError, NotFiniteError) as error:
         logging.getLogger('productgen').debug('', exc_info=True)
         sys.exit(f'Error: {error}')
     except OSError as error:

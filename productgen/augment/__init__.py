@@ -36,7 +36,7 @@ class AugmentConfig:
 
     name: str = 'none'
     transforms: str = ''
-    p: float | str = 0.0
+    p: float | str = '0'
     target: float = 0.6
     adjust_kimg: float = 500.0
 

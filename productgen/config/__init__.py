@@ -1,5 +1,6 @@
 """Settings: errors, typed sections, durations and ranges."""
 
-from productgen.config.build import ConfigError, build, choose, difference, nearest, to_dict
+from productgen.config.build import build, choose, complete, difference, nearest, to_dict
+from productgen.config.errors import UserError
 
-__all__ = ['ConfigError', 'build', 'choose', 'difference', 'nearest', 'to_dict']
+__all__ = ['UserError', 'build', 'choose', 'complete', 'difference', 'nearest', 'to_dict']

@@ -1,4 +1,4 @@
-"""From a config section to typed values: every field known, none missing, each of its type, or an error says so."""
+"""From a config section to typed values: every field known, each of its type, missing ones at their defaults."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+from productgen.config.errors import UserError
+
 T = TypeVar('T')
-
-
-class ConfigError(ValueError):
-    """A setting that cannot be used; the message names the field and the way out."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -24,16 +22,16 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def choose(table: Mapping[str, T], name: str, field: str) -> T:
-    """`table[name]`, or a ConfigError that names the field and the nearest valid value."""
+    """`table[name]`, or a UserError that names the field and the nearest valid value."""
     if name not in table:
-        raise ConfigError(f'{field}: there is no {name!r}{nearest(name, table)}')
+        raise UserError(field, f'there is no {name!r}{nearest(name, table)}')
     return table[name]
 
 
 def _convert(kind: Any, value: Any, field: str) -> Any:
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, Mapping):
-            raise ConfigError(f'{field}: expected a section, got {value!r}')
+            raise UserError(field, f'expected a section, got {value!r}')
         return build(kind, value, field)
     options = typing.get_args(kind) if typing.get_origin(kind) is not None or typing.get_args(kind) else (kind,)
     if float in options and int not in options and isinstance(value, int) and not isinstance(value, bool):
@@ -41,12 +39,12 @@ def _convert(kind: Any, value: Any, field: str) -> Any:
     ok = any(isinstance(value, o) and (o is bool or not isinstance(value, bool)) for o in options)
     if not ok:
         names = ' or '.join(o.__name__ for o in options)
-        raise ConfigError(f'{field}: expected {names}, got {value!r}')
+        raise UserError(field, f'expected {names}, got {value!r}')
     return value
 
 
 def build(cls: type[T], section: Mapping[str, Any], field: str) -> T:
-    """Builds the dataclass `cls` from a config section.
+    """Builds the dataclass `cls` from a config section; fields that it lacks take their defaults.
 
     Args:
       cls: a dataclass; nested dataclasses are built from nested sections.
@@ -54,26 +52,62 @@ def build(cls: type[T], section: Mapping[str, Any], field: str) -> T:
       field: the section's name, for messages.
 
     Raises:
-      ConfigError: an unknown or missing field, or a value of another type.
+      UserError: an unknown field, one without a default that is missing, or a value of another type.
     """
     kinds = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    for name in section:
-        if name not in fields:
-            raise ConfigError(f'{field}.{name}: no such field{nearest(name, fields)}')
+    _check_names(section, fields, field)
     values = {}
     for name, spec in fields.items():
         if name in section:
             values[name] = _convert(kinds[name], section[name], f'{field}.{name}')
-        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
-            raise ConfigError(f'{field}.{name}: missing')
+        elif not _has_default(spec):
+            raise UserError(f'{field}.{name}', 'missing')
     try:
         return cls(**values)
-    except ConfigError:
+    except UserError:
         raise
     except ValueError as error:
-        text = str(error)
-        raise ConfigError(text if text.startswith(field) else f'{field}: {text}') from error
+        raise UserError(field, str(error)) from error
+
+
+def _check_names(section: Mapping[str, Any], known: Iterable[str], field: str) -> None:
+    for name in section:
+        if name not in known:
+            raise UserError(f'{field}.{name}', f'no such field{nearest(name, known)}')
+
+
+def _has_default(spec: dataclasses.Field) -> bool:
+    return spec.default is not dataclasses.MISSING or spec.default_factory is not dataclasses.MISSING
+
+
+def complete(cls: type, section: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """A config section with the defaults of `cls` where it says nothing; values are not checked yet.
+
+    Args:
+      cls: a dataclass.
+      section: nested dicts.
+      field: the section's name, for messages.
+
+    Raises:
+      UserError: an unknown field.
+    """
+    kinds = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    _check_names(section, fields, field)
+    values: dict[str, Any] = {}
+    for name, spec in fields.items():
+        if dataclasses.is_dataclass(kinds[name]):
+            given = section.get(name, {})
+            usual = dataclasses.asdict(spec.default_factory()) if spec.default_factory is not dataclasses.MISSING else {}
+            values[name] = complete(kinds[name], {**usual, **given}, f'{field}.{name}')
+        elif name in section:
+            whole = kinds[name] is float and isinstance(section[name], int) and not isinstance(section[name], bool)
+            values[name] = float(section[name]) if whole else section[name]
+        elif _has_default(spec):
+            values[name] = spec.default if spec.default is not dataclasses.MISSING else spec.default_factory()
+    return values
+
 
 
 def to_dict(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import re
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 
 _IMAGES = {'img': 1, 'kimg': 1_000, 'mimg': 1_000_000}
 _SECONDS = {'s': 1, 'min': 60, 'h': 3600}
@@ -44,7 +44,7 @@ def parse_duration(text: str, field: str) -> Duration:
     """Parses a number and a unit.
 
     Raises:
-      ConfigError: naming `field` and the units there are.
+      UserError: naming `field` and the units there are.
     """
     match = re.fullmatch(r'\s*([0-9.]+)\s*([a-zA-Z]+)\s*', str(text))
     if match:
@@ -56,4 +56,4 @@ def parse_duration(text: str, field: str) -> Duration:
             value = -1.0
         if unit in _UNITS and value >= 0:
             return Duration(value, unit)
-    raise ConfigError(f"{field}: {text!r} is not a duration such as '200kimg'; the units are {', '.join(_UNITS)}")
+    raise UserError(f'{field}', f"{text!r} is not a duration such as '200kimg'", f'the units are {", ".join(_UNITS)}')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 
 _MOST = 1_000_000  # numbers one text may stand for
 
@@ -19,21 +19,21 @@ def parse_ranges(text: str, field: str, last: int, open_end: bool = False) -> li
       open_end: whether `4-` may stand for all from 4 to `last`.
 
     Raises:
-      ConfigError: something else, or a number beyond `last`; the message names `field`.
+      UserError: something else, or a number beyond `last`; the message names `field`.
     """
     numbers: list[int] = []
     for part in text.split(','):
         match = re.fullmatch(r'\s*(\d+)\s*(?:(-)\s*(\d*)\s*)?', part, re.ASCII)
         if not match or (match[2] and not match[3] and not open_end):
             example = '4-' if open_end else '3,5,10-19'
-            raise ConfigError(f"{field}: {part!r} in {text!r} is no number or range; write '0-3' or '{example}'")
+            raise UserError(f'{field}', f'{part!r} in {text!r} is no number or range', f"write '0-3' or '{example}'")
         first = int(match[1])
         end = first if not match[2] else int(match[3] or last)
         if first > end and match[3]:
-            raise ConfigError(f'{field}: the range {part.strip()!r} runs backwards; did you mean {end}-{first}?')
+            raise UserError(f'{field}', f'the range {part.strip()!r} runs backwards', f'did you mean {end}-{first}?')
         if max(first, end) > last:
-            raise ConfigError(f'{field}: {part.strip()!r} is beyond {last}, the last there is')
+            raise UserError(f'{field}', f'{part.strip()!r} is beyond {last}, the last there is')
         if len(numbers) + end - first >= _MOST:
-            raise ConfigError(f'{field}: {text!r} is more than {_MOST:,} numbers')
+            raise UserError(f'{field}', f'{text!r} is more than {_MOST:,} numbers')
         numbers += range(first, end + 1)
     return numbers

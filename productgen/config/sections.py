@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from productgen.config import ConfigError, choose
+from productgen.config import UserError, choose
 from productgen.config.durations import parse_duration
 from productgen.config.ranges import parse_ranges
 from productgen.metrics.memorisation import LEAST
@@ -44,15 +44,15 @@ class TrainConfig:
         `productgen.core.sharding`.
     """
 
-    batch_size: int
-    accumulate: int
-    duration: str
-    log_every: str
-    sample_every: str
-    checkpoint_every: str
-    keep: int
-    grid_columns: int
-    grid_rows: int
+    batch_size: int = 32
+    accumulate: int = 1
+    duration: str = '100kimg'
+    log_every: str = '1kimg'
+    sample_every: str = '5kimg'
+    checkpoint_every: str = '10kimg'
+    keep: int = 2
+    grid_columns: int = 8
+    grid_rows: int = 16
     init_from: str = ''
     init_nets: str = 'all'
     validate_every: str = ''
@@ -64,10 +64,10 @@ class TrainConfig:
     def __post_init__(self):
         for field in ('batch_size', 'accumulate', 'grid_columns', 'grid_rows', 'validate_items', 'patience'):
             if getattr(self, field) < 1:
-                raise ConfigError(f'train.{field}: must be at least 1')
+                raise UserError(f'train.{field}', 'must be at least 1')
         if self.stop_on and not self.validate_every:
-            raise ConfigError(
-                f'train.stop_on: {self.stop_on!r} is measured by validation; set train.validate_every too'
+            raise UserError(
+                'train.stop_on', f'{self.stop_on!r} is measured by validation', 'set train.validate_every too'
             )
 
 
@@ -101,20 +101,20 @@ class SampleConfig:
         with the mean of the weights of all.
     """
 
-    seeds: str
-    labels: str
-    truncation: float
-    guidance: float
-    denoising_steps: int
-    output: str
-    columns: int
-    batch_size: int
-    mix_layers: str
-    frames: int
-    fps: int
-    format: str
-    out: str
-    step: int
+    seeds: str = '0-63'
+    labels: str = ''
+    truncation: float = 1.0
+    guidance: float = 1.0
+    denoising_steps: int = 50
+    output: str = 'grid'
+    columns: int = 8
+    batch_size: int = 32
+    mix_layers: str = '0-3'
+    frames: int = 24
+    fps: int = 24
+    format: str = 'gif'
+    out: str = ''
+    step: int = 0
     also: str = ''
     combine: str = 'mixture'
 
@@ -124,16 +124,16 @@ class SampleConfig:
             choose(dict.fromkeys(names), getattr(self, field), f'sample.{field}')
         for field in ('columns', 'batch_size', 'frames', 'fps', 'denoising_steps'):
             if getattr(self, field) < 1:
-                raise ConfigError(f'sample.{field}: must be at least 1')
+                raise UserError(f'sample.{field}', 'must be at least 1')
         if not 0 <= self.truncation <= 2:
-            raise ConfigError(f'sample.truncation: {self.truncation} is not from 0 to 2')
+            raise UserError('sample.truncation', f'{self.truncation} is not from 0 to 2')
         if self.guidance < 0:
-            raise ConfigError(f'sample.guidance: {self.guidance} is negative; 1 is no guidance')
+            raise UserError('sample.guidance', f'{self.guidance} is negative', '1 is no guidance')
         if self.step < -1:
-            raise ConfigError(f'sample.step: {self.step} is no step; 0 is the newest checkpoint, -1 the best')
+            raise UserError('sample.step', f'{self.step} is no step', '0 is the newest checkpoint, -1 the best')
         if self.output == 'walk' and self.format == 'gif' and self.fps > 50:
-            raise ConfigError(
-                f'sample.fps: a GIF has at most 50 frames a second, not {self.fps}; use sample.format=mp4'
+            raise UserError(
+                'sample.fps', f'a GIF has at most 50 frames a second, not {self.fps}', 'use sample.format=mp4'
             )
 
     def seed_list(self) -> list[int]:
@@ -186,28 +186,28 @@ class EvalConfig:
         choose(dict.fromkeys(REFERENCES), self.reference, 'eval.reference')
         choose(dict.fromkeys(TRUNKS), self.lpips, 'eval.lpips')
         if self.path_pairs == 1:
-            raise ConfigError('eval.path_pairs: one pair is too few; give some thousands, or 0 for none')
+            raise UserError('eval.path_pairs', 'one pair is too few', 'give some thousands, or 0 for none')
         for field, least in (('count', LEAST + 1), ('batch_size', 1), ('path_pairs', 0)):
             if getattr(self, field) < least:
-                raise ConfigError(f'eval.{field}: must be at least {least}')
+                raise UserError(f'eval.{field}', f'must be at least {least}')
         for field, values in (('truncation', [self.truncation]), ('truncations', self.truncation_list())):
             for value in values:
                 if not 0 <= value <= 2:
-                    raise ConfigError(f'eval.{field}: {value} is not from 0 to 2')
+                    raise UserError(f'eval.{field}', f'{value} is not from 0 to 2')
         if self.originals and not self.images:
-            raise ConfigError('eval.originals: of which pictures? Set eval.images to the folder of those to measure')
+            raise UserError('eval.originals', 'of which pictures? Set eval.images to the folder of those to measure')
         if self.recognition and parse_duration(self.recognition, 'eval.recognition').seconds is not None:
-            raise ConfigError('eval.recognition: give it in images, steps or epochs: generated and real pictures alike')
+            raise UserError('eval.recognition', 'give it in images, steps or epochs: generated and real pictures alike')
 
     def truncation_list(self) -> list[float]:
         """`truncations` in rising order.
 
         Raises:
-          ConfigError: one of them is no number.
+          UserError: one of them is no number.
         """
         try:
             return sorted({float(part) for part in filter(str.strip, self.truncations.split(','))})
         except ValueError:
-            raise ConfigError(
-                f"eval.truncations: expected numbers such as '0.5,0.7,1', got {self.truncations!r}"
+            raise UserError(
+                'eval.truncations', f"expected numbers such as '0.5,0.7,1', got {self.truncations!r}"
             ) from None

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import optax
 
-from productgen.config import ConfigError, choose
+from productgen.config import UserError, choose
 from productgen.core.schedule import parse_annealed
 
 
@@ -37,8 +37,8 @@ class OptimConfig:
         128 pixels (FreezeD, Mo et al. 2020), `.*` the whole network.
     """
 
-    name: str
-    learning_rate: float
+    name: str = 'adam'
+    learning_rate: float = 0.001
     b1: float = 0.9
     b2: float = 0.999
     eps: float = 1e-8
@@ -54,24 +54,26 @@ class OptimConfig:
     def __post_init__(self):
         for field in ('learning_rate', 'eps', 'weight_decay', 'clip'):
             if getattr(self, field) < 0:
-                raise ConfigError(f'optim.*.{field}: must not be negative')
+                raise UserError(f'optim.*.{field}', 'must not be negative')
         for field in ('b1', 'b2'):
             if not 0 <= getattr(self, field) < 1:
-                raise ConfigError(f'optim.*.{field}: {getattr(self, field)} is not a decay rate, 0 to below 1')
+                raise UserError(f'optim.*.{field}', f'{getattr(self, field)} is not a decay rate, 0 to below 1')
         if self.end_b2 >= 1:
-            raise ConfigError(f'optim.*.end_b2: {self.end_b2} is not a decay rate below 1; a negative one lets b2 stay')
+            raise UserError(
+                'optim.*.end_b2', f'{self.end_b2} is not a decay rate below 1', 'a negative one lets b2 stay'
+            )
         if self.end_b2 >= 0 and self.name in set(OPTIMIZERS) - {'adam'}:
-            raise ConfigError(f'optim.*.end_b2: only the b2 of adam moves, not that of {self.name!r}; set it to -1')
+            raise UserError('optim.*.end_b2', f'only the b2 of adam moves, not that of {self.name!r}', 'set it to -1')
         for pattern in _patterns(self.freeze):
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ConfigError(f'optim.*.freeze: {pattern!r} is no regular expression ({error})') from None
+                raise UserError('optim.*.freeze', f'{pattern!r} is no regular expression ({error})') from None
 
 
 def _adam(c: OptimConfig, rate: optax.ScalarOrSchedule, steps: int | None) -> optax.GradientTransformation:
     if c.weight_decay:
-        raise ConfigError('optim: weight_decay with adam would be L2 in disguise; choose name=adamw')
+        raise UserError('optim', 'weight_decay with adam would be L2 in disguise', 'choose name=adamw')
     if c.end_b2 < 0 or c.end_b2 == c.b2:
         return optax.adam(rate, c.b1, c.b2, c.eps)
     b2 = parse_annealed(f'{c.b2}->{c.end_b2}', 'optim.*.end_b2', steps, c.anneal)
@@ -108,17 +110,18 @@ def learning_rate(config: OptimConfig, steps: int | None) -> optax.Schedule:
       steps: updates in the whole training; None where it is bounded by time.
 
     Raises:
-      ConfigError: an unknown schedule, or one that needs to know the end of a training bounded by time.
+      UserError: an unknown schedule, or one that needs to know the end of a training bounded by time.
     """
     make = choose(SCHEDULES, config.schedule, 'optim.*.schedule')
     if not 0 <= config.warmup < 1:
-        raise ConfigError(f'optim.*.warmup: {config.warmup} is not a share of the training, 0 to below 1')
+        raise UserError('optim.*.warmup', f'{config.warmup} is not a share of the training, 0 to below 1')
     if not 0 < config.anneal <= 1 or config.end < 0:
-        raise ConfigError('optim.*.anneal: must be above 0 and at most 1, and optim.*.end not negative')
+        raise UserError('optim.*.anneal', 'must be above 0 and at most 1, and optim.*.end not negative')
     if steps is None:
         if config.schedule != 'constant' or config.warmup:
-            raise ConfigError(
-                'optim.*.schedule: a schedule needs a train.duration in images, steps or epochs, not in wall-clock time'
+            raise UserError(
+                'optim.*.schedule',
+                'a schedule needs a train.duration in images, steps or epochs, not in wall-clock time',
             )
         return make(config.learning_rate, 1.0, 1)
     warmup = round(config.warmup * steps)
@@ -141,7 +144,7 @@ def make_optimizer(
         (StyleGAN2, appendix B), and the schedule counts both kinds of steps.
 
     Raises:
-      ConfigError: a name or value that cannot be used.
+      UserError: a name or value that cannot be used.
     """
     if lazy_interval:
         c = lazy_interval / (lazy_interval + 1)
@@ -181,10 +184,10 @@ def check_freeze(nets: Iterable[Any], freeze: str, field: str) -> None:
     """Checks that every pattern of `freeze` is of some parameter of some of the networks.
 
     Raises:
-      ConfigError: naming the nearest paths.
+      UserError: naming the nearest paths.
     """
     names = [parameter_name(path) for params in nets for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     for pattern in _patterns(freeze):
         if not any(_matches(pattern, name) for name in names):
             near = difflib.get_close_matches(pattern, names, 5, 0.0)
-            raise ConfigError(f'{field}: {pattern!r} matches no parameter; the nearest are {", ".join(near)}')
+            raise UserError(f'{field}', f'{pattern!r} matches no parameter', f'the nearest are {", ".join(near)}')

@@ -8,7 +8,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,13 +60,13 @@ def parse_annealed(value: float | str, field: str, steps: int | None = None, sha
       share: of the training over which the value moves.
 
     Raises:
-      ConfigError: no numbers, a share out of range, or a value that moves in a training bounded by time.
+      UserError: no numbers, a share out of range, or a value that moves in a training bounded by time.
     """
     if not 0 < share <= 1:
-        raise ConfigError(f'{field}: the share of the training to anneal over is {share}, not above 0 and at most 1')
+        raise UserError(f'{field}', f'the share of the training to anneal over is {share}, not above 0 and at most 1')
     numbers = _ends(value, field)
     if numbers[0] != numbers[1] and steps is None:
-        raise ConfigError(f'{field}: {value!r} needs a train.duration in images, steps or epochs, not in time')
+        raise UserError(f'{field}', f'{value!r} needs a train.duration in images, steps or epochs, not in time')
     return Annealed(*numbers, max(round((steps or 1) * share), 1))
 
 
@@ -74,11 +74,11 @@ def parse_ramp(value: str, field: str) -> Ramp:
     """`A->B`, in thousands of images, as a ramp.
 
     Raises:
-      ConfigError: anything else, or an end before the beginning.
+      UserError: anything else, or an end before the beginning.
     """
     begin, end = _ends(value, field)
     if '->' not in value or not 0 <= begin <= end:
-        raise ConfigError(f"{field}: expected 'A->B' with 0 <= A <= B, thousands of images, got {value!r}")
+        raise UserError(f'{field}', f"expected 'A->B' with 0 <= A <= B, thousands of images, got {value!r}")
     return Ramp(begin, end)
 
 
@@ -90,5 +90,5 @@ def _ends(value: float | str, field: str) -> tuple[float, float]:
     except ValueError:
         numbers = (math.nan, math.nan)
     if not all(map(math.isfinite, numbers)):
-        raise ConfigError(f"{field}: expected a number, or 'A->B' for a value that moves, got {value!r}")
+        raise UserError(f'{field}', f"expected a number, or 'A->B' for a value that moves, got {value!r}")
     return numbers

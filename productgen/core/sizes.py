@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 
 
 def levels(resolution: tuple[int, int]) -> tuple[tuple[int, int], int]:
@@ -13,16 +13,17 @@ def levels(resolution: tuple[int, int]) -> tuple[tuple[int, int], int]:
     The base's longer side is 4 to 7.
 
     Raises:
-      ConfigError: `resolution` (H, W) is no such size times a power of two; the message names the nearest that are.
+      UserError: `resolution` (H, W) is no such size times a power of two; the message names the nearest that are.
     """
     n = max(int(np.log2(max(resolution) / 4)), 0)
     if n < 1 or any(r % 2**n for r in resolution):
         valid = {(h << m, w << m) for m in range(1, n + 3) for h in range(1, 8) for w in range(1, 8) if max(h, w) >= 4}
         gap = lambda size: sum(abs(np.log(a / b)) for a, b in zip(size, resolution, strict=True))
         near = [f'{w}x{h}' for h, w in sorted(valid, key=gap)[:2]]
-        raise ConfigError(
-            f'data.resolution: {resolution[1]}x{resolution[0]} is not base x 2^n with the longer side of the base 4 to '
-            f'7 pixels; the nearest that are: {" and ".join(near)}'
+        raise UserError(
+            'data.resolution',
+            f'{resolution[1]}x{resolution[0]} is not base x 2^n with the longer side of the base 4 to 7 pixels',
+            f'the nearest that are: {" and ".join(near)}',
         )
     return (resolution[0] >> n, resolution[1] >> n), n
 

@@ -23,7 +23,7 @@ def parse_resolution(value: int | str) -> tuple[int, int]:
     """
     match = re.fullmatch(r'\s*(\d+)\s*(?:x\s*(\d+)\s*)?', str(value))
     if not match:
-        raise DataError(f"data.resolution: {value!r} is neither a size such as 64 nor WIDTHxHEIGHT such as '96x128'")
+        raise DataError('data.resolution', f"{value!r} is neither a size such as 64 nor WIDTHxHEIGHT such as '96x128'")
     width = int(match[1])
     return int(match[2] or width), width
 
@@ -72,7 +72,7 @@ def open_source(config: DataConfig) -> Source:
         from productgen.data.tfds_source import TfdsSource
 
         return TfdsSource(rest, size, **options)
-    raise DataError(f"data.source: {config.source!r} is none of 'catalog', 'folder:PATH', 'tfds:NAME'")
+    raise DataError('data.source', f"{config.source!r} is none of 'catalog', 'folder:PATH', 'tfds:NAME'")
 
 
 def conditions(source: Source, labels: str) -> tuple[str, ...]:
@@ -93,11 +93,13 @@ def conditions(source: Source, labels: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in labels.split(','))
     for name in names:
         if not source.attributes:
-            raise DataError(f'data.labels: {name!r} is not to be had, the data set has no labels; use data.labels=none')
+            raise DataError(
+                'data.labels', f'{name!r} is not to be had, the data set has no labels', 'use data.labels=none'
+            )
         if name not in source.attributes:
-            raise DataError(f'data.labels: there is no attribute {name!r}{nearest(name, source.attributes)}')
+            raise DataError('data.labels', f'there is no attribute {name!r}{nearest(name, source.attributes)}')
         if len(source.attributes[name]) < 2:
-            raise DataError(f'data.labels: {name!r} has fewer than two values; use data.labels=none')
+            raise DataError('data.labels', f'{name!r} has fewer than two values', 'use data.labels=none')
     return names
 
 
@@ -110,7 +112,7 @@ def split(source: Source, validation: float) -> tuple[np.ndarray, np.ndarray]:
     held_out = in_validation(source.keys, validation)
     train, valid = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     if not len(train):
-        raise DataError(f'data.validation: {validation} leaves no picture to train on')
+        raise DataError('data.validation', f'{validation} leaves no picture to train on')
     return train, valid
 
 

@@ -102,7 +102,7 @@ class Folder:
         try:
             return {'image': self._pictures.get(self._slots[index], lambda: images.load_image(path, **self._load))}
         except images.BadImage as error:
-            raise DataError(f'{path} changed after the start: {error}.') from error
+            raise DataError(f'{path} changed after the start', f'{error}.') from error
 
     def text(self, index: int) -> str:
         """The `text` column of the item, or ''."""
@@ -174,19 +174,19 @@ class Folder:
             return
         if not candidates and not bad:
             kinds = ' '.join(sorted(images.EXTENSIONS))
-            raise DataError(f'data.source: no picture in {self.path} or below it (looked for {kinds}).')
+            raise DataError('data.source', f'no picture in {self.path} or below it (looked for {kinds}).')
         reasons = ''.join(f'\n  {name}: {reason}' for name, reason in bad[:_SHOWN])
         more = f'\n  and {len(bad) - _SHOWN} more' if len(bad) > _SHOWN else ''
         many = 'more than half of them' if usable else 'all of them'
         raise DataError(
-            f'data.source: {len(bad)} of {candidates} files of {self.path} cannot be used, {many}:{reasons}{more}'
+            'data.source', f'{len(bad)} of {candidates} files of {self.path} cannot be used, {many}:{reasons}{more}'
         )
 
     def _keys(self, rows: list[dict[str, Any]], group: str) -> tuple[str, ...]:
         columns = sorted({column for row in rows for column in row})
         if group and group not in columns:
             raise DataError(
-                f'data.group: {self.path} has no column {group!r}; it has {", ".join(columns) or "no columns"}.'
+                'data.group', f'{self.path} has no column {group!r}', f'it has {", ".join(columns) or "no columns"}.'
             )
         column = group or 'sku'
         values = [row.get(column) for row in rows]
@@ -197,7 +197,7 @@ def _check_folder(path: Path) -> None:
     if path.is_dir():
         return
     if path.exists():
-        raise DataError(f'data.source: {path} is a file, not a folder; unpack it if it is an archive.')
+        raise DataError('data.source', f'{path} is a file, not a folder', 'unpack it if it is an archive.')
     parent = path.absolute().parent
     missing = path.name
     while not parent.is_dir():
@@ -205,7 +205,7 @@ def _check_folder(path: Path) -> None:
     siblings = [entry.name for entry in parent.iterdir() if entry.is_dir()] if os.access(parent, os.R_OK) else []
     close = difflib.get_close_matches(missing, siblings, n=1)
     hint = f'did you mean {parent / close[0]}?' if close else f'{parent} exists, but has no {missing}.'
-    raise DataError(f'data.source: there is no folder {path}; {hint}')
+    raise DataError('data.source', f'there is no folder {path}', f'{hint}')
 
 
 def _rows_from_folders(found: set[str], path: Path) -> dict[str, dict[str, Any]]:
@@ -213,8 +213,9 @@ def _rows_from_folders(found: set[str], path: Path) -> dict[str, dict[str, Any]]
     classes = {row['label'] for row in rows.values()}
     if len(classes) > 1 and all(name.lower() in _SPLIT_NAMES for name in classes):
         raise DataError(
-            f'data.source: the sub-folders of {path} ({", ".join(sorted(classes))}) are splits, not classes; '
-            f'name one of them, such as folder:{path / max(classes, key=_is_train)}.'
+            'data.source',
+            f'the sub-folders of {path} ({", ".join(sorted(classes))}) are splits, not classes',
+            f'name one of them, such as folder:{path / max(classes, key=_is_train)}.',
         )
     return rows
 

@@ -98,14 +98,16 @@ def parse_color(text: str) -> tuple[int, int, int]:
     except (ValueError, AttributeError, TypeError):
         color = ()
     if len(color) != 3:
-        raise DataError(f'data.background: {text!r} is not an opaque colour; write a name (white) or hex (#f4f4f4).')
+        raise DataError(
+            'data.background', f'{text!r} is not an opaque colour', 'write a name (white) or hex (#f4f4f4).'
+        )
     return color
 
 
 def check_fit(fit: str) -> None:
     """Raises DataError unless `fit` is one of FITS."""
     if fit not in FITS:
-        raise DataError(f'data.fit: {fit!r} is not one of {", ".join(FITS)}.')
+        raise DataError('data.fit', f'{fit!r} is not one of {", ".join(FITS)}.')
 
 
 def _decode(data: bytes, size: tuple[int, int], fit: str, color: tuple[int, int, int]) -> Image.Image:

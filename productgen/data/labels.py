@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from productgen.config import ConfigError, nearest
+from productgen.config import UserError, nearest
 from productgen.data.source import Source
 
 _log = logging.getLogger(__name__)
@@ -120,19 +120,20 @@ class LabelTable:
           for each kind its values by attribute; no kinds where `text` is empty.
 
         Raises:
-          ConfigError: a name there is not, one that could be meant in two ways, or two values of one attribute.
+          UserError: a name there is not, one that could be meant in two ways, or two values of one attribute.
         """
         kinds = []
         for part in filter(str.strip, _split(text, ';')):
             if not self.attributes:
-                raise ConfigError(f'{field}: {text!r} cannot be chosen, the run was trained without labels')
+                raise UserError(f'{field}', f'{text!r} cannot be chosen, the run was trained without labels')
             kind: dict[str, str] = {}
             for item in _split(part, ','):
                 name, value = self._find(item.strip(), field)
                 if name in kind:
-                    raise ConfigError(
-                        f'{field}: {part.strip()!r} gives {name!r} two values, {kind[name]!r} and {value!r}; '
-                        "separate kinds by ';'"
+                    raise UserError(
+                        f'{field}',
+                        f'{part.strip()!r} gives {name!r} two values, {kind[name]!r} and {value!r}',
+                        "separate kinds by ';'",
                     )
                 kind[name] = value
             kinds.append(kind)
@@ -146,16 +147,16 @@ class LabelTable:
             return owners[0], bare
         if owners:
             ways = ' or '.join(f'{name}={bare}' for name in owners)
-            raise ConfigError(f'{field}: {bare!r} is a value of several attributes; write {ways}')
+            raise UserError(f'{field}', f'{bare!r} is a value of several attributes', f'write {ways}')
         name, given, value = item.partition('=')
         if not given:
             every = {value for values in self.attributes.values() for value in values}
-            raise ConfigError(f'{field}: there is no {bare!r}{nearest(bare, every)}')
+            raise UserError(f'{field}', f'there is no {bare!r}{nearest(bare, every)}')
         name, value = _unquoted(name.strip()), _unquoted(value.strip())
         if name not in self.attributes:
-            raise ConfigError(f'{field}: there is no attribute {name!r}{nearest(name, self.attributes)}')
+            raise UserError(f'{field}', f'there is no attribute {name!r}{nearest(name, self.attributes)}')
         if value not in self.attributes[name]:
-            raise ConfigError(f'{field}: {name} has no value {value!r}{nearest(value, self.attributes[name])}')
+            raise UserError(f'{field}', f'{name} has no value {value!r}{nearest(value, self.attributes[name])}')
         return name, value
 
 

@@ -41,7 +41,7 @@ def read_metadata(folder: Path) -> dict[str, Row] | None:
         for place, row in reader(path):
             file = _relative(row.pop('file_name', None), place)
             if file in rows:
-                raise DataError(f'{place}: {file} appears before, at {places[file]}.')
+                raise DataError(f'{place}', f'{file} appears before, at {places[file]}.')
             rows[file], places[file] = row, place
         return _spread_vectors(rows, path)
     return None
@@ -94,9 +94,9 @@ def _jsonl(path: Path) -> Iterator[tuple[str, Row]]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise DataError(f'{place}: not a line of JSON ({error}).') from error
+            raise DataError(f'{place}', f'not a line of JSON ({error}).') from error
         if not isinstance(row, dict):
-            raise DataError(f'{place}: a JSON object with `file_name` is expected, not {line[:60]!r}.')
+            raise DataError(f'{place}', f'a JSON object with `file_name` is expected, not {line[:60]!r}.')
         yield place, row
 
 
@@ -104,31 +104,31 @@ def _csv(path: Path) -> Iterator[tuple[str, Row]]:
     try:
         text = _bytes(path).decode('utf-8-sig')
     except UnicodeDecodeError as error:
-        raise DataError(f'{path}: not UTF-8 ({error}).') from error
+        raise DataError(f'{path}', f'not UTF-8 ({error}).') from error
     rows = csv.DictReader(io.StringIO(text, newline=''), restkey='')
     try:
         for row in rows:
             place = f'{path}:{rows.line_num}'
             if '' in row or None in row.values():
-                raise DataError(f'{place}: {len(rows.fieldnames)} fields are expected, as in the header.')
+                raise DataError(f'{place}', f'{len(rows.fieldnames)} fields are expected, as in the header.')
             yield place, row
     except csv.Error as error:
-        raise DataError(f'{path}:{rows.line_num}: {error}.') from error
+        raise DataError(f'{path}:{rows.line_num}', f'{error}.') from error
 
 
 def _dataset_json(path: Path) -> Iterator[tuple[str, Row]]:
     try:
         content = json.loads(_bytes(path))
     except json.JSONDecodeError as error:
-        raise DataError(f'{path}:{error.lineno}: not JSON ({error.msg}).') from error
+        raise DataError(f'{path}:{error.lineno}', f'not JSON ({error.msg}).') from error
     except ValueError as error:
-        raise DataError(f'{path}: not JSON ({error}).') from error
+        raise DataError(f'{path}', f'not JSON ({error}).') from error
     if not isinstance(content, dict) or not isinstance(content.get('labels', 0), (list, type(None))):
-        raise DataError(f'{path}: {{"labels": [["picture.png", label], ...]}} or {{"labels": null}} is expected.')
+        raise DataError(f'{path}', '{"labels": [["picture.png", label], ...]} or {"labels": null} is expected.')
     for number, entry in enumerate(content['labels'] or ()):
         place = f'{path}: labels[{number}]'
         if not isinstance(entry, list) or len(entry) != 2:
-            raise DataError(f'{place}: ["picture.png", label] is expected, not {str(entry)[:60]}.')
+            raise DataError(f'{place}', f'["picture.png", label] is expected, not {str(entry)[:60]}.')
         yield place, {'file_name': entry[0], 'label': entry[1]}
 
 
@@ -136,15 +136,15 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f'{path}: {error.strerror}.') from error
+        raise DataError(f'{path}', f'{error.strerror}.') from error
 
 
 def _relative(file: Any, place: str) -> str:
     if not isinstance(file, str) or not file:
-        raise DataError(f'{place}: no `file_name`.')
+        raise DataError(f'{place}', 'no `file_name`.')
     path = posixpath.normpath(file.replace('\\', '/'))
     if path.startswith(('/', '../')):
-        raise DataError(f'{place}: {file} lies outside the folder.')
+        raise DataError(f'{place}', f'{file} lies outside the folder.')
     return path
 
 
@@ -158,8 +158,12 @@ def _spread_vectors(rows: dict[str, Row], path: Path) -> dict[str, Row]:
         whole = isinstance(label, list) and all(isinstance(x, (int, float)) and float(x).is_integer() for x in label)
         if not whole or len(label) != width or not width:
             raise DataError(
-                f'{path}: the label of {file} is {str(label)[:60]}. A label is a string, an integer, or for all '
-                f'pictures a list of as many integers; put other values into columns of their own.'
+                f'{path}',
+                (
+                    f'the label of {file} is {str(label)[:60]}. A label is a string, an integer, or for all pictures '
+                    'a list of as many integers'
+                ),
+                'put other values into columns of their own.',
             )
     one_hot = all(set(label) <= {0, 1} and sum(label) == 1 for label in labels.values())
     for file, label in labels.items():

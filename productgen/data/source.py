@@ -70,18 +70,18 @@ class DataConfig:
       workers: threads that read and decode.
     """
 
-    source: str
-    resolution: int | str
-    fit: str
-    background: str
-    labels: str
-    group: str
-    validation: float
-    catalog_items: int
-    cache_gb: float
-    workers: int
+    source: str = 'catalog'
+    resolution: int | str = '32'
+    fit: str = 'pad'
+    background: str = 'white'
+    labels: str = 'auto'
+    group: str = ''
+    validation: float = 0.1
+    catalog_items: int = 20000
+    cache_gb: float = 4.0
+    workers: int = 2
     balance: float = 0.0
 
     def __post_init__(self):
         if not 0 <= self.balance <= 1:
-            raise DataError(f'data.balance: {self.balance} is not from 0 (as the data is) to 1 (every value equally)')
+            raise DataError('data.balance', f'{self.balance} is not from 0 (as the data is) to 1 (every value equally)')

@@ -28,7 +28,7 @@ def in_validation(keys: Sequence[str], share: float) -> np.ndarray:
       DataError: `share` is out of range.
     """
     if not 0 <= share < 1:
-        raise DataError(f'data.validation: {share} is not a share from 0 to below 1.')
+        raise DataError('data.validation', f'{share} is not a share from 0 to below 1.')
     return np.fromiter((_position(key) < share for key in keys), bool, len(keys))
 
 

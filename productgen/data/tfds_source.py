@@ -99,7 +99,7 @@ class TfdsSource:
             if self._mask:
                 item['mask'] = self._decoded(index, self._mask, 'black')[..., :1]
         except images.BadImage as error:
-            raise DataError(f'data.source: picture {index} of {self._name} cannot be used: {error}.') from error
+            raise DataError('data.source', f'picture {index} of {self._name} cannot be used: {error}.') from error
         return item
 
     def text(self, index: int) -> str:
@@ -152,9 +152,9 @@ def _prepared(name: str, data_dir: str | None) -> Any:
         names = tfds.list_builders(with_community_datasets=False)
         close = difflib.get_close_matches(name.split('/')[0].split(':')[0], names)
         hint = f'did you mean {" or ".join(close)}?' if close else 'see https://www.tensorflow.org/datasets/catalog.'
-        raise DataError(f'data.source: TFDS has no data set {name!r}; {hint}') from error
+        raise DataError('data.source', f'TFDS has no data set {name!r}', f'{hint}') from error
     except (ValueError, AssertionError, ImportError) as error:  # an unknown config or version, a missing package
-        raise DataError(f'data.source: tfds:{name} cannot be opened: {error}') from error
+        raise DataError('data.source', f'tfds:{name} cannot be opened: {error}') from error
     try:
         builder.download_and_prepare()
     except Exception as error:  # anything from the network to the code of the data set
@@ -166,7 +166,7 @@ def _prepared(name: str, data_dir: str | None) -> Any:
                 '\nIts preparation needs TensorFlow, once. In any environment:\n  pip install tensorflow '
                 f'tensorflow-datasets array_record\n  python -c "import tensorflow_datasets as tfds; {command}"'
             )
-        raise DataError(f'data.source: tfds:{name} cannot be prepared: {error}{hint}') from error
+        raise DataError('data.source', f'tfds:{name} cannot be prepared: {error}{hint}') from error
     return builder
 
 
@@ -183,16 +183,18 @@ def _open(builder: Any, split: str, name: str) -> Any:
         records = builder.as_data_source(split, decoders=skip)
     except NotImplementedError as error:
         raise DataError(
-            f'data.source: {name} is on disk as {builder.info.file_format.value}, which cannot be read without '
-            f'TensorFlow. Move {builder.data_path} away (or set TFDS_DATA_DIR to another folder) and start again to '
-            f'prepare it as array_record, or convert it once:\n  pip install tensorflow\n'
-            f'  python -m tensorflow_datasets.scripts.convert_format --out_file_format=array_record '
-            f'--dataset_version_dir={builder.data_path}'
+            'data.source',
+            (
+                f'{name} is on disk as {builder.info.file_format.value}, which cannot be read without TensorFlow. '
+                f'Move {builder.data_path} away (or set TFDS_DATA_DIR to another folder) and start again to '
+                'prepare it as array_record, or convert it once:\n  pip install tensorflow\n  python -m '
+                f'tensorflow_datasets.scripts.convert_format --out_file_format=array_record --dataset_version_dir={builder.data_path}'
+            ),
         ) from error
     except ValueError as error:
-        raise DataError(f'data.source: {name}: no split {split!r}; there are {_splits(builder)}.') from error
+        raise DataError('data.source', f'{name}: no split {split!r}', f'there are {_splits(builder)}.') from error
     if not len(records):
-        raise DataError(f'data.source: {name}: split {split!r} is empty.')
+        raise DataError('data.source', f'{name}: split {split!r} is empty.')
     return records
 
 
@@ -200,7 +202,7 @@ def _default_split(builder: Any, name: str) -> str:
     splits = list(builder.info.splits)
     if 'train' in splits or len(splits) == 1:
         return 'train' if 'train' in splits else splits[0]
-    raise DataError(f'data.source: {name} has no split `train`; choose from {_splits(builder)} with {name}@SPLIT.')
+    raise DataError('data.source', f'{name} has no split `train`', f'choose from {_splits(builder)} with {name}@SPLIT.')
 
 
 def _splits(builder: Any) -> str:
@@ -227,7 +229,7 @@ def _image_features(builder: Any, name: str) -> tuple[str, str | None]:
     mask = 'mask' if 'mask' in found and features['mask'].shape[-1] == 1 else None
     found = [feature for feature in found if feature != mask]
     if not found:
-        raise DataError(f'data.source: {name} holds no pictures; its features are {", ".join(features)}.')
+        raise DataError('data.source', f'{name} holds no pictures', f'its features are {", ".join(features)}.')
     for preferred in ('image', _supervised(builder)[0]):
         if preferred in found:
             return preferred, mask
@@ -268,7 +270,7 @@ def _group_feature(features: Any, group: str, name: str) -> str | None:
         if isinstance(kind, tfds.features.Tensor | tfds.features.Text | tfds.features.ClassLabel) and kind.shape == ()
     ]
     if group and group not in scalars:
-        raise DataError(f'data.group: {name} has no feature {group!r}; it has {", ".join(scalars) or "none"}.')
+        raise DataError('data.group', f'{name} has no feature {group!r}', f'it has {", ".join(scalars) or "none"}.')
     return group or ('sku' if 'sku' in scalars else None)
 
 

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from productgen.config import ConfigError, build, difference
+from productgen.config import UserError, build, difference
 from productgen.config.sections import EvalConfig
 from productgen.evaluation import generator
 from productgen.evaluation.copies import PAIRS, copying, duplicates
@@ -55,19 +55,19 @@ def evaluate(config: Mapping[str, Any], workdir: Path, accept_change: bool = Fal
       the HTML file.
 
     Raises:
-      ConfigError, DataError, CheckpointError: something cannot be used; the message names it and the way out.
+      UserError, DataError, CheckpointError: something cannot be used; the message names it and the way out.
     """
     settings, has_run = build(EvalConfig, config.get('eval', {}), 'eval'), (workdir / 'config.json').exists()
     if jax.process_count() > 1:
-        raise ConfigError('--mode=eval: one process is enough, which uses all devices that it sees')
+        raise UserError('--mode=eval', 'one process is enough, which uses all devices that it sees')
     if has_run:
         _check_same(workdir, config)
         # How samples are shown is nothing to this.
         config = {**config, 'sample': {**config['sample'], 'output': 'grid'}}
     elif not settings.images:
-        raise ConfigError(f'--workdir={workdir}: there is no run in it to measure; or set eval.images')
+        raise UserError(f'--workdir={workdir}', 'there is no run in it to measure', 'or set eval.images')
     elif not settings.out:
-        raise ConfigError(f'eval.out: where to write? --workdir={workdir} holds no run')
+        raise UserError('eval.out', f'where to write? --workdir={workdir} holds no run')
     out = Path(settings.out).expanduser() if settings.out else workdir / 'eval'
     earlier = _earlier(settings.against)
     run = prepare(config, devices=1)
@@ -91,24 +91,24 @@ def evaluate(config: Mapping[str, Any], workdir: Path, accept_change: bool = Fal
 
 
 def _check_same(workdir: Path, config: Mapping[str, Any]) -> None:
-    """Raises a ConfigError where the config is not that of the run in the workdir."""
+    """Raises a UserError where the config is not that of the run in the workdir."""
     lines = config_changes(workdir, config)
     if lines:
-        raise ConfigError(
+        raise UserError(
             f'--workdir={workdir} holds a run with another config; leave --config out to measure that run, or choose '
             'another --workdir:\n  ' + '\n  '.join(lines)
         )
 
 
 def _check_pictures(workdir: Path, run: Run, accept: bool) -> None:
-    """Raises a ConfigError where the pictures are not those that the run in the workdir was trained on.
+    """Raises a UserError where the pictures are not those that the run in the workdir was trained on.
 
     Codes of labels, and what was trained on, are those of the run only if its pictures are.
     """
     lines = label_changes(workdir, run.table)
     if lines or (read_digest(workdir) not in ('', run.source.digest) and not accept):
         way = 'put them back' if lines else 'put them back, or add --accept_config_change to measure against them now'
-        raise ConfigError(
+        raise UserError(
             f'data.source: the pictures of {run.data.source} are not what they were when {workdir} was trained; {way}'
             + ''.join(f'\n  {line}' for line in lines)
         )
@@ -232,22 +232,22 @@ def _bar(what: str) -> Progress:
 
 
 def _check_protocol(settings: EvalConfig, earlier: Mapping[str, Any] | None, protocol: Mapping[str, Any]) -> None:
-    """Raises a ConfigError where an earlier report is of another protocol."""
+    """Raises a UserError where an earlier report is of another protocol."""
     if earlier and earlier['protocol'] != protocol:
         lines = '\n  '.join(difference(earlier['protocol'], protocol))
-        raise ConfigError(
-            f'eval.against={settings.against}: of another protocol, so its figures cannot be compared:\n  {lines}'
+        raise UserError(
+            f'eval.against={settings.against}', f'of another protocol, so its figures cannot be compared:\n  {lines}'
         )
 
 
 def _check_writable(out: Path) -> None:
-    """Makes the folder; raises a ConfigError where nothing could be written into it when all is measured."""
+    """Makes the folder; raises a UserError where nothing could be written into it when all is measured."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f'eval.out={out}: it cannot be made ({error.strerror})') from None
+        raise UserError(f'eval.out={out}', f'it cannot be made ({error.strerror})') from None
     if not os.access(out, os.W_OK):
-        raise ConfigError(f'eval.out={out}: it cannot be written to')
+        raise UserError(f'eval.out={out}', 'it cannot be written to')
 
 
 def _earlier(path: str) -> dict[str, Any] | None:
@@ -258,4 +258,4 @@ def _earlier(path: str) -> dict[str, Any] | None:
         report = json.loads(Path(path).expanduser().read_text())
         return {'figures': report['figures']['measured'], **{name: report[name] for name in ('measured', 'protocol')}}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f'eval.against={path}: not a report.json ({error})') from None
+        raise UserError(f'eval.against={path}', f'not a report.json ({error})') from None

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.core.rng import sample_keys, streams
 from productgen.core.state import State
 from productgen.data.labels import LabelTable
@@ -50,9 +50,9 @@ def truncation_sweep(
 
 
 def check_paths(method: Any) -> None:
-    """Raises a ConfigError where a method has no latents to walk between."""
+    """Raises a UserError where a method has no latents to walk between."""
     if not isinstance(method, StyleMethod):
-        raise ConfigError('eval.path_pairs: the method has no style latents; path lengths are those of StyleGAN')
+        raise UserError('eval.path_pairs', 'the method has no style latents', 'path lengths are those of StyleGAN')
 
 
 def path_length(
@@ -109,17 +109,17 @@ def recognition_config(features: str, duration: str) -> dict[str, Any]:
     """The config of the classifier whose features measure, to be trained anew for so long on a folder.
 
     Raises:
-      ConfigError: the features are of no classifier.
+      UserError: the features are of no classifier.
     """
     inception = features.strip().partition(':')[0] == INCEPTION
     workdir, _ = (None, 0) if inception else parse_run(features, 'eval.features')
     try:
         config = read_config(workdir) if workdir else {'method': {'name': ''}}
-    except ConfigError as error:
-        raise ConfigError(f'eval.features={features}: {str(error).removeprefix(f"--workdir={workdir}: ")}') from None
+    except UserError as error:
+        raise UserError(f'eval.features={features}', f'{str(error).removeprefix(f"--workdir={workdir}: ")}') from None
     if config['method']['name'] != 'classifier':
-        raise ConfigError(
-            f'eval.recognition: the classifier that it trains is that of eval.features, and {features!r} is none'
+        raise UserError(
+            'eval.recognition', f'the classifier that it trains is that of eval.features, and {features!r} is none'
         )
     devices = jax.device_count()
     size = -(-config['train']['batch_size'] // devices) * devices

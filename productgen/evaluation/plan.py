@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from productgen.config import ConfigError, difference
+from productgen.config import UserError, difference
 from productgen.config.sections import EvalConfig
 from productgen.data.metadata import categorical
 from productgen.evaluation.figures import Distance
@@ -77,7 +77,7 @@ def make_plan(config: Mapping[str, Any], run: Run, workdir: Path) -> Plan:
     """Opens and checks what the `eval` section names.
 
     Raises:
-      ConfigError, CheckpointError: something cannot be used; the message names it and the way out.
+      UserError, CheckpointError: something cannot be used; the message names it and the way out.
     """
     settings = run.eval
     _check(settings, run, workdir)
@@ -95,8 +95,8 @@ def make_plan(config: Mapping[str, Any], run: Run, workdir: Path) -> Plan:
     for pictures in (train, held_out, other):
         if pictures.count <= LEAST:
             hint = ' (data.validation decides how many)' if pictures is held_out else ''
-            raise ConfigError(
-                f'--mode=eval: {pictures.count} {pictures.name}{hint} are too few, {LEAST + 1} are needed'
+            raise UserError(
+                '--mode=eval', f'{pictures.count} {pictures.name}{hint} are too few, {LEAST + 1} are needed'
             )
     # The real pictures beside the measured ones are to be as many: most figures depend on the count.
     base, beside = (train, held_out) if settings.reference == 'train' else (held_out, train)
@@ -110,9 +110,10 @@ def make_plan(config: Mapping[str, Any], run: Run, workdir: Path) -> Plan:
     net = open_features(settings.features, settings.batch_size)
     lpips = _lpips(settings, run) if settings.lpips else None
     if settings.path_pairs and not lpips and net.size not in (None, run.problem.resolution):
-        raise ConfigError(
-            f'eval.path_pairs: path lengths are measured without resizing, and eval.features={settings.features} is of '
-            'another size; set eval.lpips, or use features of pictures of this size'
+        raise UserError(
+            'eval.path_pairs',
+            (f'path lengths are measured without resizing, and eval.features={settings.features} is of another size'),
+            'set eval.lpips, or use features of pictures of this size',
         )
     _warn(net, run)
     return Plan(
@@ -134,31 +135,34 @@ def make_plan(config: Mapping[str, Any], run: Run, workdir: Path) -> Plan:
 
 
 def _check(settings: EvalConfig, run: Run, workdir: Path) -> None:
-    """Raises a ConfigError where the settings ask for what this run has not."""
+    """Raises a UserError where the settings ask for what this run has not."""
     if not settings.features.strip():
-        raise ConfigError(
-            'eval.features: which features? Train them with `python launch.py --config=configs/classifier.py '
-            '--workdir=runs/features` on the same data source, then give --config.eval.features=runs/features'
+        raise UserError(
+            'eval.features',
+            (
+                'which features? Train them with `python launch.py --config=configs/classifier.py '
+                '--workdir=runs/features` on the same data source, then give --config.eval.features=runs/features'
+            ),
         )
     if settings.images:
         for field in ('truncations', 'path_pairs'):
             if getattr(settings, field):
-                raise ConfigError(f'eval.{field}: this is measured of a generator, not of eval.images')
+                raise UserError(f'eval.{field}', 'this is measured of a generator, not of eval.images')
     elif not isinstance(run.method, Sampling):
-        raise ConfigError(f'--workdir={workdir}: its method makes no pictures; --mode=eval measures a generator')
+        raise UserError(f'--workdir={workdir}', 'its method makes no pictures', '--mode=eval measures a generator')
     if settings.truncations and hasattr(run.method, 'denoiser'):
-        raise ConfigError('eval.truncations: diffusion has no truncation')
+        raise UserError('eval.truncations', 'diffusion has no truncation')
     if settings.path_pairs:
         check_paths(run.method)
         if run.sample.also and run.sample.combine == 'mixture':
-            raise ConfigError('eval.path_pairs: paths are those of one generator; use sample.combine=average')
+            raise UserError('eval.path_pairs', 'paths are those of one generator', 'use sample.combine=average')
     pairs = settings.originals or (isinstance(run.method, Reconstructing) and not settings.images)
     if settings.lpips and not (pairs or settings.path_pairs):
-        raise ConfigError(
-            'eval.lpips: nothing here is measured by it; it is for eval.originals, eval.path_pairs, and VAEs'
+        raise UserError(
+            'eval.lpips', 'nothing here is measured by it', 'it is for eval.originals, eval.path_pairs, and VAEs'
         )
     if settings.recognition and not run.labels:
-        raise ConfigError('eval.recognition: the run was trained without labels, there is nothing to recognise')
+        raise UserError('eval.recognition', 'the run was trained without labels, there is nothing to recognise')
 
 
 def _warn(net: FeatureNet, run: Run) -> None:
@@ -198,12 +202,12 @@ def _lpips(settings: EvalConfig, run: Run) -> Distance:
     """LPIPS.
 
     Raises:
-      ConfigError: its weights cannot be had, or pictures are too small for it.
+      UserError: its weights cannot be had, or pictures are too small for it.
     """
     distance = open_lpips(settings.lpips, settings.batch_size)
     images = np.zeros((1, *run.problem.resolution, 3), np.uint8)
     if not np.isfinite(distance(images, images)).all():
-        raise ConfigError(f'eval.lpips={settings.lpips}: pictures of {run.problem.resolution} are too small for it')
+        raise UserError(f'eval.lpips={settings.lpips}', f'pictures of {run.problem.resolution} are too small for it')
     return distance
 
 
@@ -211,7 +215,7 @@ def _taught(run: Run, *sets: Pictures) -> tuple[str, ...]:
     """The attributes of which each set has at least two values, and enough pictures of each.
 
     Raises:
-      ConfigError: there is none.
+      UserError: there is none.
     """
 
     def learnable(name: str, column: np.ndarray) -> bool:
@@ -221,7 +225,7 @@ def _taught(run: Run, *sets: Pictures) -> tuple[str, ...]:
 
     names = tuple(n for i, n in enumerate(run.labels) if all(learnable(n, p.label[:, i]) for p in sets))
     if not names:
-        raise ConfigError('eval.recognition: the pictures have no two values of any label, there is nothing to learn')
+        raise UserError('eval.recognition', 'the pictures have no two values of any label, there is nothing to learn')
     return names
 
 
@@ -229,15 +233,18 @@ def _originals(settings: EvalConfig, run: Run, other: Pictures) -> Pictures:
     """The original of each picture, by its file name.
 
     Raises:
-      ConfigError: there is none of some.
+      UserError: there is none of some.
     """
     found, _ = folder_pictures('originals', settings.originals, run, None)
     places = {name: i for i, name in enumerate(found.files)}
     missing = [name for name in other.files if name not in places]
     if missing:
-        raise ConfigError(
-            f'eval.originals={settings.originals}: {len(missing)} of eval.images have no picture of their name there, '
-            f'{", ".join(missing[:3])} for example'
+        raise UserError(
+            f'eval.originals={settings.originals}',
+            (
+                f'{len(missing)} of eval.images have no picture of their name there, {", ".join(missing[:3])} for '
+                'example'
+            ),
         )
     chosen = np.asarray([places[name] for name in other.files])
     return Pictures('originals', lambda i: found.load(chosen[i]), found.label[chosen], other.files, found.workers)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.evaluation.figures import answers, confusion
 from productgen.evaluation.sets import SEED, Measured, measure, real_pictures
 from productgen.metrics.arrays import unit_length
@@ -37,16 +37,16 @@ def recognised(
       check: takes the protocol before anything long begins.
 
     Raises:
-      ConfigError: a setting that is for generators, nothing was held out, or there is too little to search.
+      UserError: a setting that is for generators, nothing was held out, or there is too little to search.
     """
     for field in ('truncations', 'path_pairs', 'lpips', 'recognition'):
         if getattr(run.eval, field):
-            raise ConfigError(f'eval.{field}: this is measured of a generator, and the run in {workdir} is none')
+            raise UserError(f'eval.{field}', f'this is measured of a generator, and the run in {workdir} is none')
     train, held_out, products = real_pictures(run)
     if not held_out.count:
-        raise ConfigError(f'data.validation={run.data.validation}: nothing was held out, so nothing can be measured')
+        raise UserError(f'data.validation={run.data.validation}', 'nothing was held out, so nothing can be measured')
     if train.count <= NEIGHBOURS:
-        raise ConfigError(f'data.source: {train.count} training pictures are too few, {NEIGHBOURS + 1} are needed')
+        raise UserError('data.source', f'{train.count} training pictures are too few, {NEIGHBOURS + 1} are needed')
     size, count = run.eval.batch_size, min(run.eval.count, held_out.count, train.count)
     height, width = run.problem.resolution
     protocol = {

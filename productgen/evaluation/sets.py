@@ -15,7 +15,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from productgen import data
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.data import cache
 from productgen.model.ensemble import Ensemble
 from productgen.model.features import FeatureNet
@@ -179,12 +179,12 @@ def folder_pictures(field: str, path: str, run: Run, count: int | None) -> tuple
     Labels of sub-folders or metadata count where the run knows them.
 
     Raises:
-      ConfigError: `eval.FIELD` cannot be read.
+      UserError: `eval.FIELD` cannot be read.
     """
     try:
         source = data.open_source(dataclasses.replace(run.data, source=f'folder:{path}', group=''))
     except data.DataError as error:
-        raise ConfigError(f'eval.{field}={path}: {str(error).removeprefix("data.source: ")}') from None
+        raise UserError(f'eval.{field}={path}', f'{str(error).removeprefix("data.source: ")}') from None
     chosen = mixed(np.arange(len(source)))[:count]
     label = np.full((len(chosen), len(run.labels)), -1, np.int32)
     for column, (name, values) in enumerate(run.table.attributes.items()):

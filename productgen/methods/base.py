@@ -1,15 +1,81 @@
-"""The seam between the one training loop and every method."""
+"""What the training loop and everything around it may expect of a method.
+
+A method is a frozen dataclass of Linen modules and optax transforms. Every method has the members of `Method`. What it
+can do besides being trained is said by the protocols below, each of which is asked for by `isinstance` where it is used.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
+from productgen.config import UserError
+from productgen.core.optim import OptimConfig
 from productgen.core.state import PyTree, State
 
 Batch = dict[str, jax.Array]
+Shapes = dict[str, jax.ShapeDtypeStruct]
+
+
+class Metric(NamedTuple):
+    """A value of one update and its weight in a mean over updates; weight 0 says that it was not due.
+
+    Both are float32 scalars. The value must be finite even where the weight is 0.
+    """
+
+    value: jax.Array
+    weight: jax.Array
+
+
+Metrics = dict[str, Metric]
+
+
+def weighted(metrics: Mapping[str, jax.Array], weight: jax.Array | float = 1.0) -> Metrics:
+    """Metrics of one weight, from their values."""
+    weight = jnp.asarray(weight, jnp.float32)
+    return {name: Metric(jnp.asarray(value, jnp.float32), weight) for name, value in metrics.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Knob:
+    """A setting of a request that a method understands, such as truncation.
+
+    Attributes:
+      name: as in the config sections of the tasks, `truncation`.
+      default: the value at which it has no effect, or its usual one.
+      low: smallest value.
+      high: largest value.
+      static: part of the program instead of one of its arguments, as the number of steps of a sampler is: another value
+        is another compilation.
+      remedy: what to do where a value is out of range.
+    """
+
+    name: str
+    default: float
+    low: float
+    high: float
+    static: bool = False
+    remedy: str = ''
+
+    def check(self, value: float, field: str) -> None:
+        """Raises a UserError that names `field` where a value is out of range."""
+        if not self.low <= value <= self.high:
+            raise UserError(field, f'{value} is not from {self.low:g} to {self.high:g}', self.remedy)
+
+
+# Values of knobs by name: Python numbers where they are part of the program (static ones, and any at its default),
+# otherwise arrays [B], one value a row.
+Knobs = Mapping[str, Any]
+
+
+def scaled(x: jax.Array, value: jax.Array | float) -> jax.Array:
+    """x [B, ...] times a knob: a number, or one value a row."""
+    return x * (value if isinstance(value, float | int) else value.reshape(-1, *[1] * (x.ndim - 1)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +89,9 @@ class Problem:
       accumulate: equal parts the batch is taken in.
       steps: updates in the whole training; None where it is bounded by time.
       devices: devices the batch is divided over.
+      columns: shape (H, W, C) of what the data set has for each picture, by name: `image`, `mask`, `input`, `target`;
+        empty where it has an RGB `image` only.
+      float32: compute in float32 whatever the config says, as where differences of pictures are measured.
     """
 
     resolution: tuple[int, int]
@@ -31,48 +100,131 @@ class Problem:
     accumulate: int = 1
     steps: int | None = None
     devices: int = 1
+    columns: Mapping[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
+    float32: bool = False
+
+    def shape(self, name: str) -> jax.ShapeDtypeStruct:
+        """uint8 [B, H, W, C] of what the data set has under a name.
+
+        Raises:
+          UserError: it has nothing under this name.
+        """
+        columns = self.columns or {'image': (*self.resolution, 3)}
+        if name not in columns:
+            raise UserError(
+                f'data.{name}' if name in ('input', 'target') else 'data.source',
+                f'the method needs {name!r} for every picture, and the data set has {", ".join(columns)}',
+                'choose another data set, or set data.input and data.target to what it has',
+            )
+        return jax.ShapeDtypeStruct((self.batch_size, *columns[name]), np.uint8)
+
+    @property
+    def label(self) -> jax.ShapeDtypeStruct:
+        """int32 [B, A], one column an attribute; -1 where unknown."""
+        return jax.ShapeDtypeStruct((self.batch_size, len(self.labels)), np.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """The first of two stages of a training.
+
+    Attributes:
+      steps: its updates; 0 where there is one stage only.
+      field: the setting that decides it.
+    """
+
+    steps: int = 0
+    field: str = ''
 
 
 class Method(Protocol):
-    """A frozen dataclass holding Linen modules and optax transforms.
+    """What every method has; to be subclassed for the members that have a default."""
 
-    One that trains in stages may tell in `first_stage` the updates of the first, whose pictures say nothing of the
-    finished model; one with networks that are never trained names them in `untrained`: they come from another run.
+    problem: Problem
 
-    Batches: `image` uint8 [B, H, W, 3], `label` int32 [B, A], one column an attribute of `Problem.labels`, -1 where
-    unknown; for sampling `seed` int32 [B] instead of `image`.
-    """
+    def inputs(self) -> Shapes:
+        """What a batch of training holds, by name, with shapes [B, ...] and dtypes: by default `image` and `label`.
 
-    def init(self, rng: jax.Array, batch: Batch) -> State:
-        """State at step 0."""
+        The data pipeline loads what is named here: `image`, `input`, `target`, `mask` (uint8 [B, H, W, C]) and `label`
+        (int32 [B, A]).
+        """
+        return {'image': self.problem.shape('image'), 'label': self.problem.label}
+
+    def frozen(self) -> dict[str, PyTree]:
+        """Weights that are only read, such as published features, loaded on the host and outside `jit`.
+
+        They are arguments of `init` and `update` (`State.frozen`), are not written into checkpoints, and their digest is
+        part of a run's record.
+
+        Raises:
+          UserError: a file is missing or not what it should be.
+        """
+        return {}
+
+    def init(self, rng: jax.Array, batch: Batch, frozen: dict[str, PyTree]) -> State:
+        """State at step 0; of `batch` only shapes matter."""
         ...
 
-    def update(self, state: State, batch: Batch, rng: jax.Array) -> tuple[State, dict[str, jax.Array]]:
-        """One iteration; `rng` is this step's key. Returns the new state and scalar metrics."""
+    def update(self, state: State, batch: Batch, rng: jax.Array) -> tuple[State, Metrics]:
+        """One iteration; `rng` is this step's key."""
+        ...
+
+    @property
+    def first_stage(self) -> Stage:
+        """The first stage of a method that trains in two; its pictures say nothing of the finished model."""
+        return Stage()
+
+    @property
+    def untrained(self) -> tuple[str, ...]:
+        """Networks that are never trained: they have to come whole from another run."""
+        return ()
+
+    def conventions(self) -> dict[str, dict[str, Any]]:
+        """What the outputs of a network mean where no shape shows it, by network: {'vae': {'likelihood': ...}}."""
+        return {}
+
+    def in_one_part(self) -> Method:
+        """The same method with each batch taken in one part and one step, whose program has no loop over parts."""
+        return dataclasses.replace(self, problem=dataclasses.replace(self.problem, accumulate=1))
+
+
+@runtime_checkable
+class Generates(Protocol):
+    """A method that makes pictures from seeds."""
+
+    knobs: tuple[Knob, ...]
+
+    def generate(self, state: State, batch: Batch, rng: jax.Array, knobs: Knobs) -> jax.Array:
+        """Images [B, H, W, 3] in [-1, 1] of `seed` int32 [B] and `label` int32 [B, A], from the averaged weights.
+
+        Image i depends on its own row of the batch and of the knobs alone. Knobs that are missing are at their default.
+        """
         ...
 
 
 @runtime_checkable
-class Sampling(Protocol):
-    """A method that makes pictures."""
+class Translates(Protocol):
+    """A method that makes a picture from a picture."""
 
-    def sample(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
-        """Named images [B, H, W, 3] in [-1, 1] from the averaged weights; sample i depends on `seed[i]` alone."""
+    knobs: tuple[Knob, ...]
+
+    def translate(self, state: State, batch: Batch, rng: jax.Array, knobs: Knobs) -> jax.Array:
+        """Images [B, H', W', C] in [-1, 1] of `input` uint8 [B, H, W, C'], from the averaged weights."""
         ...
 
 
 @runtime_checkable
-class StyleMethod(Protocol):
+class HasLatents(Protocol):
     """A method whose pictures come from an intermediate latent, one vector a layer: it can mix, walk and truncate."""
 
     num_latents: int
 
-    def latents(self, state: State, z: jax.Array, label: jax.Array, truncation: jax.Array) -> jax.Array:
-        """z [B, Z], label int32 [B, A], truncation psi [B] -> averaged-weight latents [B, L, W]."""
-        ...
-
     def draw(self, keys: jax.Array) -> jax.Array:
         """One z a key, [B, Z]."""
+        ...
+
+    def latents(self, state: State, z: jax.Array, label: jax.Array, truncation: jax.Array | float) -> jax.Array:
+        """z [B, Z], label int32 [B, A], truncation psi [B] or a number -> latents [B, L, W], averaged weights."""
         ...
 
     def synthesize(self, state: State, ws: jax.Array, keys: jax.Array) -> jax.Array:
@@ -82,17 +234,19 @@ class StyleMethod(Protocol):
 
 @runtime_checkable
 class Evaluable(Protocol):
-    """A method that can be measured on pictures it was not trained on."""
+    """A method with figures of its own on held-out pictures."""
 
     def evaluate(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
-        """Figures of each picture of a batch such as `update` takes, [B] each, from the averaged weights: `loss` and
-        others, smaller is better. Picture i depends on its own row of the batch and `batch['seed'][i]` alone."""
+        """Figures of each picture of a batch of `inputs()` with `seed` int32 [B], [B] each, from the averaged weights.
+
+        `loss` and others; smaller is better. Picture i depends on its own row of the batch alone.
+        """
         ...
 
 
 @runtime_checkable
-class Representing(Protocol):
-    """A method whose features tell what a picture shows."""
+class Represents(Protocol):
+    """A method whose features describe what a picture shows."""
 
     def represent(self, state: State, batch: Batch, rng: jax.Array) -> jax.Array:
         """`image` uint8 [B, H, W, 3] -> features [B, D], averaged weights; row i depends on picture i alone."""
@@ -100,12 +254,53 @@ class Representing(Protocol):
 
 
 @runtime_checkable
-class Reconstructing(Protocol):
-    """A method that can bring a picture to codes and back."""
+class Classifies(Protocol):
+    """A method that predicts the value of every attribute of `Problem.labels`."""
+
+    def classify(self, state: State, batch: Batch, rng: jax.Array) -> list[jax.Array]:
+        """`image` uint8 [B, H, W, 3] -> logits [B, n] of each attribute, averaged weights."""
+        ...
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """A method that encodes a picture and decodes it again."""
 
     def reconstruct(self, state: State, batch: Batch, rng: jax.Array) -> jax.Array:
-        """A batch such as `update` takes, with `seed` int32 [B] -> images [B, H, W, 3] in [-1, 1], averaged weights."""
+        """A batch of `inputs()` with `seed` int32 [B] -> images [B, H, W, 3] in [-1, 1], averaged weights."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Sections:
+    """The typed sections of a config that a method is built from.
+
+    Attributes:
+      method: the `method` section.
+      model: the `model` section.
+      optim: the `optim` section, by network.
+    """
+
+    method: Any
+    model: Any
+    optim: Mapping[str, OptimConfig]
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """An entry of `METHODS`: the sections that a method reads, and how it is built.
+
+    Attributes:
+      method: dataclass of the `method` section.
+      model: dataclass of the `model` section, or one for each `model.name`.
+      networks: the networks that are trained, each with a section in `optim`.
+      make: (sections, problem) -> method; raises UserError where a value cannot be used, alone or with the others.
+    """
+
+    method: type
+    model: type | Mapping[str, type]
+    networks: tuple[str, ...]
+    make: Callable[[Sections, Problem], Method]
 
 
 def parameter_counts(state: PyTree) -> dict[str, int]:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from productgen.augment import AugmentConfig, make_augment
-from productgen.config import ConfigError, build, choose
+from productgen.config import UserError, build, choose
 from productgen.core.optim import OptimConfig, make_optimizer
 from productgen.core.pixels import to_float
 from productgen.core.rng import sample_keys, stream, streams
@@ -41,15 +41,15 @@ class ClassifierConfig:
       augment: what pictures go through in training.
     """
 
-    name: str
-    label_smoothing: float
-    ema_kimg: float
-    ema_rampup: float
-    augment: AugmentConfig
+    name: str = 'classifier'
+    label_smoothing: float = 0.1
+    ema_kimg: float = 5.0
+    ema_rampup: float = 0.05
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
 
     def __post_init__(self):
         if not 0 <= self.label_smoothing < 1:
-            raise ConfigError(f'method.label_smoothing: {self.label_smoothing} is not a share, 0 to below 1')
+            raise UserError('method.label_smoothing', f'{self.label_smoothing} is not a share, 0 to below 1')
         check_common(self)
 
 
@@ -57,13 +57,13 @@ def check_common(config: Any) -> None:
     """Checks what both methods that recognise have.
 
     Raises:
-      ConfigError: naming the field.
+      UserError: naming the field.
     """
     for field in ('ema_kimg', 'ema_rampup'):
         if getattr(config, field) < 0:
-            raise ConfigError(f'method.{field}: must not be negative')
+            raise UserError(f'method.{field}', 'must not be negative')
     if config.augment.adaptive:
-        raise ConfigError('method.augment.target: there is no discriminator to adapt to; set it to 0')
+        raise UserError('method.augment.target', 'there is no discriminator to adapt to', 'set it to 0')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,12 +129,14 @@ def make(config: Mapping[str, Any], problem: Problem) -> Classifier:
     """Builds the method from the sections `method`, `model` and `optim` of a config.
 
     Raises:
-      ConfigError: a value that cannot be used, alone or with the others.
+      UserError: a value that cannot be used, alone or with the others.
     """
     c = build(ClassifierConfig, config['method'], 'method')
     m = build(ResNetModel, config['model'], 'model')
     if not problem.labels:
-        raise ConfigError('data.labels: a classifier needs labels; use data with some, or configs/classifier.py:simclr')
+        raise UserError(
+            'data.labels', 'a classifier needs labels', 'use data with some, or configs/classifier.py:simclr'
+        )
     net = nets.Classifier(m.body(problem.resolution), problem.labels, m.dropout)
     optim = build(OptimConfig, choose(config['optim'], 'classifier', 'optim'), 'optim.classifier')
     p = parse_annealed(c.augment.p, 'method.augment.p', problem.steps, 1.0)

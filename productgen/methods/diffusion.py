@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from productgen.config import ConfigError, build, choose
+from productgen.config import UserError, build, choose
 from productgen.core.optim import OptimConfig, make_optimizer
 from productgen.core.pixels import to_float
 from productgen.core.rng import normal, sample_keys, stream, streams
@@ -51,29 +51,29 @@ class DiffusionConfig:
       ema_rampup: the half-life is at most this share of the images seen; 0 for no limit.
     """
 
-    name: str
-    schedule: str
-    steps: int
-    prediction: str
-    min_snr: float
-    label_dropout: float
-    sampler: str
-    eta: float
-    ema_kimg: float
-    ema_rampup: float
+    name: str = 'diffusion'
+    schedule: str = 'cosine'
+    steps: int = 1000
+    prediction: str = 'v'
+    min_snr: float = 0.0
+    label_dropout: float = 0.1
+    sampler: str = 'ddim'
+    eta: float = 0.0
+    ema_kimg: float = 5.0
+    ema_rampup: float = 0.05
 
     def __post_init__(self):
         choose(gauss.SCHEDULES, self.schedule, 'method.schedule')
         choose(dict.fromkeys(gauss.PREDICTIONS), self.prediction, 'method.prediction')
         choose(dict.fromkeys(('ddim', 'ddpm')), self.sampler, 'method.sampler')
         if self.steps < 2:
-            raise ConfigError(f'method.steps: {self.steps} noise levels are too few; 1000 is usual')
+            raise UserError('method.steps', f'{self.steps} noise levels are too few', '1000 is usual')
         for field in ('eta', 'label_dropout'):
             if not 0 <= getattr(self, field) <= 1:
-                raise ConfigError(f'method.{field}: {getattr(self, field)} is not from 0 to 1')
+                raise UserError(f'method.{field}', f'{getattr(self, field)} is not from 0 to 1')
         for field in ('min_snr', 'ema_kimg', 'ema_rampup'):
             if getattr(self, field) < 0:
-                raise ConfigError(f'method.{field}: must not be negative')
+                raise UserError(f'method.{field}', 'must not be negative')
 
 
 def _at(keys: jax.Array, i: jax.Array) -> jax.Array:
@@ -103,14 +103,15 @@ class Denoiser:
 
     def __post_init__(self):
         if self.denoising_steps > self.config.steps:
-            raise ConfigError(
-                f'sample.denoising_steps: {self.denoising_steps}, but there are only '
-                f'method.steps={self.config.steps} noise levels'
+            raise UserError(
+                'sample.denoising_steps',
+                f'{self.denoising_steps}, but there are only method.steps={self.config.steps} noise levels',
             )
         if self.labels and self.guidance != 1 and not self.config.label_dropout:
-            raise ConfigError(
-                f'sample.guidance: {self.guidance} needs a net that also knows pictures without labels; train with '
-                'method.label_dropout=0.1, or set it to 1.0'
+            raise UserError(
+                'sample.guidance',
+                f'{self.guidance} needs a net that also knows pictures without labels',
+                'train with method.label_dropout=0.1, or set it to 1.0',
             )
 
     def init(self, rng: jax.Array, shape: tuple[int, ...]) -> Any:
@@ -242,7 +243,7 @@ def make(config: Mapping[str, Any], problem: Problem) -> Diffusion:
     """Builds the method from the sections `method`, `model`, `optim` and `sample` of a config.
 
     Raises:
-      ConfigError: a value that cannot be used, alone or with the others.
+      UserError: a value that cannot be used, alone or with the others.
     """
     c = build(DiffusionConfig, config['method'], 'method')
     unet = build(UNetModel, config['model'], 'model').net(problem.resolution)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from productgen.augment import follow_sign, make_augment
-from productgen.config import ConfigError, build, choose
+from productgen.config import UserError, build, choose
 from productgen.core.optim import OptimConfig, make_optimizer
 from productgen.core.pixels import to_float
 from productgen.core.rng import normal, sample_keys, stream, streams
@@ -290,10 +290,10 @@ def make(config: Mapping[str, Any], problem: Problem) -> Gan:
     """Builds the method from the sections `method`, `model` and `optim` of a config.
 
     Raises:
-      ConfigError: a value that cannot be used, alone or with the others.
+      UserError: a value that cannot be used, alone or with the others.
     """
     if config['model'].get('name') == 'stylegan2':
-        raise ConfigError("model.name: 'stylegan2' has latents of its own and goes with method.name=stylegan2")
+        raise UserError('model.name', "'stylegan2' has latents of its own and goes with method.name=stylegan2")
     return assemble(Gan, build(GanConfig, config['method'], 'method'), config, problem)
 
 
@@ -308,14 +308,17 @@ def assemble(cls: type[Gan], c: GanConfig, config: Mapping[str, Any], problem: P
       fields: of `cls` beyond those of `Gan`; `path_interval` also tells how often the generator steps twice.
 
     Raises:
-      ConfigError: a value that cannot be used, alone or with the others.
+      UserError: a value that cannot be used, alone or with the others.
     """
     unit = c.critic_steps * problem.accumulate * problem.devices
     if problem.batch_size % unit:
-        raise ConfigError(
-            f'method.critic_steps: the {problem.batch_size} images of train.batch_size cannot be divided into '
-            f'{c.critic_steps} steps x {problem.accumulate} parts x {problem.devices} devices; the nearest that can '
-            f'is {max(round(problem.batch_size / unit), 1) * unit}'
+        raise UserError(
+            'method.critic_steps',
+            (
+                f'the {problem.batch_size} images of train.batch_size cannot be divided into {c.critic_steps} '
+                f'steps x {problem.accumulate} parts x {problem.devices} devices'
+            ),
+            f'the nearest that can is {max(round(problem.batch_size / unit), 1) * unit}',
         )
     section = config['model']
     # What a network sees at a time is the batch of one discriminator step.
@@ -323,27 +326,31 @@ def assemble(cls: type[Gan], c: GanConfig, config: Mapping[str, Any], problem: P
     pair = choose(PAIRS, section.get('name', ''), 'model.name')(section, turn, bool(c.transition_kimg))
     penalty = PENALTIES.get(c.penalty)
     if penalty and pair.couples_images:
-        raise ConfigError(
-            f'method.penalty: {c.penalty!r} is on the gradient of each image alone, but the discriminator normalises '
-            'over the batch (Gulrajani et al. 2017, section 4); set model.norm=layer, or method.penalty=none'
+        raise UserError(
+            'method.penalty',
+            (
+                f'{c.penalty!r} is on the gradient of each image alone, but the discriminator normalises over the '
+                'batch (Gulrajani et al. 2017, section 4)'
+            ),
+            'set model.norm=layer, or method.penalty=none',
         )
     if c.transition_kimg and not problem.labels:
-        raise ConfigError('method.transition_kimg: there are no labels to let in; see data.labels')
+        raise UserError('method.transition_kimg', 'there are no labels to let in', 'see data.labels')
     height, width = problem.resolution
     auto = 0.0002 * height * width / problem.batch_size
     annealed = lambda field, value: parse_annealed(value, f'method.{field}', problem.steps, c.anneal)
     weight = annealed('penalty_weight', auto if c.penalty_weight == 'auto' else c.penalty_weight)
     if penalty and (min(weight.start, weight.end) < 0 or weight.start == weight.end == 0):
-        raise ConfigError(f'method.penalty_weight: {c.penalty!r} needs a positive one, not {c.penalty_weight}')
+        raise UserError('method.penalty_weight', f'{c.penalty!r} needs a positive one, not {c.penalty_weight}')
     half_life = annealed('ema_kimg', c.ema_kimg)
     if min(half_life.start, half_life.end) < 0:
-        raise ConfigError(f'method.ema_kimg: a half-life must not be negative, got {c.ema_kimg}')
+        raise UserError('method.ema_kimg', f'a half-life must not be negative, got {c.ema_kimg}')
     optim = {
         name: build(OptimConfig, choose(config['optim'], name, 'optim'), f'optim.{name}')
         for name in ('generator', 'discriminator')
     }
     if c.clip_weights and optim['discriminator'].freeze:
-        raise ConfigError('method.clip_weights: would move what optim.discriminator.freeze holds; set it to 0')
+        raise UserError('method.clip_weights', 'would move what optim.discriminator.freeze holds', 'set it to 0')
     # In discriminator steps, as the optimiser counts.
     lazy = c.penalty_interval * c.critic_steps if penalty and c.penalty_interval > 1 else None
     return cls(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from productgen.augment import AugmentConfig
-from productgen.config import ConfigError, choose
+from productgen.config import UserError, choose
 from productgen.losses.adversarial import ADVERSARIAL, SIGNED
 from productgen.losses.penalties import PENALTIES
 
@@ -32,37 +32,38 @@ class GanConfig:
       augment: what both real and fake images go through before the discriminator.
     """
 
-    name: str
-    loss: str
-    penalty: str
-    penalty_weight: float | str
-    penalty_interval: int
-    critic_steps: int
-    clip_weights: float
-    classification: float
-    transition_kimg: str
-    anneal: float
-    ema_kimg: float | str
-    ema_rampup: float
-    augment: AugmentConfig
+    name: str = 'gan'
+    loss: str = 'non_saturating'
+    penalty: str = 'none'
+    penalty_weight: float | str = '0'
+    penalty_interval: int = 1
+    critic_steps: int = 1
+    clip_weights: float = 0.0
+    classification: float = 1.0
+    transition_kimg: str = ''
+    anneal: float = 1.0
+    ema_kimg: float | str = '5'
+    ema_rampup: float = 0.05
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
 
     def __post_init__(self):
         choose(ADVERSARIAL, self.loss, 'method.loss')
         choose({'none': None, **PENALTIES}, self.penalty, 'method.penalty')
         for field in ('penalty_interval', 'critic_steps'):
             if getattr(self, field) < 1:
-                raise ConfigError(f'method.{field}: {getattr(self, field)} is less than 1')
+                raise UserError(f'method.{field}', f'{getattr(self, field)} is less than 1')
         for field in ('ema_rampup', 'clip_weights', 'classification'):
             if getattr(self, field) < 0:
-                raise ConfigError(f'method.{field}: must not be negative')
+                raise UserError(f'method.{field}', 'must not be negative')
         if not 0 < self.anneal <= 1:
-            raise ConfigError(f'method.anneal: {self.anneal} is not a share of the training, above 0 and at most 1')
+            raise UserError('method.anneal', f'{self.anneal} is not a share of the training, above 0 and at most 1')
         if self.penalty_weight == 'auto' and self.penalty not in ('none', 'r1'):
-            raise ConfigError(
-                f"method.penalty_weight: 'auto' is a rule for 'r1', not for {self.penalty!r}; give a number"
+            raise UserError(
+                'method.penalty_weight', f"'auto' is a rule for 'r1', not for {self.penalty!r}", 'give a number'
             )
         if self.augment.adaptive and self.loss not in SIGNED:
-            raise ConfigError(
-                f'method.augment.target: adapts p to the sign of the logits, which tells nothing under {self.loss!r}; '
-                'set it to 0 and method.augment.p to what suits'
+            raise UserError(
+                'method.augment.target',
+                f'adapts p to the sign of the logits, which tells nothing under {self.loss!r}',
+                'set it to 0 and method.augment.p to what suits',
             )

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from productgen.config import ConfigError, build, choose
+from productgen.config import UserError, build, choose
 from productgen.core.optim import OptimConfig, make_optimizer
 from productgen.core.pixels import to_float
 from productgen.core.rng import normal, sample_keys, stream, streams
@@ -46,20 +46,28 @@ class LatentDiffusionConfig(DiffusionConfig):
       vae: the `method` section of the autoencoder; labels are for the diffusion alone.
     """
 
-    autoencoder_share: float
-    vae: vae.VAEConfig
+    name: str = 'latent_diffusion'
+    autoencoder_share: float = 0.0
+    vae: vae.VAEConfig = dataclasses.field(default_factory=vae.VAEConfig)
 
     def __post_init__(self):
         super().__post_init__()
         if self.autoencoder_share != FROZEN and not 0 <= self.autoencoder_share < 1:
-            raise ConfigError(
-                f'method.autoencoder_share: {self.autoencoder_share} is not a share of the training, 0 to below 1, '
-                f'nor {FROZEN:g} for an autoencoder that is never trained'
+            raise UserError(
+                'method.autoencoder_share',
+                (
+                    f'{self.autoencoder_share} is not a share of the training, 0 to below 1, nor {FROZEN:g} for an '
+                    'autoencoder that is never trained'
+                ),
             )
         if self.schedule == 'cosine' and self.prediction == 'epsilon':
-            raise ConfigError(
-                'method.prediction: at the end of a cosine schedule epsilon says nothing of the data, and codes have '
-                "no bounds to clip them to; choose 'v', or schedule='linear'"
+            raise UserError(
+                'method.prediction',
+                (
+                    'at the end of a cosine schedule epsilon says nothing of the data, and codes have no bounds to '
+                    'clip them to'
+                ),
+                "choose 'v', or schedule='linear'",
             )
 
 
@@ -67,12 +75,12 @@ class LatentDiffusionConfig(DiffusionConfig):
 class LatentDiffusionModel:
     """The `model` section: the U-Net on the codes, and the autoencoder with `latent` a map."""
 
-    unet: UNetModel
-    vae: VAEModel
+    unet: UNetModel = dataclasses.field(default_factory=lambda: UNetModel(patch=1, channels=64, attention='0'))
+    vae: VAEModel = dataclasses.field(default_factory=lambda: VAEModel(latent='map', z_dim=4, downsampling=4, channels=16, channel_max=64, blocks=1))
 
     def __post_init__(self):
         if self.vae.latent != 'map':
-            raise ConfigError(f"model.vae.latent: the U-Net wants a 'map', not a {self.vae.latent!r}")
+            raise UserError('model.vae.latent', f"the U-Net wants a 'map', not a {self.vae.latent!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,22 +199,24 @@ def make(config: Mapping[str, Any], problem: Problem) -> LatentDiffusion:
     """Builds the method from the sections `method`, `model`, `optim` and `sample` of a config.
 
     Raises:
-      ConfigError: a value that cannot be used, alone or with the others.
+      UserError: a value that cannot be used, alone or with the others.
     """
     c = build(LatentDiffusionConfig, config['method'], 'method')
     m = build(LatentDiffusionModel, config['model'], 'model')
     optim = build(OptimConfig, choose(config['optim'], 'unet', 'optim'), 'optim.unet')
     if c.autoencoder_share == FROZEN and config.get('train', {}).get('init_from') == '':
-        raise ConfigError(
-            'train.init_from: an autoencoder that is never trained (method.autoencoder_share=-1) must come from '
-            'another run; give its workdir, with train.init_nets=vae'
+        raise UserError(
+            'train.init_from',
+            'an autoencoder that is never trained (method.autoencoder_share=-1) must come from another run',
+            'give its workdir, with train.init_nets=vae',
         )
     first, rest = 0, problem.steps
     if c.autoencoder_share > 0:
         if problem.steps is None:
-            raise ConfigError(
-                'method.autoencoder_share: a share of the training needs a train.duration in images, steps or epochs, '
-                'not in time; or set it to 0.0'
+            raise UserError(
+                'method.autoencoder_share',
+                'a share of the training needs a train.duration in images, steps or epochs, not in time',
+                'or set it to 0.0',
             )
         first = min(max(round(c.autoencoder_share * problem.steps), 1), problem.steps - 1)
         rest = problem.steps - first

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from productgen.augment import AugmentConfig, make_augment
-from productgen.config import ConfigError, build, choose
+from productgen.config import UserError, build, choose
 from productgen.core.optim import OptimConfig, make_optimizer
 from productgen.core.pixels import to_float
 from productgen.core.rng import sample_keys, stream, streams
@@ -44,21 +44,21 @@ class SimCLRConfig:
       augment: how the views are made.
     """
 
-    name: str
-    temperature: float
-    projection: int
-    ema_kimg: float
-    ema_rampup: float
-    augment: AugmentConfig
+    name: str = 'simclr'
+    temperature: float = 0.2
+    projection: int = 64
+    ema_kimg: float = 5.0
+    ema_rampup: float = 0.05
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
 
     def __post_init__(self):
         if self.temperature <= 0:
-            raise ConfigError(f'method.temperature: {self.temperature} is not above 0')
+            raise UserError('method.temperature', f'{self.temperature} is not above 0')
         if self.projection < 1:
-            raise ConfigError('method.projection: must be at least 1')
+            raise UserError('method.projection', 'must be at least 1')
         check_common(self)
         if self.augment.name == 'none':
-            raise ConfigError('method.augment.name: without augmentation both views of a picture are the same')
+            raise UserError('method.augment.name', 'without augmentation both views of a picture are the same')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,15 +103,15 @@ def make(config: Mapping[str, Any], problem: Problem) -> SimCLR:
     """Builds the method from the sections `method`, `model` and `optim` of a config.
 
     Raises:
-      ConfigError: a value that cannot be used, alone or with the others.
+      UserError: a value that cannot be used, alone or with the others.
     """
     c = build(SimCLRConfig, config['method'], 'method')
     m = build(ResNetModel, config['model'], 'model')
     if m.dropout:
-        raise ConfigError('model.dropout: it is for classifiers; set it to 0')
+        raise UserError('model.dropout', 'it is for classifiers', 'set it to 0')
     least = problem.accumulate * problem.devices
     if problem.batch_size < 2 * least:
-        raise ConfigError(f'train.batch_size: two pictures a part are needed, {2 * least} in all')
+        raise UserError('train.batch_size', f'two pictures a part are needed, {2 * least} in all')
     net = nets.Projector(m.body(problem.resolution), c.projection)
     optim = build(OptimConfig, choose(config['optim'], 'encoder', 'optim'), 'optim.encoder')
     p = parse_annealed(c.augment.p, 'method.augment.p', problem.steps, 1.0)

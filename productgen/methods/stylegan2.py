@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from productgen.config import ConfigError, build
+from productgen.config import UserError, build
 from productgen.core.rng import normal, sample_keys, stream, streams
 from productgen.core.state import Net, PyTree, State
 from productgen.losses.penalties import path_lengths
@@ -44,23 +44,24 @@ class StyleGAN2Config(GanConfig):
       w_decay: share of the old value in the running mean of w (0.995), the centre of truncation.
     """
 
-    path_weight: float
-    path_interval: int
-    path_shrink: int
-    path_decay: float
-    mixing: float
-    w_decay: float
+    name: str = 'stylegan2'
+    path_weight: float = 0.0
+    path_interval: int = 4
+    path_shrink: int = 2
+    path_decay: float = 0.99
+    mixing: float = 0.0
+    w_decay: float = 0.995
 
     def __post_init__(self):
         super().__post_init__()
         if self.path_weight < 0:
-            raise ConfigError('method.path_weight: must not be negative')
+            raise UserError('method.path_weight', 'must not be negative')
         for field in ('path_interval', 'path_shrink') if self.path_weight else ():
             if getattr(self, field) < 1:
-                raise ConfigError(f'method.{field}: must be at least 1')
+                raise UserError(f'method.{field}', 'must be at least 1')
         for field in ('mixing', 'path_decay', 'w_decay'):
             if not 0 <= getattr(self, field) <= 1:
-                raise ConfigError(f'method.{field}: {getattr(self, field)} is not a share, 0 to 1')
+                raise UserError(f'method.{field}', f'{getattr(self, field)} is not a share, 0 to 1')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,13 +178,15 @@ def make(config: Mapping[str, Any], problem: Problem) -> StyleGAN2:
     """Builds the method from the sections `method`, `model` and `optim` of a config.
 
     Raises:
-      ConfigError: a value that cannot be used, alone or with the others.
+      UserError: a value that cannot be used, alone or with the others.
     """
     c = build(StyleGAN2Config, config['method'], 'method')
     method = assemble(StyleGAN2, c, config, problem, path_interval=c.path_interval if c.path_weight else None)
     if not isinstance(method.pair.generator, nets.Generator):
-        raise ConfigError(f"model.name: {config['model']['name']!r} has no styles; use 'stylegan2', or method.name=gan")
+        raise UserError(
+            'model.name', f'{config["model"]["name"]!r} has no styles', "use 'stylegan2', or method.name=gan"
+        )
     part = method.size // (problem.accumulate * (problem.devices if problem.accumulate > 1 else 1))
     if c.path_weight and part % c.path_shrink:
-        raise ConfigError(f'method.path_shrink: {c.path_shrink} does not divide the {part} images of a forward pass')
+        raise UserError('method.path_shrink', f'{c.path_shrink} does not divide the {part} images of a forward pass')
     return method

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from productgen.config import ConfigError, build, choose
+from productgen.config import UserError, build, choose
 from productgen.core.optim import OptimConfig, make_optimizer
 from productgen.core.pixels import to_float
 from productgen.core.rng import normal, sample_keys, stream, streams
@@ -57,25 +57,25 @@ class VAEConfig:
       ema_rampup: the half-life is at most this share of the images seen; 0 for no limit.
     """
 
-    name: str
-    likelihood: str
-    scale: float
-    learn_scale: bool
-    beta: float
-    kl_weight: float | str
-    anneal: float
-    free_bits: float
-    ema_kimg: float
-    ema_rampup: float
+    name: str = 'vae'
+    likelihood: str = 'gaussian'
+    scale: float = 0.2
+    learn_scale: bool = True
+    beta: float = 1.0
+    kl_weight: float | str = '1'
+    anneal: float = 0.2
+    free_bits: float = 0.0
+    ema_kimg: float = 5.0
+    ema_rampup: float = 0.05
 
     def __post_init__(self):
         if self.scale <= 0:
-            raise ConfigError(f'method.scale: {self.scale} is not above 0')
+            raise UserError('method.scale', f'{self.scale} is not above 0')
         for field in ('beta', 'free_bits', 'ema_kimg', 'ema_rampup'):
             if getattr(self, field) < 0:
-                raise ConfigError(f'method.{field}: must not be negative')
+                raise UserError(f'method.{field}', 'must not be negative')
         if self.learn_scale and not choose(LIKELIHOODS, self.likelihood, 'method.likelihood').scaled:
-            raise ConfigError(f'method.learn_scale: {self.likelihood} has no scale; set it to False')
+            raise UserError('method.learn_scale', f'{self.likelihood} has no scale', 'set it to False')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,14 +203,14 @@ def make(config: Mapping[str, Any], problem: Problem) -> VAE:
     """Builds the method from the sections `method`, `model` and `optim` of a config.
 
     Raises:
-      ConfigError: a value that cannot be used, alone or with the others.
+      UserError: a value that cannot be used, alone or with the others.
     """
     c = build(VAEConfig, config['method'], 'method')
     m = build(VAEModel, config['model'], 'model')
     likelihood = choose(LIKELIHOODS, c.likelihood, 'method.likelihood')
     kl_weight = parse_annealed(c.kl_weight, 'method.kl_weight', problem.steps, c.anneal)
     if min(kl_weight.start, kl_weight.end) < 0:
-        raise ConfigError(f'method.kl_weight: {c.kl_weight!r} is negative, which rewards divergence; 0 leaves it out')
+        raise UserError('method.kl_weight', f'{c.kl_weight!r} is negative, which rewards divergence', '0 leaves it out')
     optim = build(OptimConfig, choose(config['optim'], 'vae', 'optim'), 'optim.vae')
     encoder, decoder, latent = m.nets(problem.resolution)
     return VAE(

@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from productgen.config import ConfigError, build, choose
+from productgen.config import UserError, build, choose
 from productgen.core.optim import OptimConfig, make_optimizer
 from productgen.core.pixels import to_float
 from productgen.core.rng import normal, sample_keys, stream, streams
@@ -58,16 +58,16 @@ class VAEGANConfig:
       ema_rampup: the half-life is at most this share of the images seen; 0 for no limit.
     """
 
-    name: str
-    gamma: float
-    similarity: int
-    ema_kimg: float
-    ema_rampup: float
+    name: str = 'vaegan'
+    gamma: float = 0.0005
+    similarity: int = 2
+    ema_kimg: float = 5.0
+    ema_rampup: float = 0.05
 
     def __post_init__(self):
         for field in ('gamma', 'ema_kimg', 'ema_rampup'):
             if getattr(self, field) < 0:
-                raise ConfigError(f'method.{field}: must not be negative')
+                raise UserError(f'method.{field}', 'must not be negative')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,15 +195,16 @@ def make(config: Mapping[str, Any], problem: Problem) -> VAEGAN:
     """Builds the method from the sections `method`, `model` and `optim` of a config.
 
     Raises:
-      ConfigError: a value that cannot be used, alone or with the others.
+      UserError: a value that cannot be used, alone or with the others.
     """
     c = build(VAEGANConfig, config['method'], 'method')
     m = build(VAEModel, config['model'], 'model')
     encoder, decoder, latent = m.nets(problem.resolution)
     if not 1 <= c.similarity <= encoder.levels:
-        raise ConfigError(
-            f'method.similarity: the discriminator halves {encoder.levels} times, so there are no features after '
-            f'{c.similarity}; choose 1 to {encoder.levels}'
+        raise UserError(
+            'method.similarity',
+            f'the discriminator halves {encoder.levels} times, so there are no features after {c.similarity}',
+            f'choose 1 to {encoder.levels}',
         )
     optim = {name: build(OptimConfig, choose(config['optim'], name, 'optim'), f'optim.{name}') for name in NETS}
     return VAEGAN(

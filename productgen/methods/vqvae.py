@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from productgen.config import ConfigError, build, choose
+from productgen.config import UserError, build, choose
 from productgen.core.optim import OptimConfig, make_optimizer
 from productgen.core.pixels import to_float
 from productgen.core.rng import sample_keys, stream
@@ -72,22 +72,22 @@ class VQVAEConfig:
       ema_rampup: the half-life is at most this share of the images seen; 0 for no limit.
     """
 
-    name: str
-    reconstruction: dict
-    commitment: float
-    decay: float
-    revive: float
-    prior_start: float
-    ema_kimg: float
-    ema_rampup: float
+    name: str = 'vqvae'
+    reconstruction: dict = dataclasses.field(default_factory=lambda: {'mse': 4.0, 'l1': 0.0, 'charbonnier': 0.0, 'ssim': 0.0, 'laplacian': 0.0})
+    commitment: float = 0.25
+    decay: float = 0.99
+    revive: float = 0.1
+    prior_start: float = 0.35
+    ema_kimg: float = 2.0
+    ema_rampup: float = 0.05
 
     def __post_init__(self):
         for field in ('commitment', 'ema_kimg', 'ema_rampup'):
             if getattr(self, field) < 0:
-                raise ConfigError(f'method.{field}: must not be negative')
+                raise UserError(f'method.{field}', 'must not be negative')
         for field in ('decay', 'revive', 'prior_start'):
             if not 0 <= getattr(self, field) < 1:
-                raise ConfigError(f'method.{field}: {getattr(self, field)} is not a share, 0 to below 1')
+                raise UserError(f'method.{field}', f'{getattr(self, field)} is not a share, 0 to below 1')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,19 +101,19 @@ class PriorModel:
       dropout: share of values dropped in training.
     """
 
-    width: int
-    layers: int
-    heads: int
-    dropout: float
+    width: int = 128
+    layers: int = 3
+    heads: int = 4
+    dropout: float = 0.0
 
     def __post_init__(self):
         for field in ('width', 'layers', 'heads'):
             if getattr(self, field) < 1:
-                raise ConfigError(f'model.prior.{field}: must be at least 1')
+                raise UserError(f'model.prior.{field}', 'must be at least 1')
         if self.width % self.heads:
-            raise ConfigError(f'model.prior.heads: {self.heads} does not divide model.prior.width={self.width}')
+            raise UserError('model.prior.heads', f'{self.heads} does not divide model.prior.width={self.width}')
         if not 0 <= self.dropout < 1:
-            raise ConfigError(f'model.prior.dropout: {self.dropout} is not a share, 0 to below 1')
+            raise UserError('model.prior.dropout', f'{self.dropout} is not a share, 0 to below 1')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,20 +130,20 @@ class VQVAEModel:
       prior: the Transformer.
     """
 
-    levels: int
-    width: int
-    blocks: int
-    residual_width: int
-    codes: int
-    code_width: int
-    prior: PriorModel
+    levels: int = 2
+    width: int = 64
+    blocks: int = 2
+    residual_width: int = 32
+    codes: int = 256
+    code_width: int = 32
+    prior: PriorModel = dataclasses.field(default_factory=PriorModel)
 
     def __post_init__(self):
         for field, least in (('levels', 1), ('width', 2), ('blocks', 0), ('residual_width', 1), ('codes', 2)):
             if getattr(self, field) < least:
-                raise ConfigError(f'model.{field}: must be at least {least}')
+                raise UserError(f'model.{field}', f'must be at least {least}')
         if self.code_width < 1:
-            raise ConfigError('model.code_width: must be at least 1')
+            raise UserError('model.code_width', 'must be at least 1')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -327,7 +327,7 @@ def make(config: Mapping[str, Any], problem: Problem) -> VQVAE:
     """Builds the method from the sections `method`, `model` and `optim` of a config.
 
     Raises:
-      ConfigError: a value that cannot be used, alone or with the others.
+      UserError: a value that cannot be used, alone or with the others.
     """
     c = build(VQVAEConfig, config['method'], 'method')
     m = build(VQVAEModel, config['model'], 'model')
@@ -335,14 +335,15 @@ def make(config: Mapping[str, Any], problem: Problem) -> VQVAE:
     unit = 2**m.levels
     if height % unit or width % unit:
         near = [max(round(side / unit), 1) * unit for side in (width, height)]
-        raise ConfigError(
-            f'data.resolution: {width}x{height} cannot be halved {m.levels} times (model.levels); the nearest that can '
-            f'is {near[0]}x{near[1]}'
+        raise UserError(
+            'data.resolution',
+            f'{width}x{height} cannot be halved {m.levels} times (model.levels)',
+            f'the nearest that can is {near[0]}x{near[1]}',
         )
     try:
         distance = weighted(c.reconstruction)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f'method.reconstruction: {error}') from None
+        raise UserError('method.reconstruction', f'{error}') from None
     start = _start(c, problem)
     share = {name: start or problem.steps for name in AUTOENCODER}  # the updates that each net takes
     share['prior'] = problem.steps - start if start else problem.steps
@@ -366,8 +367,8 @@ def _start(c: VQVAEConfig, problem: Problem) -> int:
     if not c.prior_start:
         return 0
     if problem.steps is None:
-        raise ConfigError(
-            'method.prior_start: give train.duration in images, steps or epochs, not in time, or 0 here to train the '
-            'prior all along'
+        raise UserError(
+            'method.prior_start',
+            ('give train.duration in images, steps or epochs, not in time, or 0 here to train the prior all along'),
         )
     return min(max(round(c.prior_start * problem.steps), 1), problem.steps - 1)

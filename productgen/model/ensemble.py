@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.core.checkpoint import CheckpointError
 from productgen.core.state import State
 from productgen.methods.base import Batch
@@ -77,7 +77,7 @@ def load(model: Model, workdir: Path) -> Ensemble:
       workdir: of a run.
 
     Raises:
-      ConfigError: `sample.also` names no run, or one that does not go together with this one.
+      UserError: `sample.also` names no run, or one that does not go together with this one.
       CheckpointError: there is no checkpoint, or none that can be read.
     """
     settings = model.sample
@@ -95,8 +95,8 @@ def load(model: Model, workdir: Path) -> Ensemble:
     if settings.combine == 'average':
         members = [(model, _average([state for _, state in members]))]
     elif settings.output in ('mix', 'walk'):
-        raise ConfigError(
-            f'sample.combine: {settings.output!r} needs one generator; use sample.combine=average, or grid or png'
+        raise UserError(
+            'sample.combine', f'{settings.output!r} needs one generator', 'use sample.combine=average, or grid or png'
         )
     return Ensemble(model, tuple(members), f'{settings.combine}-{name}')
 
@@ -112,13 +112,13 @@ def _other(model: Model, workdir: Path, text: str) -> Model:
     try:
         config = {**read_config(workdir), 'sample': vars(model.sample)}
         other = prepare_model(config, read_labels(workdir), devices=1)
-    except ConfigError as error:
-        raise ConfigError(f'sample.also={text}: {str(error).removeprefix(f"--workdir={workdir}: ")}') from None
+    except UserError as error:
+        raise UserError(f'sample.also={text}', f'{str(error).removeprefix(f"--workdir={workdir}: ")}') from None
     if other.problem.resolution != model.problem.resolution:
         sizes = ' and '.join('{1}x{0}'.format(*m.problem.resolution) for m in (other, model))
-        raise ConfigError(f'sample.also={text}: its pictures are of another size ({sizes}); sample it by itself')
+        raise UserError(f'sample.also={text}', f'its pictures are of another size ({sizes})', 'sample it by itself')
     if not other.table.same_values(model.table):
-        raise ConfigError(f'sample.also={text}: it was trained with other labels; sample it by itself')
+        raise UserError(f'sample.also={text}', 'it was trained with other labels', 'sample it by itself')
     return other
 
 
@@ -137,12 +137,12 @@ def _average(states: list[State]) -> State:
     """The first state with the mean of the weights and statistics of all.
 
     Raises:
-      ConfigError: they are not of one architecture.
+      UserError: they are not of one architecture.
     """
     parts = [{name: (net.ema, net.stats) for name, net in state.nets.items()} for state in states]
     kinds = [jax.tree.map(lambda x: (x.shape, x.dtype), part) for part in parts]
     if any(kind != kinds[0] for kind in kinds):
-        raise ConfigError('sample.combine: average needs generators of one architecture; use mixture')
+        raise UserError('sample.combine', 'average needs generators of one architecture', 'use mixture')
     mean = jax.tree.map(lambda *xs: (sum(x.astype('float32') for x in xs) / len(xs)).astype(xs[0].dtype), *parts)
     nets = {name: net.replace(ema=mean[name][0], stats=mean[name][1]) for name, net in states[0].nets.items()}
     return states[0].replace(nets=nets)

@@ -20,7 +20,7 @@ from flax import linen as nn
 from jax.sharding import Mesh
 from PIL import Image
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.core.pixels import to_float
 from productgen.core.sharding import make_mesh, replicated
 from productgen.core.state import PyTree, State
@@ -66,13 +66,13 @@ class FeatureNet:
         """What `compute` gives of pictures of any size.
 
         Raises:
-          ConfigError: float pictures of another size; only uint8 is resized.
+          UserError: float pictures of another size; only uint8 is resized.
         """
         if self.size not in (None, images.shape[1:3]):
             width, height = side = self.size[::-1]
             if images.dtype != np.uint8:
-                raise ConfigError(
-                    f'eval.features: this needs features of pictures of the same size, not {width}x{height}'
+                raise UserError(
+                    'eval.features', f'this needs features of pictures of the same size, not {width}x{height}'
                 )
             images = np.stack([np.asarray(Image.fromarray(x).resize(side, Image.Resampling.BICUBIC)) for x in images])
         features, told = self.compute(images)
@@ -87,7 +87,7 @@ def open_features(text: str, batch_size: int) -> FeatureNet:
       batch_size: pictures at a time.
 
     Raises:
-      ConfigError: there is no such run or file, its method has no features, or the published file cannot be had.
+      UserError: there is no such run or file, its method has no features, or the published file cannot be had.
       CheckpointError: the run has no checkpoint that can be read.
     """
     name, _, path = text.strip().partition(':')
@@ -98,16 +98,17 @@ def _trained(run: str, batch_size: int) -> FeatureNet:
     """That of a run."""
     workdir, step = parse_run(run, 'eval.features')
     if workdir is None:
-        raise ConfigError(f'eval.features={run}: which run? Give WORKDIR or WORKDIR:STEP')
+        raise UserError(f'eval.features={run}', 'which run? Give WORKDIR or WORKDIR:STEP')
     try:
         config, table = read_config(workdir), read_labels(workdir)
         model = prepare_model(config, table, devices=1)
-    except ConfigError as error:
-        raise ConfigError(f'eval.features={run}: {str(error).removeprefix(f"--workdir={workdir}: ")}') from None
+    except UserError as error:
+        raise UserError(f'eval.features={run}', f'{str(error).removeprefix(f"--workdir={workdir}: ")}') from None
     if not isinstance(model.method, Representing):
-        raise ConfigError(
-            f'eval.features={run}: its method, {config["method"]["name"]!r}, has no features; train them with '
-            'configs/classifier.py'
+        raise UserError(
+            f'eval.features={run}',
+            f'its method, {config["method"]["name"]!r}, has no features',
+            'train them with configs/classifier.py',
         )
     state = restore(model, workdir, step)
     classify = getattr(model.method, 'classify', None)
@@ -176,7 +177,7 @@ def open_lpips(trunk: str, batch_size: int) -> Callable[[np.ndarray, np.ndarray]
       batch_size: pairs at a time.
 
     Raises:
-      ConfigError: the published files cannot be had; the message says how to get them.
+      UserError: the published files cannot be had; the message says how to get them.
     """
     net, mesh = LPIPS(trunk), make_mesh()
     files = [weights.read(weights.locate(name)) for name in (LPIPS_TRUNKS[trunk], f'lpips_{trunk}')]

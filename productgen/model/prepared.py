@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from productgen import data
-from productgen.config import ConfigError, build, choose, nearest
+from productgen.config import UserError, build, choose, nearest
 from productgen.config.durations import Duration, parse_duration
 from productgen.config.sections import EvalConfig, SampleConfig, TrainConfig
 from productgen.core.optim import OptimConfig
@@ -81,14 +81,14 @@ def check_sections(config: Mapping[str, Any]) -> None:
     """Checks the top level of a config.
 
     Raises:
-      ConfigError: a section that does not exist, or one that is missing.
+      UserError: a section that does not exist, or one that is missing.
     """
     for name in config:
         if name not in SECTIONS + OTHER_SECTIONS:
-            raise ConfigError(f'{name}: there is no such section{nearest(name, SECTIONS + OTHER_SECTIONS)}')
+            raise UserError(f'{name}', f'there is no such section{nearest(name, SECTIONS + OTHER_SECTIONS)}')
     for name in SECTIONS:
         if name not in config:
-            raise ConfigError(f'{name}: the config lacks this section')
+            raise UserError(f'{name}', 'the config lacks this section')
 
 
 def prepare_model(config: Mapping[str, Any], table: LabelTable, devices: int | None = None) -> Model:
@@ -100,7 +100,7 @@ def prepare_model(config: Mapping[str, Any], table: LabelTable, devices: int | N
       devices: that batches of training are divided over; all by default. Who only samples has none to divide: 1.
 
     Raises:
-      ConfigError, DataError: something in the config cannot be used; the message names the field and the way out.
+      UserError, DataError: something in the config cannot be used; the message names the field and the way out.
     """
     check_sections(config)
     train = build(TrainConfig, config['train'], 'train')
@@ -111,7 +111,7 @@ def prepare_model(config: Mapping[str, Any], table: LabelTable, devices: int | N
     for name, section in config['optim'].items():
         build(OptimConfig, section, f'optim.{name}')
     if not isinstance(config['seed'], int) or not 0 <= config['seed'] < 2**31:
-        raise ConfigError(f'seed: expected a whole number from 0 to 2^31 - 1, got {config["seed"]!r}')
+        raise UserError('seed', f'expected a whole number from 0 to 2^31 - 1, got {config["seed"]!r}')
     mesh = make_mesh()
     duration = parse_duration(train.duration, 'train.duration')
     problem = Problem(

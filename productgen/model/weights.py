@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, NamedTuple
 import ml_dtypes
 import numpy as np
 
-from productgen.config import ConfigError, choose
+from productgen.config import UserError, choose
 from productgen.data.cache import cache_dir
 
 _log = logging.getLogger(__name__)
@@ -81,13 +81,13 @@ def locate(name: str, path: str | os.PathLike = '') -> Path:
       path: a local file; empty for the published one.
 
     Raises:
-      ConfigError: an unknown name, no file at `path`, no way to download, or other contents than were published; the
+      UserError: an unknown name, no file at `path`, no way to download, or other contents than were published; the
         message tells how to get the file.
     """
     published = choose(FILES, name, 'weights')
     if path:
         if not Path(path).is_file():
-            raise ConfigError(f'weights: there is no file {path} (published: {published.url})')
+            raise UserError('weights', f'there is no file {path} (published: {published.url})')
         return Path(path)
     # The authors of LPIPS gave their files the names of the trunks: ours keep them apart.
     target = cache_dir() / 'weights' / (f'{name}.pth' if published.sha256 else published.name)
@@ -112,9 +112,10 @@ def _download(published: File, target: Path) -> None:
         _check(temporary, published.digest, published.url, 'nothing was kept')
         os.replace(temporary, target)
     except OSError as error:
-        raise ConfigError(
-            f'weights: {published.name} cannot be downloaded from {published.url} ({error}); download it elsewhere and '
-            f'save it as {target}, or give the path of the file'
+        raise UserError(
+            'weights',
+            f'{published.name} cannot be downloaded from {published.url} ({error})',
+            f'download it elsewhere and save it as {target}, or give the path of the file',
         ) from error
     finally:
         if temporary is not None:
@@ -122,9 +123,9 @@ def _download(published: File, target: Path) -> None:
 
 
 def _check(path: Path, sha256: str, name: Path | str, advice: str) -> None:
-    """Raises a ConfigError about `name` where the file's sha256 begins otherwise."""
+    """Raises a UserError about `name` where the file's sha256 begins otherwise."""
     if sha256 and not (found := digest(path)).startswith(sha256.lower()):
-        raise ConfigError(f'{name}: its sha256 begins with {found[:16]}, not with {sha256[:16]}; {advice}')
+        raise UserError(f'{name}', f'its sha256 begins with {found[:16]}, not with {sha256[:16]}', f'{advice}')
 
 
 def read(path: str | os.PathLike, sha256: str = '') -> dict[str, np.ndarray]:
@@ -135,11 +136,11 @@ def read(path: str | os.PathLike, sha256: str = '') -> dict[str, np.ndarray]:
       sha256: what its sha256 must begin with; empty for anything.
 
     Raises:
-      ConfigError: another sha256, or a file that holds anything but named tensors.
+      UserError: another sha256, or a file that holds anything but named tensors.
     """
     path = Path(path)
     if not path.is_file():
-        raise ConfigError(f'weights: there is no file {path}')
+        raise UserError('weights', f'there is no file {path}')
     _check(path, sha256, path, 'it is damaged or another file')
     if path.suffix == '.safetensors':
         reader = _read_safetensors
@@ -148,11 +149,11 @@ def read(path: str | os.PathLike, sha256: str = '') -> dict[str, np.ndarray]:
     try:
         with path.open('rb') as file:
             return reader(file)
-    except ConfigError as error:
-        raise ConfigError(f'{path}: {error}') from error
+    except UserError as error:
+        raise UserError(f'{path}', f'{error}') from error
     # What is read may be anything at all, and so may be what goes wrong.
     except Exception as error:
-        raise ConfigError(f'{path}: not a file of named tensors ({type(error).__name__}: {error})') from error
+        raise UserError(f'{path}', f'not a file of named tensors ({type(error).__name__}: {error})') from error
 
 
 # PyTorch's files: a pickled table, which refers to storages by keys, and the storages' bytes.
@@ -219,16 +220,17 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _GLOBALS:
-            raise ConfigError(
-                f'refused: loading it would call {module}.{name}, which no table of tensors needs; save the '
-                f"network's `state_dict()`, or a .safetensors file"
+            raise UserError(
+                'refused',
+                f'loading it would call {module}.{name}, which no table of tensors needs',
+                "save the network's `state_dict()`, or a .safetensors file",
             )
         return _GLOBALS[module, name]
 
     def persistent_load(self, pid: Any) -> str:
         kind, code, key, _, _, *view = pid
         if kind != 'storage' or any(part is not None for part in view):
-            raise ConfigError(f'refused: a reference to {kind!r} that is not a whole storage')
+            raise UserError('refused', f'a reference to {kind!r} that is not a whole storage')
         self.dtypes[key] = _dtype(code)
         return key
 
@@ -236,10 +238,10 @@ class _Unpickler(pickle.Unpickler):
 def _tensors(table: Any, storage: Callable[[str], np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays of an unpickled table; `storage` gives the elements of one by its key."""
     if not isinstance(table, dict):
-        raise ConfigError(f'holds a {type(table).__name__}, not named tensors')
+        raise UserError(f'holds a {type(table).__name__}, not named tensors')
     for name, value in table.items():
         if not isinstance(value, _Tensor):
-            raise ConfigError(f'{name!r} is a {type(value).__name__}, not a tensor')
+            raise UserError(f'{name!r} is a {type(value).__name__}, not a tensor')
     storages = {key: storage(key) for key in {value.storage for value in table.values()}}
     return {str(name): value.array(storages) for name, value in table.items()}
 
@@ -250,10 +252,10 @@ def _read_zip(file: BinaryIO) -> dict[str, np.ndarray]:
         names = archive.namelist()
         pickles = [name for name in names if name.count('/') == 1 and name.endswith('/data.pkl')]
         if len(pickles) != 1 or any(name.endswith('/constants.pkl') for name in names):
-            raise ConfigError('a program or another archive, not a table of tensors')
+            raise UserError('a program or another archive, not a table of tensors')
         folder = pickles[0].removesuffix('data.pkl')
         if f'{folder}byteorder' in names and archive.read(f'{folder}byteorder') != b'little':
-            raise ConfigError('written on a big-endian machine')
+            raise UserError('written on a big-endian machine')
         with archive.open(pickles[0]) as stream:
             unpickler = _Unpickler(stream)
             table = unpickler.load()
@@ -267,9 +269,9 @@ def _read_legacy(file: BinaryIO) -> dict[str, np.ndarray]:
     """What PyTorch wrote before, as most published files still are: pickles of a magic number, of the format's version,
     of the machine, of the table, and of the storages' keys; then each storage's length, int64, and bytes."""
     if _Unpickler(file).load() != _MAGIC or _Unpickler(file).load() != 1001:
-        raise ConfigError('not a file of PyTorch')
+        raise UserError('not a file of PyTorch')
     if not _Unpickler(file).load()['little_endian']:
-        raise ConfigError('written on a big-endian machine')
+        raise UserError('written on a big-endian machine')
     unpickler = _Unpickler(file)
     table, storages = unpickler.load(), {}
     for key in _Unpickler(file).load():
@@ -280,7 +282,7 @@ def _read_legacy(file: BinaryIO) -> dict[str, np.ndarray]:
 
 def _exactly(file: BinaryIO, count: int) -> bytes:
     if len(content := file.read(count)) != count:
-        raise ConfigError('not all of the file is there')
+        raise UserError('not all of the file is there')
     return content
 
 

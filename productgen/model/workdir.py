@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from productgen.config import ConfigError, difference
+from productgen.config import UserError, difference
 from productgen.core.checkpoint import CheckpointError, Checkpoints
 from productgen.data.labels import LabelTable
 from productgen.model.environment import environment
@@ -25,15 +25,15 @@ def read_config(workdir: Path) -> dict[str, Any]:
     """The config a workdir was made with.
 
     Raises:
-      ConfigError: there is none.
+      UserError: there is none.
     """
     path = workdir / 'config.json'
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise ConfigError(f'--workdir={workdir}: there is no run in it (no config.json)') from None
+        raise UserError(f'--workdir={workdir}', 'there is no run in it (no config.json)') from None
     except ValueError as error:
-        raise ConfigError(f'{path}: not readable as JSON ({error})') from None
+        raise UserError(f'{path}', f'not readable as JSON ({error})') from None
 
 
 def _write_json(path: Path, value: Any, indent: int | None = 2) -> None:
@@ -75,11 +75,11 @@ def check_workdir(workdir: Path, config: Mapping[str, Any], digest: str, table: 
       accept: let config and data differ.
 
     Raises:
-      ConfigError: it holds a run with another config or other data, or other files.
+      UserError: it holds a run with another config or other data, or other files.
     """
     if not (workdir / 'config.json').exists():
         if workdir.exists() and any(c.name != '.lock' and c.suffix != '.tmp' for c in workdir.iterdir()):
-            raise ConfigError(f'--workdir={workdir} has files in it but no run; choose an empty or a new folder')
+            raise UserError(f'--workdir={workdir} has files in it but no run; choose an empty or a new folder')
         return
     lines = config_changes(workdir, config)
     if read_digest(workdir) not in ('', digest):
@@ -87,7 +87,7 @@ def check_workdir(workdir: Path, config: Mapping[str, Any], digest: str, table: 
     if (workdir / 'labels.json').exists():
         lines += label_changes(workdir, table)
     if lines and not accept:
-        raise ConfigError(
+        raise UserError(
             f'--workdir={workdir} holds a run with another config or other data:\n  '
             + '\n  '.join(lines)
             + '\nChoose another --workdir, or add --accept_config_change to go on from it with the new config.'
@@ -121,28 +121,28 @@ def read_labels(workdir: Path) -> LabelTable:
     """The labels of the training set of a run, as `write_workdir` left them.
 
     Raises:
-      ConfigError: there are none.
+      UserError: there are none.
     """
     path = workdir / 'labels.json'
     try:
         return LabelTable.from_json(json.loads(path.read_text()))
     except FileNotFoundError:
-        raise ConfigError(
-            f'--workdir={workdir}: there is no run in it that has begun to train (no labels.json)'
+        raise UserError(
+            f'--workdir={workdir}', 'there is no run in it that has begun to train (no labels.json)'
         ) from None
     except (ValueError, KeyError) as error:
-        raise ConfigError(f'{path}: not readable ({error}); the training command writes it again') from None
+        raise UserError(f'{path}', f'not readable ({error})', 'the training command writes it again') from None
 
 
 def parse_run(text: str, field: str) -> tuple[Path | None, int]:
     """`WORKDIR`, `WORKDIR:STEP` or `:STEP` as a folder, None for this very run, and a step: 0 newest, -1 best.
 
     Raises:
-      ConfigError: another negative step.
+      UserError: another negative step.
     """
     folder, _, step = re.fullmatch(r'(.*?)(:(-?\d+))?', text.strip()).groups()
     if int(step or 0) < -1:
-        raise ConfigError(f'{field}={text}: {step} is no step; 0 is the newest checkpoint, -1 the best')
+        raise UserError(f'{field}={text}', f'{step} is no step', '0 is the newest checkpoint, -1 the best')
     return (Path(folder).expanduser() if folder else None), int(step or 0)
 
 
@@ -164,14 +164,14 @@ def locked(workdir: Path) -> Iterator[None]:
     """Holds the workdir for this process; the lock goes with the process, however it ends.
 
     Raises:
-      ConfigError: another process is at work there.
+      UserError: another process is at work there.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     with open(workdir / '.lock', 'w') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConfigError(f'{workdir}: another process is at work there') from None
+            raise UserError(f'{workdir}', 'another process is at work there') from None
         except OSError as error:
             _log.warning('%s cannot be locked (%s): take care that no other process trains there', workdir, error)
         yield

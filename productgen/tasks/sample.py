@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.config.ranges import parse_ranges
 from productgen.core.rng import sample_keys
 from productgen.core.state import State
@@ -86,22 +86,22 @@ def sample(config: Mapping[str, Any], workdir: Path) -> list[Path]:
       the files written.
 
     Raises:
-      ConfigError: something cannot be used; the message names the field and the way out.
+      UserError: something cannot be used; the message names the field and the way out.
       CheckpointError: there is no checkpoint, or none that can be read.
     """
     config = {**read_config(workdir), 'sample': config['sample']}
     model = prepare_model(config, read_labels(workdir), devices=1)
     if not isinstance(model.method, Sampling):
-        raise ConfigError(f'--mode=sample: {config["method"]["name"]!r} in {workdir} makes no pictures')
+        raise UserError('--mode=sample', f'{config["method"]["name"]!r} in {workdir} makes no pictures')
     settings = model.sample
     seeds, kinds = settings.seed_list(), model.table.kinds(settings.labels, 'sample.labels')
     if settings.output in ('mix', 'walk'):
         if not isinstance(model.method, StyleMethod):
-            raise ConfigError(
-                f'sample.output: {config["method"]["name"]!r} has no styles to {settings.output}; use grid or png'
+            raise UserError(
+                'sample.output', f'{config["method"]["name"]!r} has no styles to {settings.output}', 'use grid or png'
             )
         if len(seeds) < 2:
-            raise ConfigError(f'sample.seeds: {settings.output!r} needs at least two seeds')
+            raise UserError('sample.seeds', f'{settings.output!r} needs at least two seeds')
     layers = _mixed_layers(model) if settings.output == 'mix' else np.zeros(0, bool)
     folder = Path(settings.out) if settings.out else workdir / 'generated'
     ensemble = load(model, workdir)

@@ -27,7 +27,7 @@ def describe(config: Mapping[str, Any]) -> str:
       lines of text, by section.
 
     Raises:
-      ConfigError, DataError: something in it cannot be used.
+      UserError, DataError: something in it cannot be used.
     """
     run = prepare(config)
     run.table.kinds(run.sample.labels, 'sample.labels')

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from productgen.config import ConfigError, nearest
+from productgen.config import UserError, nearest
 from productgen.core.checkpoint import Weights
 from productgen.core.sharding import to_host
 from productgen.core.state import Net, State
@@ -84,24 +84,24 @@ def inherit(config: Mapping[str, Any], run: Run) -> Inherited | None:
       run: what was prepared from it.
 
     Raises:
-      ConfigError: no run there, an unknown network, or nothing fits.
+      UserError: no run there, an unknown network, or nothing fits.
       CheckpointError: no checkpoint can be read.
     """
     field = f'train.init_from={run.train.init_from}'
     workdir, step = parse_run(run.train.init_from, 'train.init_from')
     if workdir is None:
         if run.train.init_from.strip():
-            raise ConfigError(f'{field}: which run? Give WORKDIR or WORKDIR:STEP')
+            raise UserError(f'{field}', 'which run? Give WORKDIR or WORKDIR:STEP')
         return None
     state, names = abstract_state(run)[0], [n.strip() for n in run.train.init_nets.split(',') if n.strip()]
     names = list(state.nets) if names == ['all'] else names
     for name in names:
         if name not in state.nets:
-            raise ConfigError(f'train.init_nets: there is no network {name!r}{nearest(name, ["all", *state.nets])}')
+            raise UserError('train.init_nets', f'there is no network {name!r}{nearest(name, ["all", *state.nets])}')
     try:
         table = read_labels(workdir)
-    except ConfigError as error:
-        raise ConfigError(f'{field}: {str(error).removeprefix(f"--workdir={workdir}: ")}') from None
+    except UserError as error:
+        raise UserError(f'{field}', f'{str(error).removeprefix(f"--workdir={workdir}: ")}') from None
     checkpoints, step = checkpoints_of(workdir, step)
     with contextlib.closing(checkpoints):
         found, weights = checkpoints.read_weights(step)
@@ -110,22 +110,26 @@ def inherit(config: Mapping[str, Any], run: Run) -> Inherited | None:
     taken, fresh = ({place[0] for place in places} for places in (inherited.values, inherited.fresh))
     for name in names:
         if name not in taken:
-            raise ConfigError(
-                f'{field}: no array of {name!r} fits; that run has the networks {", ".join(weights) or "none"} '
-                '(see train.init_nets)'
+            raise UserError(
+                f'{field}',
+                f'no array of {name!r} fits',
+                f'that run has the networks {", ".join(weights) or "none"} (see train.init_nets)',
             )
     for name in getattr(run.method, 'untrained', ()):
         own = _leaves(state.nets[name].params).keys()
         if name not in taken or name in fresh or weights[name].get('params', {}).keys() != own:
-            raise ConfigError(
-                f'{field}: {name!r} is never trained here and has to come whole from there, but not all of it fits; '
-                f'give it the same sections as that run, and name it in train.init_nets'
+            raise UserError(
+                f'{field}',
+                f'{name!r} is never trained here and has to come whole from there, but not all of it fits',
+                'give it the same sections as that run, and name it in train.init_nets',
             )
         # What its outputs mean, which no shape tells.
         old, new = (_likelihood(c['method'], name) for c in (read_config(workdir), config))
         if old != new:
-            raise ConfigError(
-                f'method.{name}.likelihood: {new!r}, but {name!r} was trained for {old!r} in {workdir}; set it to that'
+            raise UserError(
+                f'method.{name}.likelihood',
+                f'{new!r}, but {name!r} was trained for {old!r} in {workdir}',
+                'set it to that',
             )
     return inherited
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.core.checkpoint import Checkpoints, has_checkpoint
 from productgen.core.rng import stream
 from productgen.core.sharding import any_process, put_batch
@@ -64,7 +64,7 @@ def training_state(run: Run, checkpoints: Checkpoints, inherited: Inherited | No
     """The state to go on from, newest checkpoint or step 0, and the checkpoint's notes.
 
     Raises:
-      ConfigError: the checkpoint is of a later stage than the method would now be in.
+      UserError: the checkpoint is of a later stage than the method would now be in.
       CheckpointError: see `Checkpoints.restore`.
     """
     restored = checkpoints.restore(abstract_state(run)[0])
@@ -79,10 +79,13 @@ def training_state(run: Run, checkpoints: Checkpoints, inherited: Inherited | No
     first = run.first_stage
     noted = notes.get('first_stage', first)
     if first not in (0, noted) and int(state.step) >= min(first, noted):
-        raise ConfigError(
-            f'train.duration: the first stage was to end at step {noted}, and at step {state.step} it cannot end at '
-            f'{first} any more; set its share of the training (method.prior_start or method.autoencoder_share) to '
-            f'{noted / run.problem.steps}, which keeps it'
+        raise UserError(
+            'train.duration',
+            (f'the first stage was to end at step {noted}, and at step {state.step} it cannot end at {first} any more'),
+            (
+                'set its share of the training (method.prior_start or method.autoencoder_share) to '
+                f'{noted / run.problem.steps}, which keeps it'
+            ),
         )
     return with_frozen(run, state), notes
 
@@ -99,7 +102,7 @@ def train(config: Mapping[str, Any], workdir: Path, accept_change: bool = False)
       the last sample grid.
 
     Raises:
-      ConfigError, DataError: something cannot be used; a picture that vanishes while training raises after saving.
+      UserError, DataError: something cannot be used; a picture that vanishes while training raises after saving.
       CheckpointError: no checkpoint can be read, or one cannot be written.
       NotFiniteError: a metric or weight became NaN or infinite.
       Interrupted: SIGTERM or SIGINT; the state has been saved.
@@ -115,10 +118,10 @@ def train(config: Mapping[str, Any], workdir: Path, accept_change: bool = False)
             try:
                 stack.enter_context(locked(workdir))
                 check_workdir(workdir, *about, accept_change)
-            except ConfigError as error:
+            except UserError as error:
                 refusal = error
         if any_process(refusal is not None):
-            raise refusal or ConfigError('the first process refused to train; its message says why')
+            raise refusal or UserError('the first process refused to train; its message says why')
         # A run that has a checkpoint of its own needs no other run any more.
         inherited = None if has_checkpoint(workdir) else inherit(config, run)
         if primary and not (workdir / 'config.json').exists():

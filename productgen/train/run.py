@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from productgen import data
-from productgen.config import ConfigError, build
+from productgen.config import UserError, build
 from productgen.config.durations import parse_duration
 from productgen.config.sections import TrainConfig
 from productgen.core.optim import check_freeze
@@ -39,13 +39,13 @@ class Run(Model):
         """A duration field of `train` in whole steps.
 
         Raises:
-          ConfigError: it is wall-clock time, which no step count is.
+          UserError: it is wall-clock time, which no step count is.
         """
         duration = parse_duration(getattr(self.train, field), f'train.{field}')
         steps = duration.steps(self.train.batch_size, len(self.items))
         if steps is None:
-            raise ConfigError(
-                f'train.{field}: give it in images, steps or epochs, so that a run can be repeated exactly'
+            raise UserError(
+                f'train.{field}', 'give it in images, steps or epochs, so that a run can be repeated exactly'
             )
         return max(steps, 1)
 
@@ -65,9 +65,10 @@ def _check_batch(train: TrainConfig, devices: int) -> None:
     unit = devices * train.accumulate
     if train.batch_size % unit:
         near = max(round(train.batch_size / unit), 1) * unit
-        raise ConfigError(
-            f'train.batch_size: {train.batch_size} images cannot be divided over {devices} device(s) x '
-            f'train.accumulate={train.accumulate}; the nearest that can is {near}'
+        raise UserError(
+            'train.batch_size',
+            f'{train.batch_size} images cannot be divided over {devices} device(s) x train.accumulate={train.accumulate}',
+            f'the nearest that can is {near}',
         )
 
 
@@ -75,7 +76,7 @@ def prepare(config: Mapping[str, Any], devices: int | None = None) -> Run:
     """Builds a training run from a config; see `prepare_model` for `devices`.
 
     Raises:
-      ConfigError, DataError: something in it cannot be used; the message names the field and the way out.
+      UserError, DataError: something in it cannot be used; the message names the field and the way out.
     """
     check_sections(config)
     _check_batch(build(TrainConfig, config['train'], 'train'), devices or make_mesh().size)
@@ -88,11 +89,13 @@ def prepare(config: Mapping[str, Any], devices: int | None = None) -> Run:
     run = Run(**known, source=source, items=items, held_out=held_out)
     run.intervals()
     if run.train.validate_every and not len(held_out):
-        raise ConfigError(
-            f'train.validate_every: data.validation={run.data.validation} leaves no picture to validate on; raise it'
+        raise UserError(
+            'train.validate_every',
+            f'data.validation={run.data.validation} leaves no picture to validate on',
+            'raise it',
         )
     if run.data.balance and not names:
-        raise ConfigError('data.balance: there are no labels to balance by; set data.labels, or data.balance=0')
+        raise UserError('data.balance', 'there are no labels to balance by', 'set data.labels, or data.balance=0')
     _check_frozen(config['optim'], run)
     return run
 
@@ -105,9 +108,9 @@ def _without_data(config: Mapping[str, Any], devices: int | None) -> Model:
     labels = config['data'].get('labels')
     try:
         return prepare_model(config, _stand_in(labels not in ('none', '')), devices)
-    except ConfigError:
+    except UserError:
         if labels == 'auto':
-            with contextlib.suppress(ConfigError):
+            with contextlib.suppress(UserError):
                 return prepare_model(config, _stand_in(False), devices)
         raise
 

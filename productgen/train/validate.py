@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from productgen.config import ConfigError, nearest
+from productgen.config import UserError, nearest
 from productgen.core.sharding import from_first
 from productgen.core.state import State
 from productgen.data import spread
@@ -42,7 +42,7 @@ class Validator:
       batches: what loads pictures.
 
     Raises:
-      ConfigError: `train.stop_on` is none of the figures, or `eval.features` cannot be used.
+      UserError: `train.stop_on` is none of the figures, or `eval.features` cannot be used.
     """
 
     def __init__(self, run: Run, batches: Batches):
@@ -54,9 +54,13 @@ class Validator:
         self._net = open_features(run.eval.features, self._size) if self._sampler and run.eval.features else None
         self._reference: Reference | None = None
         if self._net and min(len(self._items), len(run.items)) < LEAST:
-            raise ConfigError(
-                f'eval.features: {len(self._items)} held-out and {len(run.items)} training pictures are too few to '
-                f'compare, {LEAST} of each are needed; raise train.validate_items, or leave eval.features empty'
+            raise UserError(
+                'eval.features',
+                (
+                    f'{len(self._items)} held-out and {len(run.items)} training pictures are too few to compare, '
+                    f'{LEAST} of each are needed'
+                ),
+                'raise train.validate_items, or leave eval.features empty',
             )
         label = batches.label(self._items)
         self._unlabelled = (label < 0).all(1) & bool(run.labels)
@@ -69,7 +73,7 @@ class Validator:
         figure, names = run.train.stop_on, self._names()
         if figure and figure not in names:
             hint = '; it needs eval.features' if figure in DISTANCES else nearest(figure, names)
-            raise ConfigError(f'train.stop_on: no figure is called {figure!r}{hint}')
+            raise UserError('train.stop_on', f'no figure is called {figure!r}{hint}')
 
     @property
     def weights(self) -> str:
@@ -97,7 +101,7 @@ class Validator:
         """All figures of a state.
 
         Raises:
-          ConfigError: `train.stop_on` is a figure of labels, of which no held-out picture has one.
+          UserError: `train.stop_on` is a figure of labels, of which no held-out picture has one.
         """
         figures = self._evaluate(state)
         if self._retrieval:
@@ -111,7 +115,7 @@ class Validator:
                 figures |= self._compare(np.concatenate(features))
         figure = self._run.train.stop_on
         if figure and figure not in figures:
-            raise ConfigError(f'train.stop_on: {figure!r} needs held-out pictures with a known label; there are none')
+            raise UserError('train.stop_on', f'{figure!r} needs held-out pictures with a known label', 'there are none')
         return from_first(figures)
 
     def _samples(self, state: State) -> Iterator[np.ndarray]:

@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs.common import parse_arg
-from productgen.config import ConfigError, build, choose, difference, to_dict
+from productgen.config import UserError, build, choose, difference, to_dict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,21 +64,21 @@ def test_whole_numbers_become_floats_where_floats_are_due():
     ],
 )
 def test_errors_name_the_field_and_the_way_out(changes, message):
-    with pytest.raises(ConfigError, match=f'^{message}'):
+    with pytest.raises(UserError, match=f'^{message}'):
         build(Outer, section(**changes), 'outer')
 
 
 def test_a_missing_field_is_named():
-    with pytest.raises(ConfigError, match=r'^outer\.count: missing$'):
+    with pytest.raises(UserError, match=r'^outer\.count: missing$'):
         build(Outer, {'inner': {'rate': 0.1}}, 'outer')
 
 
 def test_choose_takes_an_entry_or_names_the_nearest():
     table = {'linear': 1, 'cosine': 2}
     assert choose(table, 'cosine', 'optim.schedule') == 2
-    with pytest.raises(ConfigError, match=r"optim\.schedule: there is no 'cosin'; did you mean 'cosine'\?.*linear"):
+    with pytest.raises(UserError, match=r"optim\.schedule: there is no 'cosin'; did you mean 'cosine'\?.*linear"):
         choose(table, 'cosin', 'optim.schedule')
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         choose(table, 'zzz', 'optim.schedule')
     assert 'did you mean' not in str(error.value)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.config.durations import Duration, parse_duration
 
 
@@ -50,10 +50,10 @@ def test_a_duration_keeps_number_and_unit():
     'text', ['', '200', 'kimg', '-5steps', '1.2.3kimg', '.kimg', '1e3steps', '5 parsecs', '10m', '3 4steps', 'infsteps']
 )
 def test_anything_else_is_refused_with_the_field_and_the_units(text):
-    with pytest.raises(ConfigError, match=r'^train\.duration: .*img, kimg, mimg, steps, epochs, s, min, h$'):
+    with pytest.raises(UserError, match=r'^train\.duration: .*img, kimg, mimg, steps, epochs, s, min, h$'):
         parse_duration(text, 'train.duration')
 
 
 def test_a_number_without_a_unit_is_refused_whatever_its_type():
-    with pytest.raises(ConfigError, match=r'^train\.duration: 200 is not'):
+    with pytest.raises(UserError, match=r'^train\.duration: 200 is not'):
         parse_duration(200, 'train.duration')

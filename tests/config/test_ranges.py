@@ -2,7 +2,7 @@
 
 import pytest
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.config.ranges import parse_ranges
 
 
@@ -30,10 +30,10 @@ def test_open_end():
     ],
 )
 def test_anything_else_is_refused_by_name(text, message):
-    with pytest.raises(ConfigError, match=rf'^sample\.seeds: .*{message}'):
+    with pytest.raises(UserError, match=rf'^sample\.seeds: .*{message}'):
         parse_ranges(text, 'sample.seeds', 100)
 
 
 def test_a_slip_of_the_finger_does_not_fill_the_memory():
-    with pytest.raises(ConfigError, match='more than 1,000,000 numbers'):
+    with pytest.raises(UserError, match='more than 1,000,000 numbers'):
         parse_ranges('0-2000000000', 'sample.seeds', 2**31 - 1)

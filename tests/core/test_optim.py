@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.core.optim import (
     OPTIMIZERS,
     SCHEDULES,
@@ -71,7 +71,7 @@ def test_rmsprop_divides_by_the_root_of_the_running_square():
 
 
 def test_adam_refuses_weight_decay_and_names_adamw():
-    with pytest.raises(ConfigError, match='weight_decay.*adamw'):
+    with pytest.raises(UserError, match='weight_decay.*adamw'):
         make_optimizer(OptimConfig('adam', 0.1, weight_decay=0.1), None)
 
 
@@ -92,7 +92,7 @@ def test_adam_refuses_weight_decay_and_names_adamw():
     ],
 )
 def test_numbers_out_of_range_are_refused_by_name(options, field):
-    with pytest.raises(ConfigError, match=rf'^optim\.\*\.{field}'):
+    with pytest.raises(UserError, match=rf'^optim\.\*\.{field}'):
         OptimConfig(**{'name': 'adam', 'learning_rate': 0.1} | options)
 
 
@@ -139,22 +139,22 @@ def test_with_lazy_steps_the_schedule_counts_both_kinds(steps):
 
 @pytest.mark.parametrize('options', [{'schedule': 'linear'}, {'schedule': 'cosine'}, {'warmup': 0.1}])
 def test_a_schedule_needs_an_end_that_is_not_a_time(options):
-    with pytest.raises(ConfigError, match=r'optim.*schedule.*train\.duration'):
+    with pytest.raises(UserError, match=r'optim.*schedule.*train\.duration'):
         make_optimizer(OptimConfig('adam', 0.1, **options), None)
 
 
 @pytest.mark.parametrize('warmup', [-0.1, 1.0, 5.0])
 def test_warmup_is_a_share(warmup):
-    with pytest.raises(ConfigError, match='warmup'):
+    with pytest.raises(UserError, match='warmup'):
         make_optimizer(OptimConfig('adam', 0.1, warmup=warmup), 100)
 
 
 def test_unknown_names_bring_the_nearest_known_one():
     with pytest.raises(
-        ConfigError, match=r"optim.*name.*'adamm'.*did you mean 'adam'.*adafactor, adam, adamw, rmsprop, sgd"
+        UserError, match=r"optim.*name.*'adamm'.*did you mean 'adam'.*adafactor, adam, adamw, rmsprop, sgd"
     ):
         make_optimizer(OptimConfig('adamm', 0.1), 100)
-    with pytest.raises(ConfigError, match="optim.*schedule.*'cosin'.*did you mean 'cosine'"):
+    with pytest.raises(UserError, match="optim.*schedule.*'cosin'.*did you mean 'cosine'"):
         make_optimizer(OptimConfig('adam', 0.1, schedule='cosin'), 100)
     assert set(SCHEDULES) == {'constant', 'linear', 'cosine'}
 
@@ -183,7 +183,7 @@ def test_b2_moves_along_its_schedule():
 
 @pytest.mark.parametrize('options', [{'anneal': 0.0}, {'anneal': 1.5}, {'end': -1.0}])
 def test_annealing_out_of_range_is_refused(options):
-    with pytest.raises(ConfigError, match=r'optim.*anneal'):
+    with pytest.raises(UserError, match=r'optim.*anneal'):
         make_optimizer(OptimConfig('adam', 0.1, schedule='cosine', **options), 100)
 
 
@@ -237,8 +237,8 @@ def test_frozen_parameters_have_no_moments():
 
 def test_a_pattern_of_no_parameter_is_refused_with_the_nearest():
     check_freeze([PARAMS], 'conv5_.*,from_rgb', 'optim.d.freeze')
-    with pytest.raises(ConfigError, match=r"optim\.d\.freeze: 'conv6_0' matches no parameter; .* conv5_0/kernel"):
+    with pytest.raises(UserError, match=r"optim\.d\.freeze: 'conv6_0' matches no parameter; .* conv5_0/kernel"):
         check_freeze([PARAMS, {'other': jnp.ones(1)}], 'from_rgb,conv6_0', 'optim.d.freeze')
-    with pytest.raises(ConfigError, match=r"optim.*freeze: '\(' is no regular expression"):
+    with pytest.raises(UserError, match=r"optim.*freeze: '\(' is no regular expression"):
         OptimConfig('adam', 0.1, freeze='(')
     assert frozen_or_free(PARAMS, 'from_rgb/.')['from_rgb']['w'] == 'frozen'

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.core.schedule import parse_annealed, parse_ramp
 
 
@@ -25,18 +25,18 @@ def test_a_quarter_of_the_way_is_where_the_cosine_says():
 
 @pytest.mark.parametrize('value', ['much', '1->', '->1', '1->2->3', 'nan', ''])
 def test_what_is_no_number_is_refused_by_field(value):
-    with pytest.raises(ConfigError, match='method.penalty_weight: expected a number'):
+    with pytest.raises(UserError, match='method.penalty_weight: expected a number'):
         parse_annealed(value, 'method.penalty_weight', 100)
 
 
 def test_a_value_that_moves_needs_a_known_end():
-    with pytest.raises(ConfigError, match='train.duration'):
+    with pytest.raises(UserError, match='train.duration'):
         parse_annealed('1->2', 'x', None)
 
 
 @pytest.mark.parametrize('share', [0, -1, 1.5])
 def test_shares_out_of_range_are_refused(share):
-    with pytest.raises(ConfigError, match='share'):
+    with pytest.raises(UserError, match='share'):
         parse_annealed('1->2', 'x', 10, share)
 
 
@@ -48,5 +48,5 @@ def test_a_ramp_rises_along_a_line():
 
 @pytest.mark.parametrize('value', ['20', '60->20', '-5->10', 'a->b', ''])
 def test_what_is_no_ramp_is_refused(value):
-    with pytest.raises(ConfigError, match='method.transition_kimg: expected'):
+    with pytest.raises(UserError, match='method.transition_kimg: expected'):
         parse_ramp(value, 'method.transition_kimg')

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from toy import make, toy_config
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.data.balance import BalancedOrder
 from productgen.methods import METHODS
 from productgen.train.run import prepare
@@ -75,5 +75,5 @@ def test_a_run_hands_its_balance_on(monkeypatch):
 )
 def test_a_balance_that_cannot_be(monkeypatch, fields, message):
     monkeypatch.setitem(METHODS, 'toy', make)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         prepare(toy_config(**fields))

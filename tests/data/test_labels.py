@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.data.labels import LabelTable
 
 SOURCE = types.SimpleNamespace(
@@ -85,12 +85,12 @@ def test_kinds_by_name(text, kinds):
     ],
 )
 def test_what_cannot_be_meant_is_refused(text, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         TABLE.kinds(text, 'sample.labels')
 
 
 def test_no_labels_to_choose_from():
-    with pytest.raises(ConfigError, match='trained without labels'):
+    with pytest.raises(UserError, match='trained without labels'):
         NOTHING.kinds('mug', 'sample.labels')
 
 

@@ -14,7 +14,7 @@ from tiny import classifier_config
 from toy import toy_config
 
 from configs import from_workdir
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.data import spread
 from productgen.data.pipeline import Batches
 from productgen.evaluation import evaluate
@@ -87,7 +87,7 @@ def test_a_classifier_shows_what_its_features_find_and_is_validated(features):
 
 
 def test_a_classifier_makes_no_pictures(features):
-    with pytest.raises(ConfigError, match='makes no pictures'):
+    with pytest.raises(UserError, match='makes no pictures'):
         sample(classifier_config(), features)
 
 
@@ -130,7 +130,7 @@ def test_training_measures_itself_by_the_same_features(features, generator):
 
 
 def test_figures_of_features_need_features():
-    with pytest.raises(ConfigError, match=r"stop_on: no figure is called 'kernel_distance'; it needs eval\.features"):
+    with pytest.raises(UserError, match=r"stop_on: no figure is called 'kernel_distance'; it needs eval\.features"):
         run = prepare(config_of())
         Validator(run, run.batches())
 
@@ -174,7 +174,7 @@ def test_a_classifier_of_generated_pictures_knows_less_than_one_of_real_ones(fea
 def test_a_classifier_is_not_compared_with_a_generator(features, measured):
     config = classifier_config()
     config['eval']['against'] = str(measured.with_suffix('.json'))
-    with pytest.raises(ConfigError, match=r'eval\.against=.* cannot be compared'):
+    with pytest.raises(UserError, match=r'eval\.against=.* cannot be compared'):
         evaluate(config, features)
 
 
@@ -187,7 +187,7 @@ def test_answers_stand_in_the_order_of_the_labels(features):
 def test_pictures_without_two_values_teach_nothing(features, generator, tmp_path):
     folder_of(tmp_path / 'one', pictures('held_out')[:30])
     fields = {'features': str(features), 'images': str(tmp_path / 'one'), 'recognition': '10steps'}
-    with pytest.raises(ConfigError, match=r'eval\.recognition: the pictures have no two values of any label'):
+    with pytest.raises(UserError, match=r'eval\.recognition: the pictures have no two values of any label'):
         evaluate(config_of(**fields), generator)
 
 
@@ -200,7 +200,7 @@ def test_pictures_are_compared_with_their_originals_by_name(features, generator,
     squares = ((noisy / 255.0 - image / 255.0) ** 2).mean((1, 2, 3))
     assert pairs['psnr'] == pytest.approx(np.mean(-10 * np.log10(squares)), rel=1e-5)
     (tmp_path / 'originals' / '007.png').unlink()
-    with pytest.raises(ConfigError, match=r'1 of eval\.images have no picture of their name there, 007\.png for'):
+    with pytest.raises(UserError, match=r'1 of eval\.images have no picture of their name there, 007\.png for'):
         evaluate(config_of(**fields), generator)
 
 
@@ -250,7 +250,7 @@ def test_a_folder_of_fewer_pictures_is_measured_in_its_own_number(features, gene
 
 def test_too_few_pictures_are_refused_before_anything_is_measured(features, generator, tmp_path):
     folder = folder_of(tmp_path / 'few', pictures('held_out')[:10])
-    with pytest.raises(ConfigError, match='10 pictures of .* are too few, 21 are needed'):
+    with pytest.raises(UserError, match='10 pictures of .* are too few, 21 are needed'):
         evaluate(config_of(features=str(features), images=folder), generator)
 
 
@@ -258,7 +258,7 @@ def test_a_run_is_not_measured_as_another(features, generator):
     config = config_of(features=str(features))
     config['data']['background'] = 'black'
     with pytest.raises(
-        ConfigError, match=r"another config; leave --config out.*\n  data\.background: 'white' -> 'black'"
+        UserError, match=r"another config; leave --config out.*\n  data\.background: 'white' -> 'black'"
     ):
         evaluate(config, generator)
 
@@ -286,7 +286,7 @@ def test_a_run_whose_pictures_changed_is_not_measured(features, generator, tmp_p
     other = shutil.copytree(generator, tmp_path / 'run')
     about = json.loads((other / 'data.json').read_text())
     (other / 'data.json').write_text(json.dumps(about | {'digest': 'another'}))
-    with pytest.raises(ConfigError, match='are not what they were.*add --accept_config_change'):
+    with pytest.raises(UserError, match='are not what they were.*add --accept_config_change'):
         evaluate(config_of(features=str(features)), other)
     assert evaluate(config_of(features=str(features)), other, accept_change=True).exists()
 
@@ -311,7 +311,7 @@ def test_an_earlier_report_is_kept_and_may_stand_beside_a_new_one(features, gene
 def test_unlike_protocols_are_not_compared(features, generator, measured):
     fields = {'features': str(features), 'against': str(measured.with_suffix('.json')), 'count': 50}
     with pytest.raises(
-        ConfigError, match=r'cannot be compared:\n  counts\.by pixels: 60 -> 50\n  counts\.measured: 60 -> 50'
+        UserError, match=r'cannot be compared:\n  counts\.by pixels: 60 -> 50\n  counts\.measured: 60 -> 50'
     ):
         evaluate(config_of(**fields), generator)
 
@@ -345,12 +345,12 @@ def test_unlike_protocols_are_not_compared(features, generator, measured):
 def test_what_cannot_be_used_is_refused(features, generator, fields, message):
     fields = {'features': str(features)} | fields
     fields = {k: v.format(generator=generator) if isinstance(v, str) else v for k, v in fields.items()}
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         evaluate(config_of(**fields), generator)
 
 
 def test_without_a_run_or_pictures_there_is_nothing_to_measure(features, tmp_path):
-    with pytest.raises(ConfigError, match='no run in it to measure'):
+    with pytest.raises(UserError, match='no run in it to measure'):
         evaluate(config_of(features=str(features)), tmp_path)
 
 
@@ -389,5 +389,5 @@ def test_inception_without_its_weights_names_the_file_and_where_it_is(monkeypatc
 
     monkeypatch.setattr('urllib.request.urlopen', offline)
     monkeypatch.setenv('PRODUCTGEN_CACHE', str(tmp_path))
-    with pytest.raises(ConfigError, match=r'pt_inception-2015-12-05-6726825d\.pth .*https://'):
+    with pytest.raises(UserError, match=r'pt_inception-2015-12-05-6726825d\.pth .*https://'):
         open_features('inception', 4)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.core.rng import sample_keys, streams
 from productgen.core.sharding import make_mesh
 from productgen.data.labels import LabelTable
@@ -47,7 +47,7 @@ def test_a_linear_generator_has_the_length_of_its_differences(truncation):
 
 
 def test_methods_without_styles_have_no_paths():
-    with pytest.raises(ConfigError, match='no style latents'):
+    with pytest.raises(UserError, match='no style latents'):
         check_paths(SimpleNamespace())
     check_paths(Linear(np.zeros((48, 3))))
 

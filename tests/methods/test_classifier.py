@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs import classifier as configs
-from productgen.config import ConfigError, to_dict
+from productgen.config import UserError, to_dict
 from productgen.core.pixels import to_float
 from productgen.core.rng import sample_keys, streams
 from productgen.losses.classification import cross_entropy, nt_xent
@@ -123,10 +123,10 @@ def test_contrast_learns_to_tell_pictures_apart_without_labels():
     ],
 )
 def test_what_cannot_be_used_is_refused(arg, labels, changes, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         method_of(arg, labels, **changes)
 
 
 def test_contrast_needs_two_pictures_a_part():
-    with pytest.raises(ConfigError, match=r'train\.batch_size: .* 32 in all'):
+    with pytest.raises(UserError, match=r'train\.batch_size: .* 32 in all'):
         method_of('simclr', batch_size=16, accumulate=16)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from configs import ddpm
-from productgen.config import ConfigError, to_dict
+from productgen.config import UserError, to_dict
 from productgen.core.rng import sample_keys, stream
 from productgen.losses import diffusion as gauss
 from productgen.methods import Evaluable, Problem
@@ -248,12 +248,12 @@ def test_figures_of_held_out_pictures_depend_on_their_own_row():
     ],
 )
 def test_settings_that_cannot_be_used_are_refused_by_field(field, value, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         tiny(**{field: value})
 
 
 def test_guidance_needs_labels_that_were_withheld():
-    with pytest.raises(ConfigError, match='method.label_dropout=0.1'):
+    with pytest.raises(UserError, match='method.label_dropout=0.1'):
         tiny(sample__guidance=2.0, method__label_dropout=0.0)
     assert tiny(labels=(), sample__guidance=2.0, method__label_dropout=0.0).denoiser.guidance == 2.0
 
@@ -264,19 +264,19 @@ def test_labels_that_are_looked_for_and_not_found_do_not_limit_guidance(tmp_path
     config['data'] |= {'labels': labels, 'catalog_items': 64, 'resolution': '16'}
     config['method']['label_dropout'], config['sample']['guidance'] = 0.0, 2.0
     if labels == 'auto':
-        with pytest.raises(ConfigError, match='sample.guidance'):
+        with pytest.raises(UserError, match='sample.guidance'):
             prepare(config)
         for i in range(32):
             Image.new('RGB', (16, 16), (i, 0, 0)).save(tmp_path / f'{i}.png')
         config['data']['source'] = f'folder:{tmp_path}'
     assert prepare(config).method.denoiser.guidance == 2.0
     config['method']['steps'] = 1  # what is wrong with or without labels is still told
-    with pytest.raises(ConfigError, match='method.steps'):
+    with pytest.raises(UserError, match='method.steps'):
         prepare(config)
 
 
 def test_the_section_of_a_net_counts_what_was_halved_before():
     model = UNetModel(1, 8, '1,2', 1, '', 1, 0.0)
     assert model.net((12, 8), 3, halvings=1).multipliers == (1, 2)
-    with pytest.raises(ConfigError, match='6x12 .* nearest size that can is 8x12'):
+    with pytest.raises(UserError, match='6x12 .* nearest size that can is 8x12'):
         model.net((12, 6), 3, halvings=1)

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.core.pixels import to_float
 from productgen.core.rng import sample_keys, stream
 from productgen.losses.adversarial import ADVERSARIAL
@@ -368,5 +368,5 @@ def test_truncation_scales_z():
     ],
 )
 def test_settings_that_cannot_be_used_are_refused_by_name(changes, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         gan(**changes)

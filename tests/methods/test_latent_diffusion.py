@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.core.pixels import to_float
 from productgen.core.rng import sample_keys, stream
 from productgen.methods import Problem
@@ -191,7 +191,7 @@ def test_figures_and_reconstructions_of_held_out_pictures():
     ids=str,
 )
 def test_settings_that_cannot_be_used_are_refused_by_field(changes, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         tiny(**changes)
 
 
@@ -199,7 +199,7 @@ def test_an_autoencoder_that_is_never_trained_must_come_from_somewhere():
     config = copy.deepcopy(CONFIG) | {'train': {'init_from': ''}}
     config['method']['autoencoder_share'] = FROZEN
     problem = Problem(RESOLUTION, (3,), BATCH)
-    with pytest.raises(ConfigError, match='train.init_from'):
+    with pytest.raises(UserError, match='train.init_from'):
         make(config, problem)
     config['train']['init_from'] = 'runs/vae'
     assert make(config, problem).first == 0

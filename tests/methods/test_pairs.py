@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.core.rng import sample_keys
 from productgen.methods import Problem
 from productgen.methods.models import PAIRS
@@ -225,5 +225,5 @@ def test_widths_are_those_of_the_papers():
     ],
 )
 def test_what_cannot_be_used_is_refused_by_name(case, changes, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         make(case, **changes)

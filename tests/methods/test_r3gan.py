@@ -7,7 +7,7 @@ import optax.tree_utils
 import pytest
 
 from configs.r3gan import get_config
-from productgen.config import ConfigError, to_dict
+from productgen.config import UserError, to_dict
 from productgen.core.optim import OptimConfig, learning_rate, make_optimizer
 from productgen.methods import METHODS, Problem
 from productgen.methods.models.r3gan import make
@@ -48,7 +48,7 @@ def test_both_networks_have_the_same_stages():
     ],
 )
 def test_what_cannot_be_built_names_the_field(changes, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         pair(**changes)
 
 

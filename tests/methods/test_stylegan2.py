@@ -12,7 +12,7 @@ import pytest
 import scipy.stats
 
 from productgen.augment import ADAPT_INTERVAL
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.core.pixels import to_float
 from productgen.core.rng import sample_keys, stream, streams
 from productgen.core.state import create_net
@@ -386,7 +386,7 @@ def test_at_truncation_zero_labels_and_latents_are_forgotten_and_noise_is_not(sa
     ],
 )
 def test_settings_that_cannot_be_used_are_refused_by_name(changes, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         tiny(**changes)
 
 

@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from configs import beta_vae, cvae, vae
-from productgen.config import ConfigError, to_dict
+from productgen.config import UserError, to_dict
 from productgen.core.rng import sample_keys, stream, streams
 from productgen.methods import Evaluable, Problem, Reconstructing
 from productgen.methods.vae import make, normal
@@ -239,5 +239,5 @@ def test_it_learns_pictures_and_the_scale_of_its_errors():
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(changes, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         tiny(**changes)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.core.rng import sample_keys, stream, streams
 from productgen.methods import Problem, Reconstructing
 from productgen.methods.vae import normal
@@ -162,5 +162,5 @@ def test_settings_that_cannot_be_used_are_refused(changes, message):
     for field, value in changes.items():
         section, name = field.split('__')
         config[section][name] = value
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         make(config, Problem(RESOLUTION, LABELS, BATCH, 1, 100))

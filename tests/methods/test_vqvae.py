@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.core.pixels import to_float
 from productgen.core.rng import stream
 from productgen.losses.pixel import weighted
@@ -257,7 +257,7 @@ def test_two_colours_come_back_from_their_codes():
     ],
 )
 def test_what_cannot_be_used_is_refused(changes, message):
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         tiny(**changes)
     assert message in str(error.value)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from toy import make, toy_config
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.core.checkpoint import CheckpointError, Checkpoints
 from productgen.methods import METHODS
 from productgen.model.prepared import initial_state
@@ -109,7 +109,7 @@ def other(runs, tmp_path):
 )
 def test_what_does_not_go_together_is_refused(pictures, other, fields, combine, message):
     workdir = other(**fields)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         pictures(also=str(workdir), combine=combine)
 
 
@@ -118,18 +118,18 @@ def test_the_same_attributes_in_another_order_do_not_go_together(tmp_path):
         train(toy_config(data__labels=labels, train__duration='3steps'), tmp_path / name)
     config = toy_config()
     config['sample'] |= {'also': str(tmp_path / 'b'), 'seeds': '0'}
-    with pytest.raises(ConfigError, match=r'sample\.also=.*other labels'):
+    with pytest.raises(UserError, match=r'sample\.also=.*other labels'):
         sample(config, tmp_path / 'a')
 
 
 def test_what_is_not_there_is_refused(pictures, runs):
-    with pytest.raises(ConfigError, match=r'sample\.also=nowhere: there is no run in it'):
+    with pytest.raises(UserError, match=r'sample\.also=nowhere: there is no run in it'):
         pictures(also='nowhere')
     with pytest.raises(CheckpointError, match='no checkpoint of step 5'):
         pictures(also=':5')
-    with pytest.raises(ConfigError, match=r'sample\.also=.*:-5: -5 is no step; 0 is the newest'):
+    with pytest.raises(UserError, match=r'sample\.also=.*:-5: -5 is no step; 0 is the newest'):
         pictures(also=f'{runs}/b:-5')
-    with pytest.raises(ConfigError, match=r"sample\.combine: there is no 'mean'"):
+    with pytest.raises(UserError, match=r"sample\.combine: there is no 'mean'"):
         pictures(combine='mean')
 
 
@@ -137,5 +137,5 @@ def test_a_mixture_has_no_styles_to_mix(pictures, monkeypatch):
     styles = dict.fromkeys(('latents', 'draw', 'synthesize', 'sample'), make)
     wrap = lambda c, p: types.SimpleNamespace(**vars(make(c, p)), **styles, num_latents=3, init=make(c, p).init)
     monkeypatch.setitem(METHODS, 'toy', wrap)
-    with pytest.raises(ConfigError, match=r"sample\.combine: 'walk' needs one generator; use sample\.combine=average"):
+    with pytest.raises(UserError, match=r"sample\.combine: 'walk' needs one generator; use sample\.combine=average"):
         pictures(also=':3', output='walk')

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from peers.features import stored
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.model import weights
 
 WHOLE = np.arange(24, dtype=np.float32)
@@ -59,7 +59,7 @@ def test_every_format_gives_names_types_shapes_and_values(written, kind):
 def test_files_cut_short_are_refused(written, kind, share):
     content = stored('file')[kind].tobytes()
     path = written(content[: int(share * len(content))], f'x.{"safetensors" if kind == "safetensors" else "pth"}')
-    with pytest.raises(ConfigError, match=str(path)):
+    with pytest.raises(UserError, match=str(path)):
         weights.read(path)
 
 
@@ -69,7 +69,7 @@ def test_files_cut_short_are_refused(written, kind, share):
      ('nested', "'state_dict' is a dict, not a tensor")],
 )  # fmt: skip
 def test_what_is_not_a_table_of_tensors_is_refused(written, kind, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         weights.read(written(kind))
 
 
@@ -107,7 +107,7 @@ def test_no_program_runs(written, tmp_path, place):
         'legacy magic': evil,
         'legacy keys': start + number(collections.OrderedDict()) + evil,
     }[place]
-    with pytest.raises(ConfigError, match=r'refused: loading it would call (io|_io|builtins)\.open'):
+    with pytest.raises(UserError, match=r'refused: loading it would call (io|_io|builtins)\.open'):
         weights.read(written(content))
     assert not target.exists()  # ... but does not
 
@@ -118,7 +118,7 @@ def test_no_program_runs(written, tmp_path, place):
 def test_other_functions_are_refused_by_name(written, name):
     module, function = name.rsplit('.', 1)
     content = b'c' + f'{module}\n{function}\n'.encode() + b'.'
-    with pytest.raises(ConfigError, match=rf'would call {name}'):
+    with pytest.raises(UserError, match=rf'would call {name}'):
         weights.read(written(archived(content)))
 
 
@@ -152,13 +152,13 @@ def test_a_tensor_s_offset_and_strides_are_kept(written):
 )
 def test_a_tensor_beyond_its_storage_is_refused(written, offset, size, stride):
     """It would be filled with whatever is in memory there."""
-    with pytest.raises(ConfigError, match='not a file of named tensors'):
+    with pytest.raises(UserError, match='not a file of named tensors'):
         weights.read(written(archived(rebuilt(offset, size, stride), k=WHOLE[:6].tobytes())))
 
 
 def test_a_reference_to_anything_but_a_storage_is_refused(written):
     content = rebuilt(0, (6,), (1,), persistent=('module', 'F', 'k', 'cpu', 6))
-    with pytest.raises(ConfigError, match="refused: a reference to 'module'"):
+    with pytest.raises(UserError, match="refused: a reference to 'module'"):
         weights.read(written(archived(content, k=WHOLE[:6].tobytes())))
 
 
@@ -169,15 +169,15 @@ def test_safetensors_beyond_the_file_are_refused(written):
         if good:
             np.testing.assert_array_equal(weights.read(path)['a'], [0, 0])
         else:
-            with pytest.raises(ConfigError, match='not a file of named tensors'):
+            with pytest.raises(UserError, match='not a file of named tensors'):
                 weights.read(path)
 
 
 def test_other_files_are_refused(written, tmp_path):
     for content in (b'', b'hello', pickle.dumps(3), archived(pickle.dumps(3))):
-        with pytest.raises(ConfigError, match='not'):
+        with pytest.raises(UserError, match='not'):
             weights.read(written(content))
-    with pytest.raises(ConfigError, match='there is no file'):
+    with pytest.raises(UserError, match='there is no file'):
         weights.read(tmp_path / 'none.pth')
 
 
@@ -186,7 +186,7 @@ def test_the_sha256_is_checked(written):
     expected = hashlib.sha256(path.read_bytes()).hexdigest()
     assert weights.digest(path) == expected
     assert weights.read(path, expected[:8]).keys() == weights.read(path, expected.upper()).keys()
-    with pytest.raises(ConfigError, match=f'begins with {expected[:16]}, not with 01234567'):
+    with pytest.raises(UserError, match=f'begins with {expected[:16]}, not with 01234567'):
         weights.read(path, '01234567')
 
 
@@ -234,7 +234,7 @@ def test_a_file_is_downloaded_once(cache, monkeypatch, published):
 def test_other_contents_are_not_kept(cache, monkeypatch, published):
     file, _ = published
     serve(monkeypatch, b'an error page')
-    with pytest.raises(ConfigError, match=f'{file.url}: its sha256 .*not with {file.digest}'):
+    with pytest.raises(UserError, match=f'{file.url}: its sha256 .*not with {file.digest}'):
         weights.locate('toy')
     assert not list(cache.iterdir())
 
@@ -243,14 +243,14 @@ def test_a_damaged_file_of_the_cache_is_not_used(cache, monkeypatch, published):
     file, content = published
     serve(monkeypatch, content)
     weights.locate('toy').write_bytes(b'damaged')
-    with pytest.raises(ConfigError, match=f'delete it, and it is downloaded again from {file.url}'):
+    with pytest.raises(UserError, match=f'delete it, and it is downloaded again from {file.url}'):
         weights.locate('toy')
 
 
 def test_without_network_the_error_tells_what_to_do(cache, monkeypatch):
     serve(monkeypatch, None)
     name = 'pt_inception-2015-12-05-6726825d.pth'
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         weights.locate('inception')
     for part in (f'https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/{name}', f'{cache / name}',
                  'no network', 'give the path'):  # fmt: skip
@@ -262,9 +262,9 @@ def test_the_user_s_own_file_comes_first(cache, monkeypatch, tmp_path):
     own = tmp_path / 'own.safetensors'
     own.write_bytes(b'anything')
     assert weights.locate('inception', own) == own and not asked
-    with pytest.raises(ConfigError, match='there is no file'):
+    with pytest.raises(UserError, match='there is no file'):
         weights.locate('inception', tmp_path / 'none')
-    with pytest.raises(ConfigError, match="did you mean 'inception'"):
+    with pytest.raises(UserError, match="did you mean 'inception'"):
         weights.locate('inceptoin')
 
 
@@ -273,7 +273,7 @@ def test_every_published_file_has_an_address_a_name_of_its_own_and_a_digest(cach
     places = set()
     for name, file in weights.FILES.items():
         assert file.url.startswith('https://') and len(file.digest) in (8, 64) and int(file.digest, 16)
-        with pytest.raises(ConfigError) as error:
+        with pytest.raises(UserError) as error:
             weights.locate(name)
         places.add(str(error.value).split('save it as ')[1])
     assert len(places) == len(set(asked)) == len(weights.FILES)

@@ -15,7 +15,7 @@ from tiny import run_launch, tiny_config
 from toy import Toy, toy_config
 from toy import make as make_toy
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.core.checkpoint import CheckpointError
 from productgen.data.pictures import MARGIN
 from productgen.methods import METHODS
@@ -193,7 +193,7 @@ def test_a_run_without_a_checkpoint(copy, make):
     with pytest.raises(CheckpointError, match='no checkpoint in .* yet'):
         make(copy, seeds='0')
     (copy / 'labels.json').unlink()
-    with pytest.raises(ConfigError, match='no run in it'):
+    with pytest.raises(UserError, match='no run in it'):
         make(copy, seeds='0')
 
 
@@ -224,20 +224,20 @@ def test_output_goes_into_the_workdir_by_default(copy):
     ],
 )
 def test_what_cannot_be_made_is_refused(make, settings, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         make(**settings)
 
 
 def test_labels_of_an_unconditional_run(copy, make):
     (copy / 'labels.json').write_text('{"attributes": {}, "rows": [[]], "counts": [10]}')
-    with pytest.raises(ConfigError, match=r'sample\.labels: .* trained without labels'):
+    with pytest.raises(UserError, match=r'sample\.labels: .* trained without labels'):
         make(copy, labels='mug')
 
 
 def test_a_method_without_styles_neither_mixes_nor_walks(make, monkeypatch):
     monkeypatch.setitem(METHODS, 'stylegan2', lambda config, problem: types.SimpleNamespace(sample=print))
     for output in ('mix', 'walk'):
-        with pytest.raises(ConfigError, match=rf'sample\.output: .* has no styles to {output}; use grid or png'):
+        with pytest.raises(UserError, match=rf'sample\.output: .* has no styles to {output}; use grid or png'):
             make(output=output)
 
 
@@ -252,7 +252,7 @@ def test_training_goes_on_with_the_same_labels_only(copy):
     changed = type(table)(attributes, table.rows, table.counts)
     about = read_config(copy), json.loads((copy / 'data.json').read_text())['digest']
     check_workdir(copy, *about, table, accept=False)
-    with pytest.raises(ConfigError, match='labels: label: .*spoon'):
+    with pytest.raises(UserError, match='labels: label: .*spoon'):
         check_workdir(copy, *about, changed, accept=False)
     check_workdir(copy, *about, changed, accept=True)
     write_workdir(copy, *about, changed)

@@ -6,7 +6,7 @@ import jax
 import pytest
 from tiny import tiny_config
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.train.describe import describe
 
 
@@ -62,5 +62,5 @@ def test_a_run_bounded_by_time(text):
     ],
 )
 def test_what_cannot_be_used_is_refused(fields, message):
-    with pytest.raises((ConfigError, ValueError), match=message):
+    with pytest.raises((UserError, ValueError), match=message):
         describe(tiny_config(**fields))

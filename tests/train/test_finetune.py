@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from toy import Toy, toy_config
 
-from productgen.config import ConfigError, to_dict
+from productgen.config import UserError, to_dict
 from productgen.core.checkpoint import CheckpointError, Checkpoints
 from productgen.data.labels import LabelTable
 from productgen.model.prepared import initial_state
@@ -124,7 +124,7 @@ def test_a_network_that_is_never_trained_has_to_come_whole(source, monkeypatch):
     monkeypatch.setattr(Toy, 'untrained', ('judge',), raising=False)
     started(source)
     for fields in ({'model__width': 4}, {'train__init_nets': 'painter'}):
-        with pytest.raises(ConfigError, match=r"init_from.*'judge' is never trained here"):
+        with pytest.raises(UserError, match=r"init_from.*'judge' is never trained here"):
             started(source, **fields)
 
 
@@ -136,7 +136,7 @@ def test_a_network_that_is_never_trained_has_nothing_more_there(source, tmp_path
     Checkpoints(copy).save(state.replace(nets=state.nets | {'painter': painter}, step=np.int32(9)), {})
     started(copy)
     monkeypatch.setattr(Toy, 'untrained', ('painter',), raising=False)
-    with pytest.raises(ConfigError, match=r"init_from.*'painter' is never trained here"):
+    with pytest.raises(UserError, match=r"init_from.*'painter' is never trained here"):
         started(copy)
 
 
@@ -188,7 +188,7 @@ def test_an_autoencoder_of_another_likelihood_is_refused(autoencoders):
     init = {'init_from': str(autoencoders / 'vae'), 'init_nets': 'vae'}
     config = quick('latent_diffusion', train=init, method={'autoencoder_share': -1.0})
     config['method']['vae']['likelihood'] = 'discretized_logistic'
-    with pytest.raises(ConfigError, match=r"^method\.vae\.likelihood: 'disc.*was trained for 'gaussian' in .*vae"):
+    with pytest.raises(UserError, match=r"^method\.vae\.likelihood: 'disc.*was trained for 'gaussian' in .*vae"):
         inherit(config, prepare(config))
 
 
@@ -236,13 +236,13 @@ def test_after_an_interruption_the_source_is_not_needed(source, tmp_path):
 def test_what_cannot_be_started_from_is_refused_before_anything_is_written(source, tmp_path, fields, message):
     config = toy_config(**{'train__init_from': str(source), **fields})
     for refuse in (lambda: train(config, tmp_path / 'run'), lambda: describe(config)):
-        with pytest.raises(ConfigError, match=message):
+        with pytest.raises(UserError, match=message):
             refuse()
     assert not [path for path in (tmp_path / 'run').iterdir() if path.name != '.lock']
 
 
 def test_nothing_that_fits_and_no_checkpoint_are_refused(source, tmp_path):
-    with pytest.raises(ConfigError, match=r'train\.init_from.*: no array of .judge. fits.*judge, painter'):
+    with pytest.raises(UserError, match=r'train\.init_from.*: no array of .judge. fits.*judge, painter'):
         copy = shutil.copytree(source, tmp_path / 'copy')
         weights = initial_state(prepare(toy_config()))
         kernel = {'other': {'kernel': np.zeros(3)}}

@@ -12,7 +12,7 @@ import pytest
 from tiny import ROOT, launch_command, run_launch, timeless, tiny_config
 from toy import Toy, make, toy_config
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.core.checkpoint import Checkpoints
 from productgen.methods import METHODS
 from productgen.model.workdir import config_changes
@@ -123,7 +123,7 @@ def test_all_checkpoints_damaged_is_an_error_not_a_fresh_start(tiny_run, tmp_pat
 
 
 def test_another_config_is_refused_with_the_difference(tiny_run):
-    with pytest.raises(ConfigError, match=r"(?s)method.penalty_weight: '0.7' -> '0.1'.*accept_config_change"):
+    with pytest.raises(UserError, match=r"(?s)method.penalty_weight: '0.7' -> '0.1'.*accept_config_change"):
         train(tiny_config(method__penalty_weight='0.1'), tiny_run)
 
 
@@ -152,7 +152,7 @@ def test_a_longer_run_does_not_fall_back_into_its_first_stage(tmp_path, monkeypa
     train(toy_config(), tmp_path)  # of 6 steps
     before = (tmp_path / 'config.json').read_text()
     message = r'^train\.duration: .* end at step 3, .* at step 6 .* 12 any more.* to 0\.125,'
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         train(toy_config(train__duration='24steps'), tmp_path, accept_change=True)
     assert (tmp_path / 'config.json').read_text() == before
     for stage, duration in ((3, '9steps'), (0, '12steps')):  # as a share that keeps it, or no stages any more
@@ -170,7 +170,7 @@ def test_a_complete_run_is_left_as_it_is(tiny_run):
 
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / 'thesis.tex').write_text('precious')
-    with pytest.raises(ConfigError, match='has files in it but no run'):
+    with pytest.raises(UserError, match='has files in it but no run'):
         train(tiny_config(), tmp_path)
     assert (tmp_path / 'thesis.tex').read_text() == 'precious'
 
@@ -178,5 +178,5 @@ def test_a_folder_with_other_files_is_refused(tmp_path):
 def test_two_runs_in_one_workdir_are_refused(tmp_path):
     from productgen.model.workdir import locked
 
-    with locked(tmp_path), pytest.raises(ConfigError, match='another process'), locked(tmp_path):
+    with locked(tmp_path), pytest.raises(UserError, match='another process'), locked(tmp_path):
         pass

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny import classifier_config
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.core.state import State
 from productgen.data.pictures import grid
 from productgen.data.pipeline import Batches
@@ -144,7 +144,7 @@ def test_features_of_the_bank_are_kept_for_a_step(monkeypatch):
 
 
 def test_a_wrong_figure_is_refused_without_a_picture(loaded):
-    with pytest.raises(ConfigError, match=r"no figure is called 'nearest_eror'; did you mean 'nearest_error'"):
+    with pytest.raises(UserError, match=r"no figure is called 'nearest_eror'; did you mean 'nearest_error'"):
         describe(config_of(stop_on='nearest_eror'))
     assert not loaded
 
@@ -177,14 +177,14 @@ def test_without_known_labels_there_is_no_figure_of_them(part, left):
     validator = Validator(run, run.batches())
     assert set(validator(state_of(run))) == left
     stopping = dataclasses.replace(run, train=dataclasses.replace(run.train, stop_on='nearest_error'))
-    with pytest.raises(ConfigError, match=r"train\.stop_on: no figure is called 'nearest_error'"):
+    with pytest.raises(UserError, match=r"train\.stop_on: no figure is called 'nearest_error'"):
         Validator(stopping, stopping.batches())
 
 
 def test_a_figure_to_stop_on_that_is_never_measured_is_refused():
     run = run_of(stop_on='loss')
     run = unknown(run, run.held_out)
-    with pytest.raises(ConfigError, match=r"train\.stop_on: 'loss' needs held-out pictures with a known label"):
+    with pytest.raises(UserError, match=r"train\.stop_on: 'loss' needs held-out pictures with a known label"):
         Validator(run, run.batches())(state_of(run))
 
 

@@ -9,7 +9,7 @@ import pytest
 from tiny import timeless
 from toy import Toy, toy_config
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.core.checkpoint import CheckpointError, Checkpoints
 from productgen.metrics.swd import SlicedWasserstein
 from productgen.model.prepared import initial_state
@@ -226,6 +226,6 @@ def test_without_a_figure_there_is_no_best(tmp_path):
 def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, fields, message):
     config = toy_config(**FIELDS | fields)
     for refuse in (lambda: train(config, tmp_path / 'run'), lambda: describe(config)):
-        with pytest.raises(ConfigError, match=message):
+        with pytest.raises(UserError, match=message):
             refuse()
     assert not (tmp_path / 'run').exists()

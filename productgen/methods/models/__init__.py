@@ -8,7 +8,7 @@ from productgen.methods.models import dcgan, mlp, r3gan, sngan, stylegan2
 from productgen.methods.models.pair import Pair
 
 # Each builds a pair from the `model` section, the problem, and whether the discriminator has a head of its own that
-# ignores labels; it raises ConfigError where a value cannot be used.
+# ignores labels; it raises UserError where a value cannot be used.
 PAIRS: dict[str, Callable[..., Pair]] = {
     'dcgan': dcgan.make,
     'mlp': mlp.make,

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from productgen.config import ConfigError, build
+from productgen.config import UserError, build
 from productgen.core.sizes import levels
 from productgen.methods.base import Problem
 from productgen.methods.models.pair import Pair, at_least, doubling, one_of, share
@@ -31,16 +31,16 @@ class DCGANModel:
       dropout: share of the discriminator's hidden layers that is dropped in training.
     """
 
-    name: str
-    z_dim: int
-    width: int
-    max_width: int
-    generator_condition: str
-    discriminator_condition: str
-    embed: int
-    norm: str
-    spectral_norm: bool
-    dropout: float
+    name: str = 'dcgan'
+    z_dim: int = 64
+    width: int = 32
+    max_width: int = 256
+    generator_condition: str = 'concat'
+    discriminator_condition: str = 'projection'
+    embed: int = 32
+    norm: str = 'batch'
+    spectral_norm: bool = False
+    dropout: float = 0.0
 
     def __post_init__(self):
         at_least(self, 1, 'z_dim', 'width', 'embed')
@@ -55,9 +55,10 @@ def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair
     """See `PAIRS`."""
     m = build(DCGANModel, section, 'model')
     if plain_head and problem.labels and m.discriminator_condition == 'concat':
-        raise ConfigError(
-            "model.discriminator_condition: with 'concat' all layers see the label, so there is no logit that ignores "
-            "it; choose 'projection' or 'classes', or leave method.transition_kimg empty"
+        raise UserError(
+            'model.discriminator_condition',
+            "with 'concat' all layers see the label, so there is no logit that ignores it",
+            "choose 'projection' or 'classes', or leave method.transition_kimg empty",
         )
     base, depth = levels(problem.resolution)
     widths = doubling(m.width, m.max_width, depth)

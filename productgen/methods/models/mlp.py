@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from productgen.config import ConfigError, build
+from productgen.config import UserError, build
 from productgen.methods.base import Problem
 from productgen.methods.models.pair import Pair, at_least, share
 from productgen.nets import mlp as nets
@@ -28,21 +28,21 @@ class MLPModel:
       input_dropout: the same for its input.
     """
 
-    name: str
-    z_dim: int
-    generator_width: int
-    discriminator_width: int
-    layers: int
-    embed: int
-    maxout: int
-    dropout: float
-    input_dropout: float
+    name: str = 'mlp'
+    z_dim: int = 64
+    generator_width: int = 512
+    discriminator_width: int = 512
+    layers: int = 2
+    embed: int = 32
+    maxout: int = 0
+    dropout: float = 0.3
+    input_dropout: float = 0.0
 
     def __post_init__(self):
         at_least(self, 1, 'z_dim', 'generator_width', 'discriminator_width', 'layers', 'embed')
         at_least(self, 0, 'maxout')
         if self.maxout == 1:
-            raise ConfigError('model.maxout: one piece is the identity; take 2 or more, or 0 for leaky ReLUs')
+            raise UserError('model.maxout', 'one piece is the identity', 'take 2 or more, or 0 for leaky ReLUs')
         share(self, 'dropout', 'input_dropout')
 
 
@@ -50,9 +50,10 @@ def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair
     """See `PAIRS`."""
     m = build(MLPModel, section, 'model')
     if plain_head and problem.labels:
-        raise ConfigError(
-            "model.name: all layers of the discriminator of 'mlp' see the label, so it has no logit that ignores it; "
-            'leave method.transition_kimg empty, or choose another pair of networks'
+        raise UserError(
+            'model.name',
+            "all layers of the discriminator of 'mlp' see the label, so it has no logit that ignores it",
+            'leave method.transition_kimg empty, or choose another pair of networks',
         )
     return Pair(
         z_dim=m.z_dim,

@@ -7,7 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from productgen.config import ConfigError, choose
+from productgen.config import UserError, choose
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +36,14 @@ def doubling(finest: int, most: int, count: int) -> tuple[int, ...]:
     return tuple(min(finest << i, most) for i in range(count))
 
 
-# Checks of the fields of a `model` section; each raises ConfigError.
+# Checks of the fields of a `model` section; each raises UserError.
 
 
 def at_least(model: Any, least: int, *fields: str) -> None:
     """That none of the fields is less."""
     for field in fields:
         if getattr(model, field) < least:
-            raise ConfigError(f'model.{field}: {getattr(model, field)} is too small; it must be at least {least}')
+            raise UserError(f'model.{field}', f'{getattr(model, field)} is too small', f'it must be at least {least}')
 
 
 def one_of(model: Any, field: str, *names: str) -> None:
@@ -55,4 +55,4 @@ def share(model: Any, *fields: str) -> None:
     """That the fields are shares of something that may be dropped, 0 to below 1."""
     for field in fields:
         if not 0 <= getattr(model, field) < 1:
-            raise ConfigError(f'model.{field}: {getattr(model, field)} is not a share, 0 to below 1')
+            raise UserError(f'model.{field}', f'{getattr(model, field)} is not a share, 0 to below 1')

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from productgen.config import ConfigError, build
+from productgen.config import UserError, build
 from productgen.core.sizes import levels
 from productgen.methods.base import Problem
 from productgen.methods.models.pair import Pair, at_least
@@ -29,13 +29,13 @@ class R3GANModel:
       remat: the activations inside a level are computed again for the gradient instead of kept: less memory, more time.
     """
 
-    name: str
-    z_dim: int
-    channel_base: int
-    channel_max: int
-    blocks: int
-    group: int
-    bf16_levels: int
+    name: str = 'r3gan'
+    z_dim: int = 64
+    channel_base: int = 512
+    channel_max: int = 64
+    blocks: int = 1
+    group: int = 16
+    bf16_levels: int = 0
     remat: bool = False
 
     def __post_init__(self):
@@ -51,10 +51,16 @@ def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair
     for level in range(depth + 1):
         width = widths.channels(level)
         if not width or nets.EXPANSION * width % m.group:
-            raise ConfigError(
-                f'model.group: {m.group} does not divide the {nets.EXPANSION} x {width} channels inside the blocks of '
-                f'level {level} of {depth}; make model.channel_base a multiple of {(4 << depth) * m.group} and '
-                f'model.channel_max one of {m.group}'
+            raise UserError(
+                'model.group',
+                (
+                    f'{m.group} does not divide the {nets.EXPANSION} x {width} channels inside the blocks of level '
+                    f'{level} of {depth}'
+                ),
+                (
+                    f'make model.channel_base a multiple of {(4 << depth) * m.group} and model.channel_max one of '
+                    f'{m.group}'
+                ),
             )
     stages = {'base': base, 'widths': widths, 'blocks': m.blocks, 'group': m.group}
     return Pair(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.core.sizes import check_size
 from productgen.nets import resnet as nets
 
@@ -19,28 +19,28 @@ class ResNetModel:
       dropout: share of the features that is dropped before they are classified.
     """
 
-    width: int
-    blocks: str
+    width: int = 24
+    blocks: str = '1,1,1'
     dropout: float = 0.0
 
     def __post_init__(self):
         if self.width < 4:
-            raise ConfigError(f'model.width: {self.width} is too small; it must be at least 4')
+            raise UserError('model.width', f'{self.width} is too small', 'it must be at least 4')
         parts = self.blocks.split(',')
         if not all(part.strip().isdecimal() and int(part) for part in parts):
-            raise ConfigError(f"model.blocks: expected numbers such as '2,2,2', got {self.blocks!r}")
+            raise UserError('model.blocks', f"expected numbers such as '2,2,2', got {self.blocks!r}")
         if not 0 <= self.dropout < 1:
-            raise ConfigError(f'model.dropout: {self.dropout} is not a share, 0 to below 1')
+            raise UserError('model.dropout', f'{self.dropout} is not a share, 0 to below 1')
 
     def body(self, resolution: tuple[int, int]) -> nets.ResNet:
         """The network for pictures of (H, W).
 
         Raises:
-          ConfigError: they cannot be halved so often; the message names the nearest size that can.
+          UserError: they cannot be halved so often; the message names the nearest size that can.
         """
         net = nets.ResNet(self.width, tuple(map(int, self.blocks.split(','))))
         try:
             check_size(resolution, net.halvings)
         except ValueError as error:
-            raise ConfigError(f'data.resolution: {error} (or choose fewer model.blocks)') from None
+            raise UserError('data.resolution', f'{error} (or choose fewer model.blocks)') from None
         return net

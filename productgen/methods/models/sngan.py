@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from productgen.config import ConfigError, build
+from productgen.config import UserError, build
 from productgen.core.sizes import levels
 from productgen.methods.base import Problem
 from productgen.methods.models.pair import Pair, at_least, doubling, one_of
@@ -32,16 +32,16 @@ class SNGANModel:
       spectral_norm: spectral normalisation of the discriminator.
     """
 
-    name: str
-    z_dim: int
-    generator_width: int
-    generator_max: int
-    discriminator_width: int
-    discriminator_max: int
-    down_blocks: int
-    flat_blocks: int
-    discriminator_condition: str
-    spectral_norm: bool
+    name: str = 'sngan'
+    z_dim: int = 64
+    generator_width: int = 32
+    generator_max: int = 64
+    discriminator_width: int = 32
+    discriminator_max: int = 64
+    down_blocks: int = 3
+    flat_blocks: int = 0
+    discriminator_condition: str = 'projection'
+    spectral_norm: bool = True
 
     def __post_init__(self):
         at_least(self, 1, 'z_dim', 'generator_width', 'discriminator_width', 'down_blocks')
@@ -59,8 +59,8 @@ def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair
     common = math.gcd(height, width)
     halvings = (common & -common).bit_length() - 1  # the factors of two in both sides
     if m.down_blocks > halvings:
-        raise ConfigError(
-            f'model.down_blocks: images of {width}x{height} can be halved {halvings} times, not {m.down_blocks}'
+        raise UserError(
+            'model.down_blocks', f'images of {width}x{height} can be halved {halvings} times, not {m.down_blocks}'
         )
     return Pair(
         z_dim=m.z_dim,

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from productgen.config import ConfigError, build
+from productgen.config import UserError, build
 from productgen.core.sizes import levels
 from productgen.methods.base import Problem
 from productgen.methods.models.pair import Pair, at_least
@@ -32,23 +32,23 @@ class StyleGAN2Model:
       remat: the activations inside a level are computed again for the gradient instead of kept: less memory, more time.
     """
 
-    name: str
-    z_dim: int
-    w_dim: int
-    mapping_layers: int
-    mapping_lr: float
-    label_layers: int
-    channel_base: int
-    channel_max: int
-    stddev_group: int
-    bf16_levels: int
+    name: str = 'stylegan2'
+    z_dim: int = 64
+    w_dim: int = 128
+    mapping_layers: int = 2
+    mapping_lr: float = 0.1
+    label_layers: int = 1
+    channel_base: int = 512
+    channel_max: int = 64
+    stddev_group: int = 4
+    bf16_levels: int = 0
     remat: bool = False
 
     def __post_init__(self):
         at_least(self, 1, 'z_dim', 'w_dim', 'mapping_layers', 'label_layers', 'channel_base', 'channel_max')
         at_least(self, 0, 'stddev_group', 'bf16_levels')
         if self.mapping_lr <= 0:  # initial weights are divided by it
-            raise ConfigError(f'model.mapping_lr: {self.mapping_lr} is not above 0; freeze the network instead')
+            raise UserError('model.mapping_lr', f'{self.mapping_lr} is not above 0', 'freeze the network instead')
 
 
 def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair:
@@ -57,14 +57,19 @@ def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair
     base, depth = levels(problem.resolution)
     part = problem.batch_size // problem.accumulate
     if m.stddev_group and part % m.stddev_group:
-        raise ConfigError(
-            f'model.stddev_group: {m.stddev_group} does not divide the {part} images a forward pass sees '
-            f'(train.batch_size / train.accumulate); choose a divisor, or 0 to leave the layer out'
+        raise UserError(
+            'model.stddev_group',
+            (
+                f'{m.stddev_group} does not divide the {part} images a forward pass sees (train.batch_size / '
+                'train.accumulate)'
+            ),
+            'choose a divisor, or 0 to leave the layer out',
         )
     if m.channel_base < 4 << depth:
-        raise ConfigError(
-            f'model.channel_base: {m.channel_base} leaves the finest of {depth + 1} levels without channels; '
-            f'at this resolution it must be at least {4 << depth}, and some {16 * (4 << depth)} to be of use'
+        raise UserError(
+            'model.channel_base',
+            f'{m.channel_base} leaves the finest of {depth + 1} levels without channels',
+            f'at this resolution it must be at least {4 << depth}, and some {16 * (4 << depth)} to be of use',
         )
     widths = nets.Widths(m.channel_base, m.channel_max, depth, m.bf16_levels, m.remat)
     return Pair(

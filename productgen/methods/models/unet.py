@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from productgen.config import ConfigError
+from productgen.config import UserError
 from productgen.core.sizes import check_size
 from productgen.nets.unet import UNet
 
@@ -24,38 +24,38 @@ class UNetModel:
       remat: the activations inside a block are computed again for the gradient instead of kept: less memory, more time.
     """
 
-    patch: int
-    channels: int
-    multipliers: str
-    blocks: int
-    attention: str
-    heads: int
-    dropout: float
+    patch: int = 2
+    channels: int = 32
+    multipliers: str = '1,2'
+    blocks: int = 1
+    attention: str = '1'
+    heads: int = 1
+    dropout: float = 0.0
     remat: bool = False
 
     def __post_init__(self):
         factors = _numbers(self.multipliers, 'model.multipliers')
         if not factors or min(factors) < 1:
-            raise ConfigError(f"model.multipliers: expected factors such as '1,2,2', got {self.multipliers!r}")
+            raise UserError('model.multipliers', f"expected factors such as '1,2,2', got {self.multipliers!r}")
         for level in _numbers(self.attention, 'model.attention'):
             if not 0 <= level < len(factors):
-                raise ConfigError(f'model.attention: there is no level {level}; they are 0 to {len(factors) - 1}')
+                raise UserError('model.attention', f'there is no level {level}', f'they are 0 to {len(factors) - 1}')
         if self.patch < 1 or self.patch & (self.patch - 1):
-            raise ConfigError(f'model.patch: {self.patch} is not 1, 2, 4, ...')
+            raise UserError('model.patch', f'{self.patch} is not 1, 2, 4, ...')
         if self.channels < 4 or self.channels % 4:
-            raise ConfigError(f'model.channels: {self.channels} is not a multiple of 4')
+            raise UserError('model.channels', f'{self.channels} is not a multiple of 4')
         if self.blocks < 1:
-            raise ConfigError('model.blocks: must be at least 1')
+            raise UserError('model.blocks', 'must be at least 1')
         if self.heads < 1 or self.channels % self.heads:
-            raise ConfigError(f'model.heads: {self.heads} does not divide model.channels={self.channels}')
+            raise UserError('model.heads', f'{self.heads} does not divide model.channels={self.channels}')
         if not 0 <= self.dropout < 1:
-            raise ConfigError(f'model.dropout: {self.dropout} is not a share, 0 to below 1')
+            raise UserError('model.dropout', f'{self.dropout} is not a share, 0 to below 1')
 
     def net(self, resolution: tuple[int, int], outputs: int = 3, halvings: int = 0) -> UNet:
         """The net for pictures of (H, W), or for maps of them that have been halved so often before.
 
         Raises:
-          ConfigError: the size cannot be halved often enough; the message names the nearest that can.
+          UserError: the size cannot be halved often enough; the message names the nearest that can.
         """
         factors, attention = _numbers(self.multipliers, ''), _numbers(self.attention, '')
         shared = dict(channels=self.channels, blocks=self.blocks, heads=self.heads, dropout=self.dropout)
@@ -63,7 +63,7 @@ class UNetModel:
         try:
             check_size(resolution, net.halvings + halvings)
         except ValueError as error:
-            raise ConfigError(f'data.resolution: {error} (or choose fewer model.multipliers)') from None
+            raise UserError('data.resolution', f'{error} (or choose fewer model.multipliers)') from None
         return net
 
 
@@ -72,4 +72,4 @@ def _numbers(text: str, field: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(',') if part.strip())
     except ValueError:
-        raise ConfigError(f"{field}: expected whole numbers such as '1,2,2', got {text!r}") from None
+        raise UserError(f'{field}', f"expected whole numbers such as '1,2,2', got {text!r}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from productgen.config import ConfigError, choose
+from productgen.config import UserError, choose
 from productgen.core.sizes import levels
 from productgen.nets import vae as nets
 
@@ -26,48 +26,50 @@ class VAEModel:
       remat: the activations inside a level are computed again for the gradient instead of kept: less memory, more time.
     """
 
-    latent: str
-    z_dim: int
-    downsampling: int
-    channels: int
-    channel_max: int
-    blocks: int
-    groups: int
-    dropout: float
+    latent: str = 'vector'
+    z_dim: int = 64
+    downsampling: int = 0
+    channels: int = 32
+    channel_max: int = 128
+    blocks: int = 0
+    groups: int = 8
+    dropout: float = 0.0
     remat: bool = False
 
     def __post_init__(self):
         choose(dict.fromkeys(('vector', 'map')), self.latent, 'model.latent')
         for field in ('z_dim', 'channels', 'channel_max'):
             if getattr(self, field) < 1:
-                raise ConfigError(f'model.{field}: must be at least 1')
+                raise UserError(f'model.{field}', 'must be at least 1')
         for field in ('blocks', 'groups', 'downsampling'):
             if getattr(self, field) < 0:
-                raise ConfigError(f'model.{field}: must not be negative')
+                raise UserError(f'model.{field}', 'must not be negative')
         if self.downsampling == 1 or self.downsampling & (self.downsampling - 1):
-            raise ConfigError(f'model.downsampling: {self.downsampling} is not 2, 4, 8, ..., or 0')
+            raise UserError('model.downsampling', f'{self.downsampling} is not 2, 4, 8, ..., or 0')
         if not 0 <= self.dropout < 1:
-            raise ConfigError(f'model.dropout: {self.dropout} is not a share, 0 to below 1')
+            raise UserError('model.dropout', f'{self.dropout} is not a share, 0 to below 1')
         for field in ('channels', 'channel_max') if self.groups else ():
             if getattr(self, field) % self.groups:
-                raise ConfigError(
-                    f'model.groups: {self.groups} does not divide model.{field}={getattr(self, field)}; '
-                    'choose a divisor, or 0 for no normalisation'
+                raise UserError(
+                    'model.groups',
+                    f'{self.groups} does not divide model.{field}={getattr(self, field)}',
+                    'choose a divisor, or 0 for no normalisation',
                 )
 
     def sizes(self, resolution: tuple[int, int]) -> tuple[tuple[int, int], int]:
         """Size (h, w) of the smallest map for pictures of (H, W), and the number of halvings to it.
 
         Raises:
-          ConfigError: there is none; the message names the nearest picture sizes that work.
+          UserError: there is none; the message names the nearest picture sizes that work.
         """
         if not self.downsampling:
             return levels(resolution)
         if any(side % self.downsampling for side in resolution):
             height, width = (max(round(side / self.downsampling), 1) * self.downsampling for side in resolution)
-            raise ConfigError(
-                f'data.resolution: {resolution[1]}x{resolution[0]} cannot be divided by '
-                f'model.downsampling={self.downsampling}; the nearest that can is {width}x{height}'
+            raise UserError(
+                'data.resolution',
+                f'{resolution[1]}x{resolution[0]} cannot be divided by model.downsampling={self.downsampling}',
+                f'the nearest that can is {width}x{height}',
             )
         height, width = (side // self.downsampling for side in resolution)
         return (height, width), self.downsampling.bit_length() - 1

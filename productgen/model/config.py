@@ -1,0 +1,114 @@
+"""The typed config of a run: every section built, missing ones and missing fields at their defaults."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from productgen.config import UserError, build, choose, complete, nearest
+from productgen.config.sections import EvalConfig, SampleConfig, TrainConfig
+from productgen.core.optim import OptimConfig
+from productgen.data.source import DataConfig
+from productgen.methods import METHODS
+from productgen.methods.base import Family, Sections
+
+# Sections of fixed type besides `method`, `model` and `optim`, whose types depend on the method.
+SECTIONS = {'data': DataConfig, 'train': TrainConfig, 'sample': SampleConfig, 'eval': EvalConfig}
+MAX_SEED = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Sections):
+    """The config of a run.
+
+    Attributes:
+      seed: of all randomness.
+      data: the `data` section.
+      train: the `train` section.
+      sample: the `sample` section.
+      eval: the `eval` section.
+    """
+
+    seed: int = 0
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    sample: SampleConfig = dataclasses.field(default_factory=SampleConfig)
+    eval: EvalConfig = dataclasses.field(default_factory=EvalConfig)
+
+    @property
+    def family(self) -> Family:
+        """The entry of METHODS."""
+        return METHODS[self.method.name]
+
+    def to_json(self) -> dict[str, Any]:
+        """All values as JSON."""
+        return dataclasses.asdict(self)
+
+    def training(self) -> dict[str, Any]:
+        """The values that training depends on: all sections but `sample` and `eval`, which only show and measure."""
+        return {name: value for name, value in self.to_json().items() if name not in ('sample', 'eval')}
+
+
+def family_of(config: Mapping[str, Any]) -> tuple[Family, type]:
+    """The entry of METHODS that a config names, and the type of its `model` section.
+
+    Raises:
+      UserError: an unknown method or `model.name`.
+    """
+    family = choose(METHODS, config.get('method', {}).get('name', ''), 'method.name')
+    if isinstance(family.model, Mapping):
+        return family, choose(family.model, config.get('model', {}).get('name', ''), 'model.name')
+    return family, family.model
+
+
+def check_sections(config: Mapping[str, Any], others: tuple[str, ...] = ()) -> None:
+    """Raises a UserError for a section of an unknown name; `others` are those of tasks."""
+    known = ('seed', 'method', 'model', 'optim', *SECTIONS, *others)
+    for name in config:
+        if name not in known:
+            raise UserError(name, f'there is no such section{nearest(name, known)}')
+
+
+def complete_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config with all sections and fields of a run, missing ones at their defaults; values are not checked yet.
+
+    Args:
+      config: nested dicts; it must name a method.
+
+    Raises:
+      UserError: an unknown section, field or method.
+    """
+    family, model = family_of(config)
+    optim = {name: config.get('optim', {}).get(name, {}) for name in family.networks}
+    unknown = set(config.get('optim', {})) - set(optim)
+    if unknown:
+        name = sorted(unknown)[0]
+        raise UserError(f'optim.{name}', f'there is no such network{nearest(name, optim)}')
+    full = {'seed': config.get('seed', 0)}
+    full['method'] = complete(family.method, config.get('method', {}), 'method')
+    full['model'] = complete(model, config.get('model', {}), 'model')
+    full['optim'] = {name: complete(OptimConfig, section, f'optim.{name}') for name, section in optim.items()}
+    for name, cls in SECTIONS.items():
+        full[name] = complete(cls, config.get(name, {}), name)
+    return full
+
+
+def resolve(config: Mapping[str, Any]) -> Config:
+    """The typed config of nested dicts, such as a `config.json`.
+
+    Raises:
+      UserError: something that does not exist or cannot be used; the message names the field and the way out.
+    """
+    check_sections(config)
+    family, model = family_of(config)
+    full = complete_config(config)
+    if not isinstance(full['seed'], int) or isinstance(full['seed'], bool) or not 0 <= full['seed'] <= MAX_SEED:
+        raise UserError('seed', f'expected a whole number from 0 to 2^31 - 1, got {full["seed"]!r}')
+    return Config(
+        method=build(family.method, full['method'], 'method'),
+        model=build(model, full['model'], 'model'),
+        optim={name: build(OptimConfig, section, f'optim.{name}') for name, section in full['optim'].items()},
+        seed=full['seed'],
+        **{name: build(cls, full[name], name) for name, cls in SECTIONS.items()},
+    )
