@@ -6,7 +6,7 @@
   python launch.py --mode=sample --workdir=runs/mine --config.sample.seeds=0-15
   python launch.py --mode=eval --workdir=runs/mine --config.eval.features=runs/classifier
 
-Any field of the config can be set as --config.section.field=value. Running a command again goes on where it stopped.
+Any field of the config can be set as --config.section.field=value. Running a training command again resumes the run.
 """
 
 import importlib.util
@@ -14,23 +14,30 @@ import logging
 import os
 import re
 import sys
+import traceback
 from pathlib import Path
+from typing import Any
 
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 ROOT = Path(__file__).resolve().parent
-MODES = ('train', 'sample', 'eval')
-_CONFIG = config_flags.DEFINE_config_file('config', None, 'Config file and its arguments, FILE.py:ARGS; see configs/.')
+_MODE = flags.DEFINE_string('mode', 'train', 'What to do: train, sample or eval.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; by default runs/ and the name of the config.')
-_MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
+_INPUT = flags.DEFINE_string('input', None, 'File or folder that a tool reads.')
+_OUTPUT = flags.DEFINE_string('output', None, 'Folder that a tool writes to.')
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Check everything, print sizes and costs, and do nothing.')
-_ACCEPT = flags.DEFINE_bool('accept_config_change', False, 'Go on from a workdir that was made with another config.')
+_ACCEPT = flags.DEFINE_bool('accept_config_change', False, 'Resume a workdir that was made with another config.')
 _COORDINATOR = flags.DEFINE_string(
     'coordinator', None, 'Several processes: HOST:PORT of the first; `auto` on a TPU pod.'
 )
-_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Several processes: how many.')
-_PROCESS = flags.DEFINE_integer('process_id', None, 'Several processes: which one this is.')
+_PROCESSES = flags.DEFINE_integer('num_processes', None, 'Several processes: their number.')
+_PROCESS = flags.DEFINE_integer('process_id', None, 'Several processes: the number of this one, from 0.')
+_HINT = '(python launch.py --help lists the flags)'
+
+
+class _BadCommand(ValueError):
+    """A command line that cannot be understood; the message says why."""
 
 
 def default_workdir(config_path: str) -> Path:
@@ -41,62 +48,110 @@ def default_workdir(config_path: str) -> Path:
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Parses flags; what is wrong with them is said in a line, not in a traceback.
+    """Parses flags; errors in them are printed as one line, without a traceback.
 
-    Without --config, the config is the workdir's own.
+    `--config=FILE.py:ARGS` is read first and completed with the defaults of every section, so that any field can be set
+    on the command line. Without it the config is that of the run in `--workdir`; tools need neither.
     """
     argv = join_values(argv)
     words = [re.sub('^--?', '', word) for word in argv[1:] if word.startswith('-')]
     if {'help', 'helpfull', 'helpshort'} & set(words):
+        flags.DEFINE_string('config', None, 'Config file and its arguments, FILE.py:ARGS; see configs/.')
         return flags.FLAGS(argv)
-    chosen = next((w for w in words if w.startswith('config=')), '')
-    if not chosen:
-        workdir = next((w.partition('=')[2] for w in words if w.startswith('workdir=')), '')
-        if not workdir:
-            sys.exit('--config=configs/NAME.py is missing (or give the --workdir=DIR of a run, as for --mode=sample)')
-        chosen = f'config={ROOT}/configs/from_workdir.py:{workdir}'
-        argv = [argv[0], f'--{chosen}', *argv[1:]]
+    given = dict(word.split('=', 1) for word in words if re.match('(config|workdir|mode)=', word))
     try:
-        config = load_config(chosen.removeprefix('config='))
+        config = full_config(given, words)
         for word in words:
             if word.startswith('config.'):
                 check_field(config, word.partition('=')[0].removeprefix('config.'))
-        return flags.FLAGS(argv)
+        rest = [word for word in argv if not re.match('--?config=', word)]
+        config_flags.DEFINE_config_dict('config', ConfigDict(config), sys_argv=rest)
+        return flags.FLAGS(rest)
     except (flags.Error, ValueError, TypeError, ArithmeticError, LookupError, OSError, SyntaxError) as error:
-        sys.exit(f'{str(error).strip()}\n(python launch.py --help tells what there is)')
+        sys.exit(f'{str(error).strip()}\n{_HINT}')
 
 
 def join_values(argv: list[str]) -> list[str]:
-    """`--config X` and `--workdir X` as `--config=X` and `--workdir=X`."""
+    """`--config X`, `--workdir X` and `--mode X` as `--config=X`, `--workdir=X` and `--mode=X`."""
     joined = []
     for word in argv:
-        if joined and re.fullmatch('--?(config|workdir)', joined[-1]):
+        if joined and re.fullmatch('--?(config|workdir|mode)', joined[-1]):
             joined[-1] += f'={word}'
         else:
             joined.append(word)
     return joined
 
 
-def load_config(name: str) -> ConfigDict:
-    """The config of FILE.py:ARGS before overrides."""
+def full_config(given: dict[str, str], words: list[str]) -> dict[str, Any]:
+    """The config before overrides, with the defaults of every section.
+
+    Args:
+      given: the flags `config`, `workdir` and `mode`, where they are given.
+      words: all flags without their dashes.
+
+    Raises:
+      ValueError: an unknown mode, no config where one is needed, or a config that cannot be read.
+    """
+    from productgen.config import choose, complete
+    from productgen.model.config import SECTIONS, check_sections, complete_config
+    from productgen.model.workdir import read_json
+    from productgen.tasks import TASKS
+
+    task = choose(TASKS, given.get('mode', 'train'), '--mode')
+    config: dict[str, Any] = {}
+    if 'config' in given:
+        config = load_config(given['config'])
+    elif 'workdir' in given and task.needs != 'nothing':
+        config = read_json(Path(given['workdir']))
+    elif task.needs == 'data':
+        raise _BadCommand('--config=configs/NAME.py is missing (or give the --workdir=DIR of a run)')
+    elif task.needs == 'run':
+        raise _BadCommand(f'--workdir=DIR of a run is missing; --mode={given["mode"]} needs one')
+    tools = {name: task.section for name, task in TASKS.items() if name not in SECTIONS}
+    check_sections(config, tuple(tools))
+    full = {name: complete(section, config.get(name, {}), name) for name, section in tools.items()}
+    if config:
+        # The fields that there are depend on these two.
+        for section in ('method', 'model'):
+            name = next((w.partition('=')[2] for w in words if w.startswith(f'config.{section}.name=')), '')
+            config = {**config, section: {**config.get(section, {}), 'name': name}} if name else config
+        full |= complete_config({name: x for name, x in config.items() if name not in tools})
+    return full
+
+
+def load_config(name: str) -> dict[str, Any]:
+    """What the config file of FILE.py:ARGS states, as plain dicts.
+
+    Raises:
+      ValueError: there is no such file, or it fails; the message names the line.
+    """
     path, _, arg = name.partition(':')
     if not Path(path).is_file():
-        raise ValueError(f'--config={name}: there is no file {path}')
+        raise _BadCommand(f'--config={name}: there is no file {path}')
     spec = importlib.util.spec_from_file_location('config', path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(arg) if arg else module.get_config()
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config(arg) if arg else module.get_config()
+        return config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    except (ValueError, SyntaxError):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a user's own code raises
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f'{frame.filename}, line {frame.lineno}: {frame.line}' for frame in frames if frame.filename != __file__]
+        lines = [line for line in lines if not line.startswith('<')]
+        raise _BadCommand(f'--config={name}: {type(error).__name__}: {error}\n  ' + '\n  '.join(lines)) from error
 
 
-def check_field(config, path: str) -> None:
+def check_field(config: dict[str, Any], path: str) -> None:
     """Raises a ValueError with the nearest name if a config has no field `path`."""
+    from productgen.config import nearest
+
     seen = ''
     for name in path.split('.'):
-        if not hasattr(config, 'keys') or name not in config:
-            from productgen.config import nearest
-
-            hint = nearest(name, config.keys()) if hasattr(config, 'keys') else '; it is a value, not a section'
-            raise ValueError(f'--config.{seen}{name}: no such field{hint}')
+        if not isinstance(config, dict) or name not in config:
+            hint = nearest(name, config) if isinstance(config, dict) else '; it is a value, not a section'
+            raise _BadCommand(f'--config.{seen}{name}: no such field{hint}')
         config, seen = config[name], f'{seen}{name}.'
 
 
@@ -106,12 +161,10 @@ def main(argv: list[str]) -> None:
     import jax
     from absl import logging as absl_logging
 
-    from productgen.config import UserError, to_dict
-    from productgen.core.checkpoint import CheckpointError
-    from productgen.data import DataError
+    from productgen.config import UserError
     from productgen.data.cache import cache_dir
-    from productgen.train.log import start_logging
-    from productgen.train.watch import NotFiniteError
+    from productgen.tasks import TASKS
+    from productgen.train.log import start_console
 
     absl_logging.set_verbosity(absl_logging.WARNING)
     jax.config.update('jax_compilation_cache_dir', str(cache_dir() / 'compiled'))
@@ -122,29 +175,13 @@ def main(argv: list[str]) -> None:
         jax.distributed.initialize()
     elif _COORDINATOR.value:
         jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
-    start_logging(None, jax.process_index() == 0)
-    config = to_dict(_CONFIG.value)
-    workdir = Path(_WORKDIR.value) if _WORKDIR.value else default_workdir(flags.FLAGS['config'].config_filename)
+    start_console(jax.process_index() == 0)
+    task = TASKS[_MODE.value]
     if _DRY_RUN.value and _MODE.value != 'train':
-        sys.exit(f'--dry_run describes a training; --mode={_MODE.value} checks everything before it begins anyway')
+        sys.exit(f'--dry_run describes a training; --mode={_MODE.value} checks everything before it starts anyway')
     try:
-        if _DRY_RUN.value:
-            from productgen.train.describe import describe
-
-            print(describe(config))
-        elif _MODE.value == 'train':
-            from productgen.train.loop import train
-
-            train(config, workdir, _ACCEPT.value)
-        elif _MODE.value == 'sample':
-            from productgen.tasks.sample import sample
-
-            sample(config, workdir)
-        else:
-            from productgen.evaluation import evaluate
-
-            evaluate(config, workdir, _ACCEPT.value)
-    except (UserError, DataError, CheckpointError, NotFiniteError) as error:
+        task.run(request())
+    except UserError as error:
         logging.getLogger('productgen').debug('', exc_info=True)
         sys.exit(f'Error: {error}')
     except OSError as error:
@@ -152,6 +189,26 @@ def main(argv: list[str]) -> None:
         sys.exit(f'Error: {error.filename or "a file"} cannot be used: {error.strerror or error}')
     except KeyboardInterrupt:
         sys.exit('Interrupted')
+
+
+def request():
+    """The parsed command line as a `productgen.tasks.Request`.
+
+    Raises:
+      UserError: something in the config does not exist or cannot be used.
+    """
+    from productgen.config import build, to_dict
+    from productgen.model.config import SECTIONS, resolve
+    from productgen.tasks import TASKS, Request
+
+    values, name = to_dict(flags.FLAGS['config'].value), _MODE.value
+    tools = [other for other in TASKS if other not in SECTIONS]
+    config = resolve({key: x for key, x in values.items() if key not in tools}) if 'method' in values else None
+    section = build(TASKS[name].section, values[name], name)
+    path = next((w.partition('=')[2] for w in join_values(sys.argv) if re.match('--?config=', w)), '')
+    workdir = Path(_WORKDIR.value) if _WORKDIR.value else default_workdir(path) if path else None
+    paths = {key: Path(flag.value) if flag.value else None for key, flag in (('input', _INPUT), ('output', _OUTPUT))}
+    return Request(section, config, workdir, _ACCEPT.value, _DRY_RUN.value, **paths)
 
 
 if __name__ == '__main__':

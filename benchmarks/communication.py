@@ -1,4 +1,4 @@
-"""What a compiled program sends between devices."""
+"""Communication of a compiled program between devices."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections import Counter
 
 import jax
 
-# As XLA names them; https://openxla.org/xla/operation_semantics says what each does.
+# Operations as XLA names them; see https://openxla.org/xla/operation_semantics.
 KINDS = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute', 'collective-broadcast')
 
-# Where an operation is in two, the result belongs to its `-done`, so that none is counted twice.
+# An asynchronous operation is two: its result is that of `-done`, and `-start` is not counted.
 _COLLECTIVE = re.compile(rf'= (?P<result>.*?) (?P<kind>{"|".join(KINDS)})(?:-done)?\(')
 _ARRAY = re.compile(r'\b([a-z]\w*?)\[([\d,]*)\]')
 _CALLED = re.compile(r'\b(?:body|condition|to_apply|calls|\w+_computations?)=\{?(%[^,}\s]+(?:, ?%[^,}\s]+)*)')
@@ -22,13 +22,13 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One operation between devices.
+    """One operation that communicates between devices.
 
     Attributes:
       kind: one of `KINDS`.
-      arrays: type and shape of each array it gives to a device, such as `f32[3,3,64]`.
-      size: their bytes.
-      times: how often it is done in a run of the program; a branch counts as if it were taken.
+      arrays: dtype and shape of each array that a device receives, such as `f32[3,3,64]`.
+      size: bytes of these arrays.
+      times: number of executions in a run of the program; every branch counts as taken.
     """
 
     kind: str
@@ -38,10 +38,10 @@ class Collective:
 
 
 def collectives(program: jax.stages.Compiled) -> list[Collective]:
-    """All operations between devices of a compiled program, in the order of its text.
+    """All operations of a compiled program that communicate between devices, in the order of its text.
 
     Raises:
-      ValueError: one lies in a loop of unknown length.
+      ValueError: one is in a loop of unknown length.
     """
     bodies, entry = _computations(program.as_text())
     times = _times(bodies, entry)
@@ -61,7 +61,11 @@ def collectives(program: jax.stages.Compiled) -> list[Collective]:
 
 
 def traffic(program: jax.stages.Compiled) -> dict[str, int]:
-    """Bytes that the collectives of a program give to each device in a run, by kind."""
+    """Bytes that each device receives in a run of a program, by kind of operation.
+
+    Raises:
+      ValueError: see `collectives`.
+    """
     total: Counter[str] = Counter()
     for one in collectives(program):
         total[one.kind] += one.size * one.times
@@ -69,13 +73,13 @@ def traffic(program: jax.stages.Compiled) -> dict[str, int]:
 
 
 def _bits(kind: str) -> int:
-    """Of an array element: 32 of `f32`; a truth value takes a byte."""
+    """Bits of an array element: 32 of `f32`, 8 of `pred`."""
     width = _WIDTH.search(kind)
     return int(width[0]) if width else 8
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
-    """The lines of each computation by its name, and the name of that which is the program."""
+    """The lines of each computation by its name, and the name of the entry computation."""
     bodies: dict[str, list[str]] = {}
     entry, lines = '', []
     for line in text.splitlines():
@@ -89,7 +93,7 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 
 
 def _times(bodies: dict[str, list[str]], entry: str) -> dict[str, float]:
-    """How often each computation runs in a run of the program; infinity where that is not known."""
+    """Number of executions of each computation in a run of the program; infinity where it is not known."""
     times = dict.fromkeys(bodies, 0.0)
 
     def run(name: str, count: float) -> None:

@@ -1,10 +1,10 @@
-"""Times FID's features beside pytorch-fid's: the same pictures of a folder, the same random weights, turn by turn.
+"""Compares the speed of FID's features with pytorch-fid, on the same images and random weights.
 
   python benchmarks/inception.py --peer=VENV/bin/python
 
-VENV has torch, torchvision and pytorch-fid 0.3.0 (and what the latter needs), beside which nothing of this project is
-imported. Each side starts anew for every repeat, computes one batch first, which is not counted, then reads, resizes
-and measures all pictures. Printed are pictures a second, and the ratio of every repeat.
+VENV has torch, torchvision and pytorch-fid 0.3.0 with its dependencies; nothing of this project is imported there. The
+two implementations alternate, each repeat in a new process: it computes one batch for warm-up, then reads, resizes and
+processes all images of a folder. Printed are images per second and the ratio of each repeat.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from turns import take_turns
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
-BATCH, SIZE = 50, 64  # pytorch-fid's; of the pictures
+BATCH, SIZE = 50, 64  # pytorch-fid's batch size; side of the images
 
 
 def ours(folder: Path, count: int) -> float:
-    """Seconds for all pictures of a folder."""
+    """Seconds for all images of a folder."""
     from peers.features import tensors
 
     from productgen.data.folder import Folder
@@ -46,7 +46,7 @@ def ours(folder: Path, count: int) -> float:
 
 
 def peer(folder: Path, count: int) -> float:
-    """The same by pytorch-fid."""
+    """As `ours`, for pytorch-fid."""
     import peers.features as peers
     import torch
 
@@ -70,7 +70,7 @@ def peer(folder: Path, count: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--peer', required=True, help='Python of the environment that has pytorch-fid')
+    parser.add_argument('--peer', required=True, help='Python of an environment with pytorch-fid')
     parser.add_argument('--count', type=int, default=200)
     parser.add_argument('--repeats', type=int, default=3)
     parser.add_argument('--side', choices=('ours', 'peer'), help=argparse.SUPPRESS)
@@ -85,7 +85,7 @@ def main() -> None:
             Image.fromarray(image).save(Path(scratch) / f'{i:05d}.png')
         rest = [__file__, '--peer=', f'--folder={scratch}', f'--count={args.count}']
         sides = {'ours': sys.executable, 'peer': args.peer}
-        take_turns('Inception-v3', sides, rest, 'pictures/s', args.repeats)
+        take_turns('Inception-v3', sides, rest, 'images/s', args.repeats)
 
 
 if __name__ == '__main__':

@@ -1,14 +1,14 @@
-"""Times loading of a folder of JPEGs beside PyTorch's DataLoader, turn by turn.
+"""Compares the speed of loading a folder of JPEGs with PyTorch's DataLoader.
 
   python benchmarks/loading.py --python=VENV/bin/python --scratch=SCRATCH --photos=PHOTOS
 
-VENV has PyTorch and Pillow. SCRATCH gets `--count` JPEGs whose shorter side is 256, made of the photos below PHOTOS, or
-of random shapes without; they are kept for the next time. Both sides bring them to 128 x 128 by resizing and cropping
-the centre, in batches of 64. Ours is what training reads from, `productgen.data.pipeline.Batches` over
-`folder:SCRATCH` with nothing kept in memory, in threads; theirs a `Dataset` that opens, resizes by Lanczos, crops and
-makes a tensor, under `DataLoader` with as many worker processes. Each side starts anew for every repeat and loads some
-batches that are not counted (start of the workers) before the timed ones. Files of this size are decoded in full by
-both: ours lets libjpeg shrink only what has more than twice the side that is asked for.
+VENV has PyTorch and Pillow. SCRATCH gets `--count` JPEGs with a shorter side of 256, made from the photos below PHOTOS,
+or else from random shapes; they are reused next time. Both implementations resize and centre-crop them to 128 x 128, in
+batches of 64. Ours is the input pipeline of training, `productgen.data.pipeline.Batches` over `folder:SCRATCH` without
+a memory cache, in threads; the peer is a `Dataset` that opens, resizes by Lanczos, crops and converts to a tensor, in a
+`DataLoader` with as many worker processes. They alternate, each repeat in a new process, which loads some batches for
+warm-up (start of the workers) before the timed ones. Both decode files of this size in full: ours uses the scaling of
+libjpeg only above twice the target size.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import turns
 from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).resolve().parent.parent
-SIZE, SHORTER, BATCH, WARM = 128, 256, 64, 8  # of the result; of the files; pictures; batches not counted
+SIZE, SHORTER, BATCH, WARM = 128, 256, 64, 8  # side of the result; of the files; images per batch; warm-up batches
 
 
-def drawn(index: int) -> Image.Image:
-    """A picture of random shapes with some noise, of 256 x 320."""
+def random_image(index: int) -> Image.Image:
+    """Draws random shapes with some noise, 256 x 320."""
     rng = np.random.default_rng(index)
     image = Image.new('RGB', (SHORTER, 320), tuple(rng.integers(0, 256, 3)))
     draw = ImageDraw.Draw(image)
@@ -41,21 +41,21 @@ def drawn(index: int) -> Image.Image:
 
 
 def make_folder(folder: Path, photos: Path | None, count: int) -> None:
-    """Writes what is missing of `count` JPEGs of quality 90."""
+    """Writes the missing ones of `count` JPEGs of quality 90."""
     files = sorted(p for p in photos.rglob('*') if p.suffix.lower() in ('.jpg', '.jpeg', '.png')) if photos else []
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(count):
         path = folder / f'{i:05d}.jpg'
         if path.exists():
             continue
-        image = Image.open(files[i % len(files)]).convert('RGB') if files else drawn(i)
+        image = Image.open(files[i % len(files)]).convert('RGB') if files else random_image(i)
         scale = SHORTER / min(image.size)
         image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.LANCZOS)
         image.save(path, quality=90)
 
 
 def timed(batches: Iterable, count: int) -> dict[str, float]:
-    """Pictures a second from the WARM-th batch on, and seconds until the first one was there."""
+    """Images per second from batch WARM on, and seconds until the first batch."""
     began, batches = time.perf_counter(), iter(batches)
     next(batches)
     first = time.perf_counter() - began
@@ -68,7 +68,7 @@ def timed(batches: Iterable, count: int) -> dict[str, float]:
 
 
 def ours(folder: Path, workers: int, count: int) -> dict[str, float]:
-    """What is measured of ours; examining the folder, which happens once before training, is not in it."""
+    """Rate of our pipeline, without the scan of the folder, which happens once before training."""
     sys.path.insert(0, str(ROOT))
     from productgen.data.folder import Folder
     from productgen.data.pipeline import Batches
@@ -79,11 +79,11 @@ def ours(folder: Path, workers: int, count: int) -> dict[str, float]:
 
 
 def peer(folder: Path, workers: int, count: int) -> dict[str, float]:
-    """The same of PyTorch's DataLoader."""
+    """As `ours`, for PyTorch's DataLoader."""
     import torch
 
     class Photos(torch.utils.data.Dataset):
-        """uint8 [3, SIZE, SIZE] of every file."""
+        """Images of the folder, uint8 [3, SIZE, SIZE]."""
 
         def __init__(self):
             self.files = sorted(folder.glob('*.jpg'))
@@ -101,7 +101,7 @@ def peer(folder: Path, workers: int, count: int) -> dict[str, float]:
             return torch.from_numpy(np.asarray(image).copy()).permute(2, 0, 1)
 
     photos = Photos()
-    # One sampler over as many pictures as are needed: epochs would start the workers anew.
+    # A single epoch with as many images as needed, since every epoch restarts the workers.
     order = torch.utils.data.RandomSampler(photos, True, num_samples=BATCH * (WARM + count + 2 * workers))
     loader = torch.utils.data.DataLoader(photos, BATCH, sampler=order, num_workers=workers)
     return timed(loader, count)
@@ -109,11 +109,11 @@ def peer(folder: Path, workers: int, count: int) -> dict[str, float]:
 
 def main() -> None:
     parser = turns.parser(__doc__, 'peer')
-    parser.add_argument('--scratch', type=Path, required=True, help='folder of the JPEGs')
-    parser.add_argument('--photos', type=Path, help='folder of photos to make them of')
-    parser.add_argument('--count', type=int, default=2000, help='JPEGs')
-    parser.add_argument('--workers', default='1,2', help='threads of ours and processes of theirs, such as 1,2,16')
-    parser.add_argument('--batches', type=int, default=40, help='that are timed')
+    parser.add_argument('--scratch', type=Path, required=True, help='folder for the JPEGs')
+    parser.add_argument('--photos', type=Path, help='folder of photos to make them from')
+    parser.add_argument('--count', type=int, default=2000, help='number of JPEGs')
+    parser.add_argument('--workers', default='1,2', help='numbers of workers (threads or processes), such as 1,2,16')
+    parser.add_argument('--batches', type=int, default=40, help='timed batches')
     args = parser.parse_args()
     if args.side:
         rest = args.scratch, int(args.workers), args.batches
@@ -123,7 +123,7 @@ def main() -> None:
     for workers in args.workers.split(','):
         rest = [__file__, '--python=', f'--scratch={args.scratch}', f'--workers={workers}', f'--batches={args.batches}']
         pythons = {'ours': sys.executable, 'peer': args.python}
-        turns.take_turns(f'{workers} worker(s)', pythons, rest, 'pictures/s', args.repeats)
+        turns.take_turns(f'{workers} worker(s)', pythons, rest, 'images/s', args.repeats)
 
 
 if __name__ == '__main__':

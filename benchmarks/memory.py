@@ -1,12 +1,12 @@
-"""Lists the memory of a training step: what XLA assigns to it, and on accelerators what two steps came to.
+"""Lists the memory of a training step: the allocation by XLA and, on accelerators, the measured peak.
 
   python benchmarks/memory.py --config=configs/stylegan.py,configs/ddpm.py:cifar10
   python benchmarks/memory.py --config=configs/stylegan.py:res=64 --set=model.remat=true --steps=20
 
-Every config's update is compiled for noise in place of pictures, whose labels have 14 values. A line a config, in MiB
-of one device: the state; the arguments (state and batch); what of these is donated, its memory taken by the results;
-temporaries (activations, gradients); and all of it at once. Donated is the whole state, or there is a copy of it. With
-`--steps` also the median seconds of a step and the range, after one that is not counted.
+The update of each config is compiled for random images and labels of 14 values. There is one row per config, in MiB per
+device: the state; the arguments (state and batch); the part of these that is donated, whose memory the results reuse;
+temporaries (activations, gradients); and the total. If less than the state is donated, there is a second copy of it.
+`--steps` adds the median seconds per step and the range, after a warm-up step.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from productgen.core.sharding import bytes_on_each, put_batch  # noqa: E402
 from productgen.data.labels import LabelTable  # noqa: E402
 from productgen.model.prepared import Model, abstract_state, initial_state, lower_update, prepare_model  # noqa: E402
 
-COLUMNS = 'state', 'arguments', 'donated', 'temporaries', 'in all'
+COLUMNS = 'state', 'arguments', 'donated', 'temporaries', 'total'
 
 
 def split(names: str) -> list[str]:
-    """`A.py:x,y,B.py` as `A.py:x,y` and `B.py`: a config's own arguments have commas too."""
+    """Splits `A.py:x,y,B.py` into `A.py:x,y` and `B.py`: arguments of configs contain commas, too."""
     found = []
     for part in names.split(','):
         if '.py' in part:
@@ -44,8 +44,8 @@ def split(names: str) -> list[str]:
     return found
 
 
-def changed(config: dict, changes: list[str]) -> dict:
-    """A config with the values of `section.field=value`."""
+def override(config: dict, changes: list[str]) -> dict:
+    """Applies overrides `section.field=value` to a config."""
     for change in changes:
         place, _, value = change.partition('=')
         *path, name = place.split('.')
@@ -59,14 +59,14 @@ def changed(config: dict, changes: list[str]) -> dict:
 
 
 def model_of(name: str, changes: list[str]) -> Model:
-    """The model of FILE.py:ARGS, without its data."""
-    config = changed(to_dict(load_config(name)), changes)
+    """Builds the model of FILE.py:ARGS, without its data."""
+    config = override(to_dict(load_config(name)), changes)
     labels = {} if config['data']['labels'] == 'none' else {'label': tuple(f'value {i}' for i in range(14))}
     return prepare_model(config, LabelTable(labels, np.zeros((1, len(labels)), np.int32), np.asarray([10_000])))
 
 
 def measure(model: Model, steps: int) -> tuple[dict[str, float], list[float], int]:
-    """Bytes by column, seconds of the steps, and the peak that the device tells of, 0 where it does not."""
+    """Bytes by column, seconds of the steps, and the peak memory of the device, 0 if it does not report it."""
     state, batch = abstract_state(model)
     key = jax.random.key(0)
     program = lower_update(model).compile()
@@ -75,9 +75,9 @@ def measure(model: Model, steps: int) -> tuple[dict[str, float], list[float], in
     sizes = size, found.argument_size_in_bytes, found.alias_size_in_bytes, found.temp_size_in_bytes
     new = found.output_size_in_bytes - found.alias_size_in_bytes
     row = dict(zip(COLUMNS, (*sizes, sizes[1] + new + sizes[3]), strict=True))  # XLA's own peak leaves out temporaries
-    tells = jax.local_devices()[0].memory_stats() is not None
+    reports = jax.local_devices()[0].memory_stats() is not None
     seconds, draw = [], np.random.default_rng(0)
-    if not steps and not tells:
+    if not steps and not reports:
         return row, seconds, 0
     values = {'image': 256, 'label': 14}
     noise = put_batch(model.mesh, {n: draw.integers(0, values[n], s.shape, s.dtype) for n, s in batch.items()})
@@ -93,8 +93,8 @@ def measure(model: Model, steps: int) -> tuple[dict[str, float], list[float], in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--config', required=True, help='FILE.py[:ARGS],...')
-    parser.add_argument('--set', action='append', default=[], help='section.field=value; may be given again')
-    parser.add_argument('--steps', type=int, default=0, help='steps to time; 0 for none, on accelerators one')
+    parser.add_argument('--set', action='append', default=[], help='override section.field=value; may be repeated')
+    parser.add_argument('--steps', type=int, default=0, help='steps to time; by default 0, or 1 on accelerators')
     args = parser.parse_args()
     print(f'| config | {" | ".join(COLUMNS)} |' + ' s/step (range) |' * bool(args.steps))
     for name in split(args.config):
@@ -102,7 +102,7 @@ def main() -> None:
         line = f'| {name} | ' + ' | '.join(f'{size / 2**20:.1f}' for size in row.values()) + ' |'
         if args.steps:
             line += f' {statistics.median(seconds):.3f} ({min(seconds):.3f} to {max(seconds):.3f}) |'
-        line += f' of the device {peak / 2**20:.1f} |' * bool(peak)
+        line += f' peak of the device {peak / 2**20:.1f} |' * bool(peak)
         print(line, flush=True)
 
 

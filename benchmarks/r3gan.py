@@ -1,13 +1,12 @@
-"""Times R3GAN's training step beside its reference implementation, turn by turn.
+"""Compares the speed of R3GAN's training step with the reference implementation.
 
-  git clone https://github.com/brownvc/R3GAN SCRATCH/r3gan    # outside of this project: another licence
+  git clone https://github.com/brownvc/R3GAN SCRATCH/r3gan    # outside of this project, because of its licence
   python benchmarks/r3gan.py --peer=SCRATCH/r3gan --python=VENV/bin/python --case=gpu64
 
-VENV has PyTorch and what the peer needs (scipy, requests, psutil, setuptools before 81). Both sides train the same
-networks (parameter counts must be equal) on random pictures that are already in memory, with the relativistic loss,
-both gradient penalties in every step and averaged weights, without augmentation. Each side starts anew for every
-repeat, does 3 steps that are not counted, then `--steps`. On GPUs both compute the finest levels in bfloat16, as
-published.
+VENV has PyTorch and the dependencies of the peer (scipy, requests, psutil, setuptools before 81). Both train the same
+networks (parameter counts must be equal) on random images in memory, with the relativistic loss, both gradient
+penalties in every step and averaged weights, without augmentation. They alternate, each repeat in a new process, with 3
+steps for warm-up and then `--steps` timed ones. On GPUs both compute the finest levels in bfloat16, as in the paper.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ import numpy as np
 import turns
 
 ROOT = Path(__file__).resolve().parent.parent
-# Argument of configs/r3gan.py, batch, side: FFHQ at 64 as published, and what two CPU cores can train.
+# Argument of configs/r3gan.py, batch size, resolution: FFHQ-64 as in the paper, and a size for two CPU cores.
 CASES = {'gpu64': ('ffhq64', 256, 64), 'gpu64b64': ('ffhq64', 64, 64), 'cpu32': (None, 16, 32)}
 WARM = 3
 
 
 def timed(step: Callable[[], None], wait: Callable[[], None], batch: int, steps: int) -> dict[str, float]:
-    """Images a second of `step`, and seconds until the first was done."""
+    """Images per second of `step`, and seconds until the end of the first one."""
     began = time.perf_counter()
     for i in range(WARM):
         step()
@@ -45,7 +44,7 @@ def timed(step: Callable[[], None], wait: Callable[[], None], batch: int, steps:
 
 
 def ours(case: str, steps: int) -> dict:
-    """By `method.update`."""
+    """Times `method.update`."""
     sys.path.insert(0, str(ROOT))
     import jax
 
@@ -78,7 +77,7 @@ def ours(case: str, steps: int) -> dict:
 
 
 def peer(case: str, path: str, steps: int, model: dict) -> dict:
-    """By the reference's networks and training steps, in the order of its training loop; `model` is our section."""
+    """Times the reference networks and training steps, in the order of its training loop; `model` is our section."""
     sys.path.insert(0, path)
     import copy
 
@@ -91,7 +90,7 @@ def peer(case: str, path: str, steps: int, model: dict) -> dict:
     torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = True  # as XLA does
     sides = [4 << level for level in range(int(np.log2(side)) - 1)]
     widths = [min(model['channel_base'] // s, model['channel_max']) for s in sides]
-    # Stages count from the back: the finest ones.
+    # Indices from the end: the finest stages.
     half = [-1 - i for i in range(model['bf16_levels'])] if device.type == 'cuda' else []
     shared = {'ExpansionFactor': 2, 'FP16Stages': half, 'c_dim': 0, 'img_resolution': side}
 
@@ -132,13 +131,13 @@ def peer(case: str, path: str, steps: int, model: dict) -> dict:
 
 def main() -> None:
     parser = turns.parser(__doc__, 'peer', peer='R3GAN')
-    parser.add_argument('--case', default='cpu32', help=f'some of {", ".join(CASES)}')
-    parser.add_argument('--steps', type=int, default=30, help='that are timed in every repeat')
+    parser.add_argument('--case', default='cpu32', help=f'comma-separated: {", ".join(CASES)}')
+    parser.add_argument('--steps', type=int, default=30, help='timed steps per repeat')
     parser.add_argument('--model', type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
-        mine = args.side == 'ours'
-        print(json.dumps(ours(args.case, args.steps) if mine else peer(args.case, args.peer, args.steps, args.model)))
+        own = args.side == 'ours'
+        print(json.dumps(ours(args.case, args.steps) if own else peer(args.case, args.peer, args.steps, args.model)))
         return
     sys.path.insert(0, str(ROOT))
     from configs import r3gan

@@ -1,14 +1,13 @@
-"""Times sampling by StyleGAN2's generator beside that of NVIDIA's stylegan2-ada-pytorch, turn by turn.
+"""Compares the speed of sampling from StyleGAN2's generator with NVIDIA's stylegan2-ada-pytorch.
 
-  git clone https://github.com/NVlabs/stylegan2-ada-pytorch SCRATCH/peer    # outside of this project: another licence
+  git clone https://github.com/NVlabs/stylegan2-ada-pytorch SCRATCH/peer    # outside of this project (licence)
   python benchmarks/sampling.py --peer=SCRATCH/peer --python=VENV/bin/python
 
-Both sides make pictures at 256 x 256 by the published generator (channel base 16384, at most 512 channels, z and w of
-512, 8 mapping layers; parameter counts must be equal) with truncation and new noise for every picture, in float32. Ours
-is the method's own `sample`, compiled by `jit_sample`. Latency is that of one picture at a time, with its median and
-its 10th and 90th percentile over `--singles` of them; the rate is that of batches of `--batch`. Each side starts anew
-for every repeat; the first picture, for which ours compiles, and the first batch are not counted, and the seconds until
-the first picture told.
+Both generate images at 256 x 256 with the published generator (channel base 16384, at most 512 channels, z and w of
+512, 8 mapping layers; parameter counts must be equal), with truncation and new noise for every image, in float32. Ours
+is the sampling function of the method, jitted as in `--mode=sample`. Latency is measured on single images, as median,
+10th and 90th percentile over `--singles` of them; the rate on batches of `--batch`. The two alternate, each repeat in a
+new process; the first image, which includes our compilation, is reported separately, and the first batch is a warm-up.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ SIZE, BASE, MOST, LATENT, LAYERS, PSI = 256, 16384, 512, 512, 8, 0.7
 
 
 def measured(make: Callable[[int], None], batch: int, batches: int, singles: int) -> dict:
-    """What is printed of a side.
+    """Measures rate and latency.
 
     Args:
-      make: makes so many new pictures and waits for them.
-      batch: pictures of a batch.
-      batches: that are timed.
-      singles: pictures made one at a time.
+      make: generates the given number of new images and waits for them.
+      batch: images per batch.
+      batches: number of timed batches.
+      singles: number of images generated one at a time.
     """
     began = time.perf_counter()
     make(1)
@@ -52,11 +51,11 @@ def measured(make: Callable[[int], None], batch: int, batches: int, singles: int
     low, middle, high = np.percentile(timed(1, singles), (10, 50, 90))
     rate = batch / statistics.median(timed(batch, batches))
     one = {'one': middle, 'one, 10th percentile': low, 'one, 90th percentile': high}
-    return {'rate': rate, 'first picture after': first, **one}
+    return {'rate': rate, 'first image after': first, **one}
 
 
 def ours(batch: int, batches: int, singles: int) -> dict:
-    """By `method.sample`."""
+    """Times the sampling function of our method."""
     sys.path.insert(0, str(ROOT))
     import jax
 
@@ -91,7 +90,7 @@ def ours(batch: int, batches: int, singles: int) -> dict:
 
 
 def peer(batch: int, batches: int, singles: int, path: str) -> dict:
-    """The same by the peer's generator."""
+    """As `ours`, for the generator of the peer."""
     sys.path.insert(0, path)
     import torch
     from training.networks import Generator
@@ -115,8 +114,8 @@ def peer(batch: int, batches: int, singles: int, path: str) -> dict:
 def main() -> None:
     parser = turns.parser(__doc__, 'peer', peer='stylegan2-ada-pytorch')
     parser.add_argument('--batch', type=int, default=64)
-    parser.add_argument('--batches', type=int, default=2, help='that are timed')
-    parser.add_argument('--singles', type=int, default=30, help='pictures made one at a time')
+    parser.add_argument('--batches', type=int, default=2, help='timed batches')
+    parser.add_argument('--singles', type=int, default=30, help='images generated one at a time')
     args = parser.parse_args()
     sizes = args.batch, args.batches, args.singles
     if args.side:
@@ -128,8 +127,8 @@ def main() -> None:
     found = turns.take_turns(f'batches of {args.batch}', sides, rest, 'img/s', args.repeats)
     counts = [one['about']['parameters'] for runs in found.values() for one in runs]
     turns.check_equal('generators', counts)
-    ratios = [theirs['one'] / mine['one'] for mine, theirs in zip(found['ours'], found['peer'], strict=True)]
-    print(f'one picture, {counts[0]:,} parameters: ratio of latencies {turns.spread(ratios)}', flush=True)
+    ratios = [peer['one'] / own['one'] for own, peer in zip(found['ours'], found['peer'], strict=True)]
+    print(f'single images, {counts[0]:,} parameters: ratio of latencies {turns.spread(ratios)}', flush=True)
 
 
 if __name__ == '__main__':

@@ -1,16 +1,16 @@
-"""What devices send each other in an update, and what each of them holds, counted from the compiled program.
+"""Counts the communication of an update, and the memory of each device, from the compiled program.
 
-  python benchmarks/scaling.py                # 8 devices that XLA makes of one machine
-  python benchmarks/scaling.py --processes=2  # as many processes of a device each
+  python benchmarks/scaling.py                # 8 devices emulated by XLA on this machine
+  python benchmarks/scaling.py --processes=2  # two processes with one device each
 
-Nothing is run, so the figures do not depend on the machine, but for the compiler's passes: other backends may merge
-what is sent further than the one for CPUs, which compiles here where there is no other.
+Nothing is run, so the numbers do not depend on the speed of the machine. They do depend on the backend, which is the
+CPU one where there is no accelerator: others may merge more of the communication.
 
-`weights` are the bytes of the gradients of the networks that an update steps, once each, and `passes` those of every
-backward pass through them: an adversarial discriminator has one for real pictures, one for fakes and one for R1. Found
-are the bytes that arrive at a device. What there is beyond `passes` are statistics of the batch, metrics, kernels of
-strided convolutions, which are summed in the form they are computed in (16 values for 9, see `productgen.nets`), and
-the kernels that R1 meets twice, being a gradient of a gradient.
+`weights` is the size in bytes of the gradients of all networks, counted once, and `passes` counts every backward pass:
+an adversarial discriminator has one for real images, one for fakes and one for R1. The other columns are bytes received
+per device. They exceed `passes` by statistics of the batch, metrics, kernels of strided convolutions, which are summed
+in the form they are computed in (16 values for 9, see `productgen.nets.strided`), and the kernels that enter R1 twice,
+a gradient of a gradient.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-# Backward passes through each network in an update of its quick config.
+# Backward passes through each network in an update of the quick config.
 PASSES = {
     'stylegan': {'generator': 1, 'discriminator': 3},
     'dcgan': {'generator': 1, 'discriminator': 2},
@@ -40,25 +40,25 @@ PASSES = {
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One update; bytes.
+    """Sizes of an update in bytes.
 
     Attributes:
-      weights: of the networks.
-      passes: of the gradients of all backward passes.
-      sent: by kind of collective.
-      held: of a device, state and batch.
-      scratch: of a device while it computes.
+      weights: weights of the networks.
+      passes: gradients of all backward passes.
+      sent: communication by kind of collective.
+      stored: state and batch per device.
+      temporary: temporary memory per device.
     """
 
     weights: int
     passes: int
     sent: dict[str, int]
-    held: int
-    scratch: int
+    stored: int
+    temporary: int
 
 
 def measure(name: str, shard: bool, accumulate: int) -> Row:
-    """An update of `configs/NAME.py:quick` on all devices."""
+    """Measures an update of `configs/NAME.py:quick` on all devices."""
     from benchmarks.communication import traffic
     from productgen.config import to_dict
     from productgen.methods.base import parameter_counts
@@ -72,48 +72,48 @@ def measure(name: str, shard: bool, accumulate: int) -> Row:
     program = lower_update(run).compile()
     memory = program.memory_analysis()
     passes = sum(sizes[net] * count * accumulate for net, count in PASSES[name].items())
-    held, scratch = memory.argument_size_in_bytes, memory.temp_size_in_bytes
-    return Row(sum(sizes.values()), passes, traffic(program), held, scratch)
+    stored, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes
+    return Row(sum(sizes.values()), passes, traffic(program), stored, temporary)
 
 
 def table(names: list[str], accumulate: int) -> str:
-    """Markdown."""
-    head = 'config', 'state', 'weights', 'passes', 'all-reduce', 'all-gather', 'other', 'held', 'scratch'
+    """Table of all configs, with replicated and sharded state, as Markdown."""
+    head = 'config', 'state', 'weights', 'passes', 'all-reduce', 'all-gather', 'other', 'stored', 'temporary'
     lines = ['| ' + ' | '.join(head) + ' |', '|---' * len(head) + '|']
     for name in names:
         for shard in (False, True):
             row = measure(name, shard, accumulate)
             sent = dict(row.sent)
             kinds = [sent.pop(kind, 0) for kind in ('all-reduce', 'all-gather')]
-            figures = row.weights, row.passes, *kinds, sum(sent.values()), row.held, row.scratch
-            where = 'divided' if shard else 'on each'
-            lines.append(f'| `{name}` | {where} | ' + ' | '.join(f'{figure / 1e3:,.1f}' for figure in figures) + ' |')
+            values = row.weights, row.passes, *kinds, sum(sent.values()), row.stored, row.temporary
+            state = 'sharded' if shard else 'replicated'
+            lines.append(f'| `{name}` | {state} | ' + ' | '.join(f'{value / 1e3:,.1f}' for value in values) + ' |')
     return '\n'.join(lines)
 
 
-def in_processes(count: int, words: list[str]) -> None:
-    """Runs this program in processes of one device each; the first one prints."""
+def in_processes(count: int, flags: list[str]) -> None:
+    """Runs this program in several processes with one device each; the first one prints."""
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         address = f'127.0.0.1:{s.getsockname()[1]}'
-    command = [sys.executable, __file__, *words, f'--coordinator={address}', f'--processes={count}']
+    command = [sys.executable, __file__, *flags, f'--coordinator={address}', f'--processes={count}']
     out = lambda i: None if i == 0 else subprocess.DEVNULL
     started = [subprocess.Popen([*command, f'--process={i}'], cwd=ROOT, stdout=out(i)) for i in range(count)]
-    while not any(process.poll() for process in started):  # None, or 0
+    while not any(process.poll() for process in started):  # None while running, 0 on success
         if all(process.poll() == 0 for process in started):
             return
         time.sleep(0.1)
-    for process in started:  # the others would wait for it
+    for process in started:  # the others would wait forever
         process.kill()
     raise SystemExit('a process failed')
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--configs', default=','.join(PASSES), help='names, comma separated')
-    parser.add_argument('--devices', type=int, default=8, help='that XLA makes of this machine')
+    parser.add_argument('--configs', default=','.join(PASSES), help='comma-separated names')
+    parser.add_argument('--devices', type=int, default=8, help='number of devices that XLA emulates')
     parser.add_argument('--processes', type=int, default=1)
-    parser.add_argument('--accumulate', type=int, default=1, help='parts of a batch')
+    parser.add_argument('--accumulate', type=int, default=1, help='number of parts of a batch')
     parser.add_argument('--coordinator', default='', help=argparse.SUPPRESS)
     parser.add_argument('--process', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()

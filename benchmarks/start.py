@@ -1,10 +1,10 @@
-"""Times a start: from the command to the end of the first training step, with nothing compiled before and again.
+"""Times startup: from the command to the end of the first training step, with a cold and a warm compilation cache.
 
   python benchmarks/start.py --config=configs/stylegan.py --repeats=3
 
-Every repeat runs `launch.py` twice in fresh workdirs over one cache of its own, cold and then warm, and ends each run
-after its first step. Printed are the seconds between the moments below, and what was traced, lowered and compiled (or
-read from the cache) longest; work of several threads overlaps. Everything is written to a temporary folder.
+Every repeat runs `launch.py` twice in fresh workdirs with a new cache, first cold and then warm, and ends each run
+after the first step. Printed are the seconds of each phase, and the programs that took longest to trace, lower and
+compile (or to read from the cache); work in several threads overlaps. Everything is written to a temporary folder.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-# Lines of the log that end a phase, in their order; `first grid` ends when its file is there.
+# Lines of the log that end a phase, in order; `first grid` ends when its file exists.
 DATA, STATE, STEP = 'pictures to train on', ' parameters', ' kimg '
-WAIT = 300  # seconds a start may take
+WAIT = 300  # timeout in seconds
 SPANS = {
     'jaxpr_trace_duration': 'traced',
     'jaxpr_to_mlir_module_duration': 'lowered',
@@ -34,20 +34,20 @@ SPANS = {
 
 
 def child(events: Path, flags: list[str]) -> None:
-    """Runs `launch.py` in this process and writes what JAX tells of its compilations to `events`, a line each."""
+    """Runs `launch.py` in this process and writes JAX's compilation events to `events`, one per line."""
     sys.path.insert(0, str(ROOT))
     import jax
 
-    import productgen.train.loop  # noqa: F401 - what the launcher imports; timed apart
+    import productgen.train.loop  # noqa: F401 - imported by the launcher; timed separately
 
     with events.open('w', buffering=1) as file:
-        say = lambda **what: file.write(json.dumps(what) + '\n')
-        say(imported=time.time())
+        log = lambda **event: file.write(json.dumps(event) + '\n')
+        log(imported=time.time())
 
         def span(event, start, end, fun_name='', **_):
             kind = SPANS.get(event.rpartition('/')[2])
             if kind:
-                say(kind=kind, program=fun_name, start=start, end=end)
+                log(kind=kind, program=fun_name, start=start, end=end)
 
         jax.monitoring.register_event_time_span_listener(span)
         sys.argv = ['launch.py', *flags]
@@ -55,7 +55,7 @@ def child(events: Path, flags: list[str]) -> None:
 
 
 def start(flags: list[str], folder: Path, cache: Path) -> tuple[dict[str, float], list[dict]]:
-    """Seconds of every phase, and the compilations, of one start in a fresh folder."""
+    """Starts a run in a fresh folder; returns the seconds of every phase, and the compilation events."""
     workdir, events = folder / 'run', folder / 'events.jsonl'
     flags = [*flags, f'--workdir={workdir}', '--config.train.log_every=1steps']
     command = [sys.executable, __file__, f'--child={events}', *flags]
@@ -77,25 +77,25 @@ def start(flags: list[str], folder: Path, cache: Path) -> tuple[dict[str, float]
     moments = {
         'imports': found[0]['imported'],
         'config and data': _time(text, DATA),
-        'first state': _time(text, STATE),
+        'initial state': _time(text, STATE),
         'first grid': max(path.stat().st_mtime for path in (workdir / 'samples').iterdir()),
         'first step': _time(text, STEP),
     }
     seconds = {
         name: end - start for (name, end), start in zip(moments.items(), [began, *moments.values()], strict=False)
     }
-    return seconds | {'in all': moments['first step'] - began}, found[1:]
+    return seconds | {'total': moments['first step'] - began}, found[1:]
 
 
 def _time(log: str, mark: str) -> float:
-    """The time that the first line with `mark` was written."""
+    """Time of the first line of the log that contains `mark`."""
     line = next(line for line in log.splitlines() if mark in line)
     date, thousandths = re.match(r'(.{19}),(\d{3})', line).groups()
     return time.mktime(time.strptime(date, '%Y-%m-%d %H:%M:%S')) + int(thousandths) / 1000
 
 
 def longest(spans: list[dict], count: int) -> list[str]:
-    """What took longest of the compilations, and how many programs there were."""
+    """Lists the longest compilations, and the number of programs."""
     total = collections.Counter()
     for s in spans:
         total[s['program'], s['kind']] += s['end'] - s['start']
@@ -108,7 +108,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--config', default='configs/stylegan.py')
     parser.add_argument('--repeats', type=int, default=3)
-    parser.add_argument('--longest', type=int, default=8, help='so many compilations are listed')
+    parser.add_argument('--longest', type=int, default=8, help='number of compilations to list')
     parser.add_argument('--child', help=argparse.SUPPRESS)
     args, flags = parser.parse_known_args()
     flags = [f'--config={args.config}', *flags]
@@ -124,11 +124,11 @@ def main() -> None:
                 print('\n'.join(longest(spans, args.longest)), flush=True)
                 found[kind].append(seconds)
     for kind, rows in found.items():
-        words = []
+        parts = []
         for name in rows[0]:
             values = sorted(row[name] for row in rows)
-            words.append(f'{name} {statistics.median(values):.1f} ({values[0]:.1f} to {values[-1]:.1f})')
-        print(f'{kind}, median (range) in seconds: {", ".join(words)}')
+            parts.append(f'{name} {statistics.median(values):.1f} ({values[0]:.1f} to {values[-1]:.1f})')
+        print(f'{kind}, median (range) in seconds: {", ".join(parts)}')
 
 
 if __name__ == '__main__':

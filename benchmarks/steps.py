@@ -1,16 +1,16 @@
-"""Times the training steps of DCGAN, VAE and a diffusion U-Net beside the same in PyTorch, turn by turn.
+"""Compares the speed of training steps of DCGAN, VAE and a diffusion U-Net with PyTorch.
 
   python benchmarks/steps.py --python=VENV/bin/python --case=dcgan32,vae64
 
-VENV has PyTorch. Both sides train the networks of the default configs dcgan, vae and ddpm, without labels, on random
-uint8 pictures that are already in memory: the same widths (parameter counts must be equal), losses, optimisers, batch
-and averaged weights. `eager` is PyTorch as it comes, `compiled` has its networks go through `torch.compile`, which on
-CPUs needs a C++ compiler; see `torch_nets.py`. Each side starts anew for every repeat, does some steps that are not
-counted (compilation), then times windows of steps, of which the median counts.
+VENV has PyTorch. Both train the networks of the default configs dcgan, vae and ddpm, without labels, on random uint8
+images in memory: with equal widths (parameter counts must be equal), losses, optimisers, batch sizes and averaged
+weights. `eager` is plain PyTorch; `compiled` uses `torch.compile` for the networks, which on CPUs needs a C++ compiler;
+see `torch_nets.py`. The implementations alternate, each repeat in a new process, with some steps for warm-up
+(compilation) and then several timed windows, of which the median is used.
 
-Printed are images a second, the ratio of every repeat, and for our side the floating-point operations of a step as XLA
-counts them in the compiled program (`cost_analysis`), and what share that makes of the peak: the fastest product of two
-large float32 matrices that either library managed in the same runs.
+Printed are images per second, the ratio of each repeat, and for ours the floating-point operations per image, as XLA
+counts them in the compiled program (`cost_analysis`), and the fraction of the peak: the fastest product of two large
+float32 matrices by either library in the same runs.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ import turns
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = {f'{name}{size}': (name, size) for size in (32, 64) for name in ('dcgan', 'vae', 'ddpm')}
-WINDOWS = 5  # timed
+WINDOWS = 5  # timed windows
 
 
 def timed(step: Callable[[], None], wait: Callable[[], None], batch: int, seconds: float) -> float:
-    """Images a second: the median over windows that together take about `seconds`."""
+    """Images per second, the median over windows that together take about `seconds`."""
     for _ in range(5):
         step()
     wait()
@@ -51,12 +51,12 @@ def timed(step: Callable[[], None], wait: Callable[[], None], batch: int, second
 
 
 def pictures(batch: int, size: int) -> np.ndarray:
-    """uint8 [B, H, W, 3]."""
+    """Random images, uint8 [B, H, W, 3]."""
     return np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
 
 
 def ours(name: str, size: int, seconds: float) -> dict:
-    """What is measured of our step."""
+    """Measures our training step."""
     sys.path.insert(0, str(ROOT))
     import importlib
 
@@ -94,7 +94,7 @@ def ours(name: str, size: int, seconds: float) -> dict:
 
 
 def peer(name: str, size: int, seconds: float, compiled: bool, batch: int) -> dict:
-    """The same of PyTorch's."""
+    """As `ours`, for PyTorch."""
     import torch
     from torch_nets import METHODS
 
@@ -120,7 +120,7 @@ def peer(name: str, size: int, seconds: float, compiled: bool, batch: int) -> di
 
 
 def batch_size(name: str) -> int:
-    """Images a step of a config."""
+    """Batch size of a config."""
     sys.path.insert(0, str(ROOT))
     import importlib
 
@@ -129,15 +129,15 @@ def batch_size(name: str) -> int:
 
 def main() -> None:
     parser = turns.parser(__doc__, 'eager', 'compiled')
-    parser.add_argument('--case', default=','.join(CASES), help=f'some of {", ".join(CASES)}')
-    parser.add_argument('--against', default='eager,compiled', help='what of PyTorch')
-    parser.add_argument('--seconds', type=float, default=5.0, help='that each side is timed for in every repeat')
+    parser.add_argument('--case', default=','.join(CASES), help=f'comma-separated: {", ".join(CASES)}')
+    parser.add_argument('--against', default='eager,compiled', help='modes of PyTorch: eager, compiled')
+    parser.add_argument('--seconds', type=float, default=5.0, help='timed seconds per repeat and implementation')
     parser.add_argument('--batch', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
         case = *CASES[args.case], args.seconds
-        mine = args.side == 'ours'
-        print(json.dumps(ours(*case) if mine else peer(*case, args.side == 'compiled', args.batch)))
+        own = args.side == 'ours'
+        print(json.dumps(ours(*case) if own else peer(*case, args.side == 'compiled', args.batch)))
         return
     for case in args.case.split(','):
         batch = batch_size(CASES[case][0])
@@ -146,9 +146,9 @@ def main() -> None:
         found = turns.take_turns(f'{case}, batch {batch}', pythons, rest, 'img/s', args.repeats)
         abouts = [one['about'] for runs in found.values() for one in runs]
         turns.check_equal(case, [about['parameters'] for about in abouts])
-        words = ', '.join(f'{net} {count:,}' for net, count in abouts[0]['parameters'].items())
+        counts = ', '.join(f'{net} {count:,}' for net, count in abouts[0]['parameters'].items())
         work = turns.arithmetic(found['ours'], [about['peak'] for about in abouts], abouts[0]['flops'])
-        print(f'{case}: parameters {words}; ours {work}', flush=True)
+        print(f'{case}: parameters {counts}; ours {work}', flush=True)
 
 
 if __name__ == '__main__':

@@ -1,16 +1,16 @@
-"""Times StyleGAN2's training step beside NVIDIA's stylegan2-ada-pytorch, turn by turn.
+"""Compares the speed of StyleGAN2's training step with NVIDIA's stylegan2-ada-pytorch.
 
-  git clone https://github.com/NVlabs/stylegan2-ada-pytorch SCRATCH/peer    # outside of this project: another licence
+  git clone https://github.com/NVlabs/stylegan2-ada-pytorch SCRATCH/peer    # outside of this project (licence)
   python benchmarks/stylegan2.py --peer=SCRATCH/peer --python=VENV/bin/python --case=cpu32,cpu64
 
-VENV has PyTorch and what the peer needs (scipy, requests, click, tqdm, psutil). Both sides train the same networks on
-random pictures that are already in memory, with the same losses, R1 every 16 steps and averaged weights, without
-augmentation, so that the step alone is timed. On CPUs ours takes its batch in `parts` (train.accumulate), which stay
-in the caches; the peer takes whole batches, which suits it better, and with --in_parts, as one more side, the same
-parts. Each side starts anew for every repeat, does 17 steps that are not counted (compilation, or the choice of
-kernels), then whole periods of 16. Printed are images a second, the ratio of every repeat, the arithmetic of an image
-as XLA counts it, and what share that makes of the fastest product of two float32 matrices (on GPUs of two bfloat16
-ones). The peer computes in float32 on CPUs, and with its own mixed precision on GPUs.
+VENV has PyTorch and the dependencies of the peer (scipy, requests, click, tqdm, psutil). Both train the same networks
+on random images in memory, with the same losses, R1 every 16 steps and averaged weights, without augmentation. On CPUs
+ours splits batches into `parts` (train.accumulate), which stay in the caches; the peer uses full batches, with which it
+is faster, and with --in_parts also the same parts. The implementations alternate, each repeat in a new process, with 17
+steps for warm-up (compilation, or the choice of kernels) and then full periods of 16. Printed are images per second,
+the ratio of each repeat, the floating-point operations per image as XLA counts them, and the fraction of the peak: the
+fastest product of two float32 matrices (bfloat16 on GPUs). The peer computes in float32 on CPUs and in its mixed
+precision on GPUs.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ import numpy as np
 import turns
 
 ROOT = Path(__file__).resolve().parent.parent
-PERIOD, PATH_PERIOD = 16, 4  # steps from one R1 penalty, and path length penalty, to the next
+PERIOD, PATH_PERIOD = 16, 4  # steps between R1 penalties, and between path length penalties
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A configuration of both.
+    """A configuration of both implementations.
 
     Attributes:
-      size: side of the pictures.
-      batch: images a step.
+      size: resolution.
+      batch: images per step.
       base: channels times resolution.
-      most: channels at most.
+      most: maximum number of channels.
       latent: width of z and w.
-      path: weight of the path length penalty, taken every 4 steps; 0 for none.
-      half: finest levels that compute in 16 bits.
-      periods: of 16 steps that are timed.
-      parts: that ours takes a batch in.
+      path: weight of the path length penalty, applied every 4 steps; 0 for none.
+      half: number of finest levels in 16 bits.
+      periods: number of timed periods of 16 steps.
+      parts: number of parts of a batch in our implementation.
       mapping: layers of the mapping network.
     """
 
@@ -70,7 +70,7 @@ CASES = {
 
 
 def _method(case: Case, devices: int, penalty: bool = True, path: bool = True):
-    """Our method, with the lazy regularisers that are asked for."""
+    """Builds our method, with the given lazy regularisers."""
     from configs import stylegan
     from productgen.config import to_dict
     from productgen.methods import METHODS, Problem
@@ -86,9 +86,9 @@ def _method(case: Case, devices: int, penalty: bool = True, path: bool = True):
 
 
 def _arithmetic(case: Case, state, batch: dict, key) -> float:
-    """FLOPs of an image: an update without regularisers, and their share of those with each of them.
+    """FLOPs per image: of an update without regularisers, plus those of each regulariser divided by its interval.
 
-    XLA counts a loop's body once, so the batch is taken as one part here.
+    XLA counts the body of a loop once, so the batch is not split here.
     """
     import jax
 
@@ -103,7 +103,7 @@ def _arithmetic(case: Case, state, batch: dict, key) -> float:
 
 
 def ours(case: Case) -> dict:
-    """Images a second, and seconds until the first step was done."""
+    """Images per second, and seconds until the end of the first step."""
     sys.path.insert(0, str(ROOT))
     import jax
     import jax.numpy as jnp
@@ -138,7 +138,7 @@ def ours(case: Case) -> dict:
 
 
 def peer(case: Case, path: str, parts: int) -> dict[str, float]:
-    """The same by the networks and losses of stylegan2-ada-pytorch, in the order of its training loop."""
+    """As `ours`, with networks and losses of stylegan2-ada-pytorch, in the order of its training loop."""
     sys.path.insert(0, path)
     import copy
 
@@ -167,8 +167,8 @@ def peer(case: Case, path: str, parts: int) -> dict[str, float]:
     )
     phases = []
     for name, net, interval in (('G', g, PATH_PERIOD if case.path else 0), ('D', d, PERIOD)):
-        share = interval / (interval + 1) if interval else 1
-        adam = torch.optim.Adam(net.parameters(), lr=0.0025 * share, betas=(0.0, 0.99**share), eps=1e-8)
+        ratio = interval / (interval + 1) if interval else 1
+        adam = torch.optim.Adam(net.parameters(), lr=0.0025 * ratio, betas=(0.0, 0.99**ratio), eps=1e-8)
         phases.append((f'{name}main', net, adam, 1))
         if interval:
             phases.append((f'{name}reg', net, adam, interval))
@@ -207,8 +207,8 @@ def peer(case: Case, path: str, parts: int) -> dict[str, float]:
 
 def main() -> None:
     parser = turns.parser(__doc__, 'peer', 'peer in parts', peer='stylegan2-ada-pytorch')
-    parser.add_argument('--case', default='cpu32,cpu32w,cpu64,cpu64w', help=f'some of {", ".join(CASES)}')
-    parser.add_argument('--in_parts', action='store_true', help='time the peer in the same parts, too')
+    parser.add_argument('--case', default='cpu32,cpu32w,cpu64,cpu64w', help=f'comma-separated: {", ".join(CASES)}')
+    parser.add_argument('--in_parts', action='store_true', help='also time the peer with the same parts')
     args = parser.parse_args()
     if args.side:
         case = CASES[args.case]

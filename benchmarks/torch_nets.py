@@ -1,9 +1,9 @@
-"""The networks and training steps of configs dcgan, vae and ddpm in plain PyTorch, to be timed beside ours.
+"""Networks and training steps of the configs dcgan, vae and ddpm in plain PyTorch, for speed comparisons.
 
-Written as one would in PyTorch: NCHW, `nn.Conv2d` and `nn.ConvTranspose2d` of stride 2, nearest-neighbour upsampling
-before a convolution, `scaled_dot_product_attention`, fused Adam, averages by `_foreach_lerp_`. The numbers of channels,
-blocks and groups, the losses, the order of the steps and what is averaged are those of the default configs without
-labels; the parameter counts are equal, which `steps.py` checks. Nothing of this project is imported.
+Idiomatic PyTorch: NCHW, `nn.Conv2d` and `nn.ConvTranspose2d` of stride 2, nearest-neighbour upsampling before a
+convolution, `scaled_dot_product_attention`, fused Adam, weight averaging by `_foreach_lerp_`. Numbers of channels,
+blocks and groups, losses, order of steps and averaged weights are those of the default configs without labels; the
+parameter counts are equal, which `steps.py` checks. Nothing of this project is imported.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-Wrap = Callable[[Callable], Callable]  # torch.compile, or nothing
+Wrap = Callable[[Callable], Callable]  # torch.compile, or the identity
 
 
 def to_float(image: torch.Tensor) -> torch.Tensor:
-    """uint8 pictures as float32 in [-1, 1]."""
+    """Converts uint8 images to float32 in [-1, 1]."""
     return image.float() / 127.5 - 1
 
 
 def ema_decay(step: int, batch: int, half_life_kimg: float = 5.0, rampup: float = 0.05) -> float:
-    """Decay of an average whose half-life is at most that share of the images seen."""
+    """Decay of an average whose half-life is limited to a fraction `rampup` of the images seen."""
     half_life = min(half_life_kimg * 1000, (step + 1) * batch * rampup)
     return 0.5 ** (batch / max(half_life, 1e-8))
 
 
 def move_average(average: nn.Module, net: nn.Module, decay: float) -> None:
-    """average <- decay average + (1 - decay) net."""
+    """Updates average <- decay average + (1 - decay) net."""
     with torch.no_grad():
         torch._foreach_lerp_(list(average.parameters()), list(net.parameters()), 1 - decay)
 
 
 def adam(parameters: Iterable[nn.Parameter], rate: float, b1: float = 0.9, b2: float = 0.999) -> torch.optim.Adam:
-    """Adam in one pass over the weights, the fastest of PyTorch's on CPUs and GPUs."""
+    """Fused Adam, PyTorch's fastest on CPUs and GPUs."""
     return torch.optim.Adam(parameters, lr=rate, betas=(b1, b2), eps=1e-8, fused=True)
 
 
 def cosine(optimizer: torch.optim.Optimizer, steps: int, end: float, warmup: int) -> torch.optim.lr_scheduler.LambdaLR:
-    """A linear rise, then half a cosine down to the share `end`."""
+    """Linear warm-up, then cosine decay to a fraction `end`."""
 
     def factor(step):
         if step < warmup:
             return step / warmup
-        share = min((step - warmup) / (steps - warmup), 1)
-        return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * share))
+        fraction = min((step - warmup) / (steps - warmup), 1)
+        return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * fraction))
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
@@ -57,7 +57,7 @@ def cosine(optimizer: torch.optim.Optimizer, steps: int, end: float, warmup: int
 
 
 def gan_generator(size: int, z_dim: int = 64, width: int = 32, most: int = 256, running: bool = False) -> nn.Sequential:
-    """z [B, Z] -> pictures; with `running` its norms keep the statistics that pictures are made with."""
+    """z [B, Z] -> images; with `running` its norms keep running statistics, which are used for sampling."""
     depth = int(math.log2(size // 4))
     widths = [min(width << i, most) for i in range(depth)][::-1]
     norm = lambda c: nn.BatchNorm2d(c, track_running_stats=running)
@@ -68,7 +68,7 @@ def gan_generator(size: int, z_dim: int = 64, width: int = 32, most: int = 256, 
 
 
 def gan_discriminator(size: int, width: int = 32, most: int = 256) -> nn.Sequential:
-    """Pictures -> logits [B, 1]; its norms only ever use the batch's own statistics."""
+    """Images -> logits [B, 1]; its norms always use the statistics of the batch."""
     depth = int(math.log2(size // 4))
     widths = [min(width << i, most) for i in range(depth)]
     layers = [nn.Conv2d(3, widths[0], 4, 2, 1), nn.LeakyReLU(0.2)]
@@ -79,7 +79,7 @@ def gan_discriminator(size: int, width: int = 32, most: int = 256) -> nn.Sequent
 
 
 class DCGAN:
-    """A generator step, the average and its statistics, a discriminator step on new fakes."""
+    """Generator step, update of the average and its statistics, discriminator step on new fakes."""
 
     def __init__(self, size: int, batch: int, steps: int, wrap: Wrap):
         self.batch, self.z_dim, self.count = batch, 64, 0
@@ -88,23 +88,23 @@ class DCGAN:
         self.average.load_state_dict(self.g.state_dict(), strict=False)
         self.nets = {'generator': self.g, 'discriminator': self.d}
         self.g_adam, self.d_adam = (adam(net.parameters(), 5e-4, b1=0.5) for net in (self.g, self.d))
-        self.make, self.judge, self.settle = wrap(self.g), wrap(self.d), wrap(self.average)
+        self.generate, self.judge, self.update_stats = wrap(self.g), wrap(self.d), wrap(self.average)
 
     def draw(self) -> torch.Tensor:
-        """z [B, Z]."""
+        """Samples z [B, Z]."""
         return torch.randn(self.batch, self.z_dim)
 
     def step(self, image: torch.Tensor) -> None:
-        """One iteration on uint8 [B, 3, H, W]."""
+        """One iteration on images uint8 [B, 3, H, W]."""
         real = to_float(image)
         self.d.requires_grad_(False)
         self.g_adam.zero_grad(set_to_none=True)
-        F.softplus(-self.judge(self.make(self.draw()))).mean().backward()
+        F.softplus(-self.judge(self.generate(self.draw()))).mean().backward()
         self.g_adam.step()
         move_average(self.average, self.g, ema_decay(self.count, self.batch))
         with torch.no_grad():
-            self.settle(self.draw())
-            fake = self.make(self.draw())
+            self.update_stats(self.draw())
+            fake = self.generate(self.draw())
         self.d.requires_grad_(True)
         self.d_adam.zero_grad(set_to_none=True)
         (F.softplus(-self.judge(real)) + F.softplus(self.judge(fake))).mean().backward()
@@ -116,7 +116,7 @@ class DCGAN:
 
 
 def vae_widths(size: int, channels: int = 32, most: int = 128) -> list[int]:
-    """Channels at full, half, ... size."""
+    """Channels at full, half, ... resolution."""
     return [min(channels << level, most) for level in range(int(math.log2(size // 4)) + 1)]
 
 
@@ -126,7 +126,7 @@ def activate(channels: int) -> list[nn.Module]:
 
 
 def vae_encoder(size: int, latent: int) -> nn.Sequential:
-    """Pictures -> mean and log-variance side by side, [B, 2Z]."""
+    """Images -> concatenated mean and log-variance, [B, 2Z]."""
     widths = vae_widths(size)
     layers = [nn.Conv2d(3, widths[0], 3, padding=1)]
     for before, after in zip(widths, widths[1:], strict=False):
@@ -135,7 +135,7 @@ def vae_encoder(size: int, latent: int) -> nn.Sequential:
 
 
 def vae_decoder(size: int, latent: int) -> nn.Sequential:
-    """z [B, Z] -> pictures."""
+    """z [B, Z] -> images."""
     widths = vae_widths(size)[::-1]
     layers = [nn.Linear(latent, 16 * widths[0]), nn.Unflatten(1, (widths[0], 4, 4))]
     for before, after in zip(widths, widths[1:], strict=False):
@@ -144,7 +144,7 @@ def vae_decoder(size: int, latent: int) -> nn.Sequential:
 
 
 class Bound(nn.Module):
-    """Pictures -> negative evidence lower bound of a Gaussian with a learned scale."""
+    """Images -> negative evidence lower bound, with a Gaussian likelihood of learned scale."""
 
     def __init__(self, size: int, latent: int = 64):
         super().__init__()
@@ -161,7 +161,7 @@ class Bound(nn.Module):
 
 
 class VAE:
-    """One step along the bound's gradient."""
+    """Gradient step on the evidence lower bound."""
 
     def __init__(self, size: int, batch: int, steps: int, wrap: Wrap):
         self.batch, self.count, self.net = batch, 0, Bound(size)
@@ -172,7 +172,7 @@ class VAE:
         self.bound = wrap(self.net)
 
     def step(self, image: torch.Tensor) -> None:
-        """One iteration on uint8 [B, 3, H, W]."""
+        """One iteration on images uint8 [B, 3, H, W]."""
         self.adam.zero_grad(set_to_none=True)
         self.bound(to_float(image), torch.randn(self.batch, 64)).backward()
         self.adam.step()
@@ -185,7 +185,7 @@ class VAE:
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Of 32 groups, or of as many as leave 4 channels to each."""
+    """Group normalisation with 32 groups, or fewer with at least 4 channels each."""
     groups = math.gcd(32, channels)
     while groups > 1 and channels // groups < 4:
         groups //= 2
@@ -193,7 +193,7 @@ def group_norm(channels: int) -> nn.GroupNorm:
 
 
 class Block(nn.Module):
-    """Residual block to which the embedding of the time is added."""
+    """Residual block with an embedding of the time."""
 
     def __init__(self, before: int, after: int, embedding: int):
         super().__init__()
@@ -208,7 +208,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over the pixels, of one head."""
+    """Self-attention over all pixels, with one head."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -226,7 +226,7 @@ class Attention(nn.Module):
 
 
 class UNet(nn.Module):
-    """Two levels, a block each and attention at the second, on blocks of 2x2 pixels."""
+    """U-Net on blocks of 2x2 pixels: two levels with a block each, attention at the second."""
 
     def __init__(self, channels: int = 32, patch: int = 2):
         super().__init__()
@@ -253,16 +253,16 @@ class UNet(nn.Module):
         x2 = self.halve(F.pad(x1, (0, 1, 0, 1)))
         x3 = self.attend1(self.down1(x2, e))
         x = self.middle1(self.attend(self.middle0(x3, e)), e)
-        for block, attend, beside in zip(self.up1, self.attends, (x3, x2), strict=True):
-            x = attend(block(torch.cat([x, beside], 1), e))
+        for block, attend, skip in zip(self.up1, self.attends, (x3, x2), strict=True):
+            x = attend(block(torch.cat([x, skip], 1), e))
         x = self.enlarge(F.interpolate(x, scale_factor=2, mode='nearest'))
-        for block, beside in zip(self.up0, (x1, x0), strict=True):
-            x = block(torch.cat([x, beside], 1), e)
+        for block, skip in zip(self.up0, (x1, x0), strict=True):
+            x = block(torch.cat([x, skip], 1), e)
         return F.pixel_shuffle(self.out(F.silu(self.norm(x))), self.patch)
 
 
 class Diffusion:
-    """One step along the gradient of the error of v, clipped, under the cosine schedule of noise."""
+    """Gradient step on the error of v, with clipping and a cosine noise schedule."""
 
     def __init__(self, size: int, batch: int, steps: int, wrap: Wrap):
         self.batch, self.count, self.net = batch, 0, UNet()
@@ -276,7 +276,7 @@ class Diffusion:
         self.signal, self.noise = bar.sqrt(), (1 - bar).sqrt()
 
     def step(self, image: torch.Tensor) -> None:
-        """One iteration on uint8 [B, 3, H, W]."""
+        """One iteration on images uint8 [B, 3, H, W]."""
         image = to_float(image)
         time, epsilon = torch.randint(1, 1001, (self.batch,)), torch.randn_like(image)
         signal, noise = self.signal[time], self.noise[time]

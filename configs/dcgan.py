@@ -3,11 +3,14 @@
 Radford et al., "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks", ICLR
 2016.
 
-  configs/dcgan.py          32 x 32, small nets: for two CPU cores, about ten minutes
-  configs/dcgan.py:quick    the same, two minutes
-  configs/dcgan.py:paper    64 x 64, the published widths, batch and rates
+  python launch.py --config=configs/dcgan.py          32 x 32, small networks; about ten minutes on two CPU cores
+  python launch.py --config=configs/dcgan.py:quick    the same, two minutes
+  python launch.py --config=configs/dcgan.py:paper    64 x 64 with the published widths, batch and rates, for one GPU
 
-Unconditional as published; `configs/cgan.py` is conditional. z is normal where the paper draws it uniform.
+Unconditional as published; `configs/cgan.py` is conditional. z is normal, in the paper uniform.
+
+After 40,000 images of the catalog: Frechet distance 5.1, SWD 72 (docs/families.md). Coloured blobs of the right size
+and in the right place.
 """
 
 from ml_collections import ConfigDict
@@ -18,7 +21,7 @@ from configs import common
 def get_config(arg=None) -> ConfigDict:
     """See the module; arguments: quick, paper."""
     chosen = common.parse_arg(arg, one=True, quick=False, paper=False)
-    config = small()
+    config = unconditional()
     if chosen.paper:
         config.data.resolution = '64'
         config.model.update(z_dim=100, width=128, max_width=1024)
@@ -31,35 +34,23 @@ def get_config(arg=None) -> ConfigDict:
 
 
 def small() -> ConfigDict:
-    """Nets and rates that show something after ten minutes on two CPU cores."""
+    """Networks and rates for ten minutes on two CPU cores."""
     config = ConfigDict()
-    config.seed = 0
-    config.data = common.data_section(resolution='32')
-    config.data.labels = 'none'
-    config.method = common.gan_section()
-    config.model = {
-        'name': 'dcgan',
-        'z_dim': 64,
-        'width': 32,
-        'max_width': 256,
-        'generator_condition': 'concat',
-        'discriminator_condition': 'projection',
-        'embed': 32,
-        'norm': 'batch',
-        'spectral_norm': False,
-        'dropout': 0.0,
-    }
-    config.optim = {
-        'generator': common.optimizer(learning_rate=5e-4, b1=0.5),
-        'discriminator': common.optimizer(learning_rate=5e-4, b1=0.5),
-    }
-    config.train = common.train_section(batch_size=32, duration='350kimg', sample_every='10kimg')
-    config.sample = common.sample_section()
-    config.eval = common.eval_section()
+    config.method = {'name': 'gan'}
+    config.model = {'name': 'dcgan'}
+    config.optim = common.networks('generator', 'discriminator', learning_rate=5e-4, b1=0.5)
+    config.train = {'duration': '350kimg', 'sample_every': '10kimg'}
+    return config
+
+
+def unconditional() -> ConfigDict:
+    """`small` without labels."""
+    config = small()
+    config.data = {'labels': 'none'}
     return config
 
 
 def quick(config: ConfigDict) -> ConfigDict:
-    """The variant of about two minutes."""
+    """Shortens the training to about two minutes."""
     common.shorten(config, '24kimg', '8kimg')
     return config

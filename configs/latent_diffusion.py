@@ -1,31 +1,44 @@
-"""Latent diffusion: a variational autoencoder makes codes, diffusion learns their distribution.
+"""Latent diffusion: a variational autoencoder encodes images, and diffusion learns the distribution of the codes.
 
-  configs/latent_diffusion.py            32 x 32, both trained side by side: for two CPU cores, about ten minutes
-  configs/latent_diffusion.py:quick      the same, two minutes
-  configs/latent_diffusion.py:staged     the autoencoder first, the diffusion on it after half of the training
-  configs/latent_diffusion.py:res=256    of the paper's size for one GPU; also res=192x256: multiples of 32
+  python launch.py --config=configs/latent_diffusion.py            32 x 32, both trained at the same time; about ten
+                                                                   minutes on two CPU cores
+  python launch.py --config=configs/latent_diffusion.py:quick      the same, two minutes
+  python launch.py --config=configs/latent_diffusion.py:staged     the autoencoder in the first half of the training,
+                                                                   the diffusion on it in the second; also staged,quick
+  python launch.py --config=configs/latent_diffusion.py:res=256    of the paper's size, for one GPU; also res=192x256;
+                                                                   both sides are multiples of 32
 
-Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", CVPR 2022. The last has the sizes of the
+Rombach et al., "High-Resolution Image Synthesis with Latent Diffusion Models", CVPR 2022. `res=N` has the sizes of the
 paper's LDM-4 for CelebA-HQ and its rates, from the supplement (a U-Net of 224 channels, multipliers 1, 2, 3, 4 and
 attention at the three coarser levels; codes of 3 channels at a quarter of the side; 1000 steps of a linear schedule;
-learning rate 9.6e-5; 410,000 updates with a batch of 48), after the autoencoder's as published. The schedule is DDPM's,
-attention has 7 heads at every level, and the autoencoder is a plain one: see `productgen.methods.latent_diffusion`.
+learning rate 9.6e-5; 410,000 updates with a batch of 48), after a first stage that trains the autoencoder. Three things
+differ: the schedule is DDPM's, attention has 7 heads at every level, and the autoencoder is a plain one, see
+`productgen.methods.latent_diffusion`.
 
-An autoencoder that has been trained by `configs/vae.py:map` can be taken with `--config.train.init_from=WORKDIR
+An autoencoder that was trained with `configs/vae.py:map` can be used by `--config.train.init_from=WORKDIR
 --config.train.init_nets=vae --config.method.autoencoder_share=-1`.
+
+After 40,000 images of the catalog: Frechet distance 3.7, SWD 159 (docs/families.md). After the default's 72,000,
+teapots, shoes, trousers and lamps are recognisable, though soft, as they are decoded from 8 x 8 codes.
 """
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs import common, ddpm
+from productgen.config import UserError
 
 
 def get_config(arg=None) -> ConfigDict:
     """See the module; arguments: quick, staged, res=N."""
     chosen = common.parse_arg(arg, quick=False, staged=False, res='')
     if chosen.res and (chosen.quick or chosen.staged):
-        raise ValueError(f'config argument {arg!r}: res=N stands alone')
-    config = small()
+        raise UserError(f'config argument {arg!r}', 'res=N cannot be combined with others')
+    config = ConfigDict()
+    # A small beta: a code has to stand out of its own noise, or diffusion has nothing to learn.
+    config.method = {'name': 'latent_diffusion', 'vae': {'scale': 0.3, 'beta': 0.01}}
+    config.optim = {'unet': ddpm.small_optimizer(), 'vae': {'schedule': 'cosine', 'end': 0.05}}
+    config.train = {'duration': '72kimg', 'sample_every': '20kimg'}
+    config.sample = {'denoising_steps': 25}
     if chosen.staged:
         config.method.autoencoder_share = 0.5
     if chosen.res:
@@ -35,83 +48,20 @@ def get_config(arg=None) -> ConfigDict:
     return config
 
 
-def small() -> ConfigDict:
-    """Nets and rates that show something after ten minutes on two CPU cores."""
-    config = ConfigDict()
-    config.seed = 0
-    config.data = common.data_section(resolution='32')
-    config.method = {
-        'name': 'latent_diffusion',
-        'schedule': 'cosine',
-        'steps': 1000,
-        'prediction': 'v',
-        'min_snr': 0.0,
-        'label_dropout': 0.1,
-        'sampler': 'ddim',
-        'eta': 0.0,
-        'ema_kimg': 5.0,
-        'ema_rampup': 0.05,
-        'autoencoder_share': 0.0,
-        'vae': {
-            'name': 'vae',
-            'likelihood': 'gaussian',
-            'scale': 0.3,
-            'learn_scale': True,
-            'beta': 0.01,  # what a code says must stand out of its own noise, or diffusion has nothing to learn
-            'kl_weight': '1',
-            'anneal': 0.2,
-            'free_bits': 0.0,
-            'ema_kimg': 5.0,
-            'ema_rampup': 0.05,
-        },
-    }
-    config.model = {
-        'unet': {
-            'patch': 1,
-            'channels': 64,
-            'multipliers': '1,2',
-            'blocks': 1,
-            'attention': '0',
-            'heads': 1,
-            'dropout': 0.0,
-            'remat': False,
-        },
-        'vae': {
-            'latent': 'map',
-            'z_dim': 4,
-            'downsampling': 4,
-            'channels': 16,
-            'channel_max': 64,
-            'blocks': 1,
-            'groups': 8,
-            'dropout': 0.0,
-            'remat': False,
-        },
-    }
-    config.optim = {
-        'unet': common.optimizer(learning_rate=2e-3, b2=0.99, clip=1.0, schedule='cosine', warmup=0.02),
-        'vae': common.optimizer(learning_rate=1e-3, schedule='cosine', end=0.05),
-    }
-    config.train = common.train_section(batch_size=32, duration='72kimg', sample_every='20kimg')
-    config.sample = common.sample_section()
-    config.eval = common.eval_section()
-    config.sample.denoising_steps = 25
-    return config
-
-
 def published(config: ConfigDict, res: str) -> None:
-    """Sets sizes and rates of the paper's LDM-4 for CelebA-HQ."""
-    config.data.update(resolution=res, workers=8)
+    """Sizes and rates of the paper's LDM-4 for CelebA-HQ."""
+    config.data = {'resolution': res, 'workers': 8}
     config.method.update(schedule='linear', prediction='epsilon', autoencoder_share=0.3, ema_kimg=333.0, ema_rampup=0.0)
-    config.model.unet.update(channels=224, multipliers='1,2,3,4', blocks=2, attention='1,2,3', heads=7)
-    config.model.vae.update(z_dim=3, channels=128, channel_max=512, blocks=2, groups=32)
-    config.optim.unet = common.optimizer(learning_rate=9.6e-5)
-    config.optim.vae = common.optimizer(learning_rate=2e-4)
-    config.train.update(
-        batch_size=48,
-        duration='28100kimg',
-        log_every='5kimg',
-        sample_every='500kimg',
-        checkpoint_every='500kimg',
-    )
+    config.model = {
+        'unet': {'channels': 224, 'multipliers': '1,2,3,4', 'blocks': 2, 'attention': '1,2,3', 'heads': 7},
+        'vae': {'z_dim': 3, 'channels': 128, 'channel_max': 512, 'blocks': 2, 'groups': 32},
+    }
+    config.optim = {'unet': {'learning_rate': 9.6e-5}, 'vae': {'learning_rate': 2e-4}}
+    config.train = {
+        'batch_size': 48,
+        'duration': '28100kimg',
+        'log_every': '5kimg',
+        'sample_every': '500kimg',
+        'checkpoint_every': '500kimg',
+    }
     config.sample.denoising_steps = 200

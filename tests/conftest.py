@@ -49,9 +49,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope='session')
 def tiny_run(tmp_path_factory):
     """Workdir of a finished run of the tiny config, trained in this process."""
-    from tiny import tiny_config
-
-    from productgen.train.loop import train
+    from tiny import tiny_config, train
 
     workdir = tmp_path_factory.mktemp('tiny') / 'run'
     train(tiny_config(), workdir)
@@ -61,11 +59,11 @@ def tiny_run(tmp_path_factory):
 @pytest.fixture(scope='module')
 def toy():
     """The method of toy.py is one of METHODS."""
-    from toy import make
+    from toy import FAMILY
 
     from productgen.methods import METHODS
 
-    METHODS['toy'] = make
+    METHODS['toy'] = FAMILY
     yield
     del METHODS['toy']
 

@@ -1,103 +1,107 @@
-"""Imports run downwards only, and no file outgrows its readers."""
+"""Imports run downwards only, by folder; files stay short."""
 
 import ast
 import pathlib
+import sys
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FILES = sorted([*ROOT.glob('productgen/**/*.py'), *ROOT.glob('configs/*.py'), ROOT / 'launch.py'])
+NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
-# What a package may import of the project, besides itself. `methods` stands for the whole of productgen.methods, ...
-ALLOWED = {
-    'state': set(),
-    'config': set(),
-    'duration': {'config'},
-    'ranges': {'config'},
-    'labels': {'config', 'data'},
-    'schedule': {'config'},
-    'optim': {'config', 'schedule'},
-    'pictures': set(),
-    'watch': {'state'},
-    'log': {'pictures'},
-    'workdir': {'checkpoint', 'config', 'labels', 'log'},
-    'metrics': {'losses', 'nets'},
-    'checkpoint': {'sharding', 'state'},
-    'sharding': {'state'},
-    'communication': set(),
-    'data': {'config'},
-    'augment': {'config', 'schedule'},
-    'losses': set(),
-    'nets': {'state'},
-    'weights': {'config', 'data'},
-    'methods': {'nets', 'losses', 'augment', 'state', 'optim', 'schedule', 'config'},
-    'sections': {'config', 'duration', 'metrics', 'ranges'},
-    'setup': {'config', 'data', 'duration', 'labels', 'methods', 'optim', 'sections', 'sharding', 'state'},
-    'sampler': {'methods', 'setup', 'sharding', 'state'},
-    'preview': {'data', 'pictures', 'setup'},
-    'retrieval': {'data', 'metrics', 'pictures', 'preview', 'sampler', 'setup', 'state'},
-    'ensemble': {'checkpoint', 'config', 'methods', 'sampler', 'setup', 'state', 'workdir'},
-    'sample': {
-        'config', 'ensemble', 'methods', 'pictures', 'ranges', 'sampler', 'sections', 'setup', 'state', 'workdir',
-    },
-    'features': {
-        'config', 'ensemble', 'methods', 'nets', 'sampler', 'setup', 'sharding', 'state', 'weights', 'workdir',
-    },
-    'evaluation': {
-        'config', 'data', 'ensemble', 'features', 'labels', 'log', 'methods', 'metrics', 'pictures', 'sampler',
-        'sections', 'setup', 'state', 'train', 'workdir',
-    },
-    'finetune': {'checkpoint', 'config', 'labels', 'setup', 'sharding', 'state', 'workdir'},
-    'validate': {
-        'checkpoint', 'config', 'data', 'features', 'methods', 'metrics', 'retrieval', 'sampler', 'setup', 'sharding',
-        'state', 'watch',
-    },
-    'report': {'finetune', 'methods', 'setup', 'sharding', 'state', 'validate'},
-    'record': {
-        'checkpoint', 'data', 'log', 'methods', 'retrieval', 'pictures', 'preview', 'sampler', 'setup', 'sharding',
-        'state', 'validate', 'watch',
-    },
-    'train': {
-        'checkpoint', 'config', 'data', 'finetune', 'log', 'methods', 'record', 'setup', 'sharding', 'state',
-        'validate', 'watch', 'workdir',
-    },
-}  # fmt: skip
+# From the bottom up: a folder may import those before it (docs/architecture.md).
+LAYERS = (
+    'config',
+    'core',
+    'losses',
+    'nets',
+    'augment',
+    'data',
+    'metrics',
+    'methods',
+    'model',
+    'train',
+    'evaluation',
+    'tasks',
+)
 
 
 def imported(path):
-    """Parts of productgen that a file imports, and other top-level names."""
+    """Modules that a file imports: those of productgen by their path, and the top-level names of others."""
     ours, others = set(), set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
             assert not node.level, f'{path}: relative import'
-            names = [node.module]
-            if node.module == 'productgen':
-                names = [f'productgen.{alias.name}' for alias in node.names]
+            names = [f'{node.module}.{alias.name}' for alias in node.names]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         else:
             continue
         for name in names:
-            parts = name.split('.')
-            if parts[0] == 'productgen' and len(parts) > 1:
-                ours.add(parts[1])
+            top, *rest = name.split('.')
+            if top == 'productgen' and rest:
+                ours.add(tuple(rest))
             else:
-                others.add(parts[0])
+                others.add(top)
     return ours, others
 
 
-@pytest.mark.parametrize('path', FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_folder_is_a_layer():
+    folders = {path.name for path in (ROOT / 'productgen').iterdir() if path.is_dir() and path.name != '__pycache__'}
+    assert folders == set(LAYERS)
+    assert [path.name for path in (ROOT / 'productgen').glob('*.py')] == ['__init__.py']
+
+
+@pytest.mark.parametrize('path', FILES, ids=NAMES)
 def test_imports_run_downwards(path):
     relative = path.relative_to(ROOT)
     ours, others = imported(path)
     if relative.parts[0] == 'configs':
-        assert not ours
-        assert others <= {'__future__', 'ml_collections', 'configs', 'difflib', 'json', 'pathlib', 're'}
-    elif relative.parts[0] == 'productgen' and len(relative.parts) > 1:
-        part = relative.parts[1].removesuffix('.py')
-        if part != '__init__':
-            assert ours - {part} <= ALLOWED[part]
-            assert not others & {'tensorflow', 'torch', 'configs', 'launch'}
+        assert {name[0] for name in ours} <= {'config'}
+        assert others - sys.stdlib_module_names <= {'ml_collections', 'configs'}
+    elif relative.parts[0] == 'productgen' and len(relative.parts) > 2:
+        layer = relative.parts[1]
+        above = {'.'.join(name) for name in ours if LAYERS.index(name[0]) > LAYERS.index(layer)}
+        assert not above
+        assert not others & {'tensorflow', 'torch', 'configs', 'launch', 'benchmarks', 'tests'}
+
+
+def test_no_circles():
+    """Files import each other in one direction only, also within a folder."""
+    modules = {
+        path.relative_to(ROOT / 'productgen').with_suffix('').parts: path
+        for path in FILES[: len(FILES)]
+        if 'productgen' in path.parts
+    }
+    modules = {name[:-1] if name[-1] == '__init__' else name: path for name, path in modules.items()}
+    arrows = {
+        name: {m for m in (_module(i, modules) for i in imported(path)[0]) if m != name}
+        for name, path in modules.items()
+    }
+    done, open_ = set(), []
+
+    def visit(name):
+        assert name not in open_, ' -> '.join('.'.join(n) for n in [*open_, name])
+        if name in done:
+            return
+        open_.append(name)
+        for other in arrows[name]:
+            # A package's __init__ collects its modules; these may import one another past it.
+            if name[:-1] != other and other[:-1] != name:
+                visit(other)
+        open_.pop()
+        done.add(name)
+
+    for name in modules:
+        visit(name)
+
+
+def _module(name, modules):
+    """The module that an imported name is, or is in."""
+    while name not in modules:
+        name = name[:-1]
+    return name
 
 
 @pytest.mark.parametrize('path', [*FILES, *sorted(ROOT.glob('tests/**/*.py'))], ids=lambda p: str(p.relative_to(ROOT)))
@@ -107,4 +111,5 @@ def test_no_file_has_more_than_400_lines(path):
 
 def test_losses_see_only_jax():
     for path in ROOT.glob('productgen/losses/*.py'):
-        assert imported(path)[1] <= {'__future__', 'jax', 'optax', 'collections'}, path
+        assert imported(path)[1] - sys.stdlib_module_names <= {'jax', 'optax'}, path
+        assert all(name[0] == 'losses' for name in imported(path)[0]), path

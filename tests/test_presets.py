@@ -1,11 +1,48 @@
-"""The published variants of config files have the published numbers, and their methods can be built."""
+"""Config files: they state only what differs from the defaults, and published variants have the published numbers."""
 
 import importlib
+import json
+import pathlib
+import re
 
 import pytest
 
-from productgen.config import to_dict
-from productgen.methods import METHODS, Problem
+from productgen.config import UserError, to_dict
+from productgen.methods import Problem
+from productgen.model.config import complete_config, resolve
+
+CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
+ARGUMENTS = {
+    **dict.fromkeys(('acgan', 'cgan', 'cvae', 'dragan', 'lsgan', 'wgan', 'wgan_gp'), ('', 'quick')),
+    'beta_vae': ('', 'quick', 'faces', 'chairs'),
+    'classifier': ('', 'quick', 'simclr', 'simclr,quick'),
+    'dcgan': ('', 'quick', 'paper'),
+    'ddpm': ('', 'quick', 'cifar10'),
+    'gan': ('', 'quick', 'minimax', 'minimax,quick'),
+    'latent_diffusion': ('', 'quick', 'staged', 'staged,quick', 'res=256', 'res=192x256'),
+    'r3gan': ('', 'quick', 'res=128', 'res=96x128', 'cifar10', 'ffhq64', 'ffhq256', 'imagenet32', 'imagenet64'),
+    'sngan': ('', 'quick', 'cifar10'),
+    'stylegan': ('', 'quick', 'res=128', 'res=96x128', 'res=1024', 'paper256', 'paper512', 'paper1024'),
+    'vae': ('', 'quick', 'map', 'map,quick'),
+    'vaegan': ('', 'quick', 'paper'),
+    'vqvae': ('', 'quick', 'paper'),
+}
+ALL = [f'{name}:{argument}' for name, arguments in ARGUMENTS.items() for argument in arguments]
+
+
+def load(preset):
+    """What the config file of `NAME:ARGUMENT` states, as nested dicts."""
+    name, _, argument = preset.partition(':')
+    return to_dict(importlib.import_module(f'configs.{name}').get_config(argument))
+
+
+def leaves(config, prefix=''):
+    """Values by their full names."""
+    values = {}
+    for name, value in config.items():
+        values |= leaves(value, f'{prefix}{name}.') if isinstance(value, dict) else {f'{prefix}{name}': value}
+    return values
+
 
 # Regularisation of StyleGAN2 (Karras et al. 2020, appendix B) and augmentation of StyleGAN2-ADA.
 STYLEGAN2 = {
@@ -114,12 +151,101 @@ PUBLISHED = {
 
 @pytest.mark.parametrize('preset', PUBLISHED)
 def test_a_published_variant_has_the_published_numbers(preset):
-    name, _, argument = preset.partition(':')
-    config = importlib.import_module(f'configs.{name}').get_config(argument)
+    full, config = complete_config(load(preset)), resolve(load(preset))
     for path, expected in PUBLISHED[preset].items():
-        value = config
-        for part in path.split('.'):
-            value = value[part]
+        value = leaves(full)[path]
         assert type(expected)(value) == expected, path  # some numbers are text, which may also say that they move
     side = int(config.data.resolution)
-    METHODS[config.method.name](to_dict(config), Problem((side, side), (10,), config.train.batch_size, 1, 1000))
+    config.family.make(config, Problem((side, side), (10,), config.train.batch_size, 1, 1000))
+
+
+def test_every_config_file_and_documented_argument_is_tested_here():
+    files = {path.stem: path.read_text() for path in CONFIGS.glob('*.py')}
+    assert files.keys() - {'__init__', 'common', 'from_workdir'} == ARGUMENTS.keys()
+    for name, arguments in ARGUMENTS.items():
+        documented = set(re.findall(rf'--config=configs/{name}\.py:(\S+)', files[name]))
+        assert documented and documented <= set(arguments), name
+
+
+@pytest.mark.parametrize('preset', ALL)
+def test_a_config_states_only_what_differs_from_the_defaults(preset):
+    stated = load(preset)
+    names = {'method': {'name': stated['method']['name']}}
+    if 'name' in stated.get('model', {}):
+        names['model'] = {'name': stated['model']['name']}
+    usual = leaves(complete_config(names))
+    repeated = {field for field, value in leaves(stated).items() if usual[field] == value}
+    if preset.startswith('stylegan:'):
+        repeated.discard('train.batch_size')  # computed from the resolution: 32, the default, for some
+    assert repeated == set(leaves(names))
+    assert not {name for name, section in stated.items() if section == {}}
+
+
+@pytest.mark.parametrize('preset', ALL)
+def test_a_config_with_and_without_its_defaults_is_the_same_typed_config(preset):
+    stated = load(preset)
+    config = resolve(stated)
+    assert resolve(complete_config(stated)) == config
+    assert resolve(json.loads(json.dumps(config.to_json()))) == config
+
+
+@pytest.mark.parametrize('preset', ['stylegan:quick', 'r3gan:quick', 'vqvae:quick', 'latent_diffusion:quick'])
+def test_a_stored_config_that_lacks_fields_at_their_defaults_is_the_same_typed_config(preset):
+    """A `config.json` from before these fields existed."""
+    config = resolve(load(preset))
+    older = json.loads(json.dumps(config.to_json()))
+    del older['train']['patience'], older['train']['shard_state'], older['data']['balance'], older['sample']['also']
+    del older['eval']
+    if preset.startswith('vqvae'):
+        del older['method']['reconstruction']['laplacian'], older['model']['prior']['dropout']
+    if preset.startswith('latent'):
+        del older['model']['vae']['remat'], older['method']['vae']['free_bits'], older['optim']['unet']['end_b2']
+    if preset.startswith('r3gan'):
+        del older['method']['augment']['adjust_kimg'], older['seed']
+    assert resolve(older) == config
+
+
+@pytest.mark.parametrize(
+    'path, message',
+    [
+        ('train.durration', r"train\.durration: no such field; did you mean 'duration'\? \(known: "),
+        ('method.los', r"method\.los: no such field; did you mean 'loss'\?"),
+        ('method.augment.transform', r"method\.augment\.transform: no such field; did you mean 'transforms'\?"),
+        ('model.widht', r"model\.widht: no such field; did you mean 'width'\?"),
+        ('optim.generator.learning_rat', r"optim\.generator\.learning_rat: .*did you mean 'learning_rate'\?"),
+        ('optim.genrator.b1', r"optim\.genrator: .*did you mean 'generator'\?"),
+        ('trian.duration', r"trian: .*did you mean 'train'\?"),
+    ],
+)
+def test_an_unknown_field_of_a_config_file_is_refused_with_the_nearest_name(path, message):
+    config = load('dcgan:quick')
+    *sections, name = path.split('.')
+    section = config
+    for part in sections:
+        section = section.setdefault(part, {})
+    section[name] = 1
+    with pytest.raises(UserError, match=f'^{message}'):
+        resolve(config)
+
+
+@pytest.mark.parametrize('section', ['data', 'train', 'sample', 'eval'])
+def test_a_value_in_the_place_of_a_section_is_refused(section):
+    with pytest.raises(UserError, match=f'^{section}: expected a section, got 3$'):
+        resolve({**load('dcgan:quick'), section: 3})
+
+
+def test_the_config_of_a_run_is_what_its_file_states(tmp_path):
+    stated = {'method': {'name': 'vae'}, 'train': {'batch_size': 16}}
+    (tmp_path / 'config.json').write_text(json.dumps(stated))
+    assert load(f'from_workdir:{tmp_path}') == stated
+    assert resolve(load(f'from_workdir:{tmp_path}')).train.batch_size == 16
+
+
+def test_a_folder_without_a_config_is_refused(tmp_path):
+    with pytest.raises(UserError, match=rf'^--workdir={tmp_path}: there is no run in it \(no config\.json\)$'):
+        load(f'from_workdir:{tmp_path}')
+    (tmp_path / 'config.json').write_text('{"method": ')
+    with pytest.raises(UserError, match=rf'^{tmp_path}/config\.json: not readable as JSON \('):
+        load(f'from_workdir:{tmp_path}')
+    with pytest.raises(UserError, match=r'name the run: configs/from_workdir\.py:RUNS/DIR'):
+        load('from_workdir')

@@ -1,4 +1,4 @@
-"""Settings named after a paper have the paper's sizes: shapes alone, nothing is computed."""
+"""Settings named after a paper have the paper's sizes. Abstract shapes only: nothing is computed."""
 
 import importlib
 
@@ -7,18 +7,17 @@ import numpy as np
 import pytest
 
 from productgen.config import to_dict
-from productgen.methods import METHODS, Problem
+from productgen.methods import Problem
+from productgen.model.config import resolve
 
 
 def made(name, arg):
     """The method of a config without labels, and its abstract state."""
-    config = to_dict(importlib.import_module(f'configs.{name}').get_config(arg))
-    side = int(config['data']['resolution'])
-    method = METHODS[config['method']['name']](
-        config, Problem((side, side), (), config['train']['batch_size'], 1, 1000)
-    )
+    config = resolve(to_dict(importlib.import_module(f'configs.{name}').get_config(arg)))
+    side = int(config.data.resolution)
+    method = config.family.make(config, Problem((side, side), (), config.train.batch_size, 1, 1000))
     batch = {'image': np.zeros((2, side, side, 3), np.uint8), 'label': np.zeros((2, 0), np.int32)}
-    return method, jax.eval_shape(method.init, jax.random.key(0), batch)
+    return method, jax.eval_shape(method.init, jax.random.key(0), batch, method.frozen())
 
 
 def kernels(params):
@@ -48,10 +47,8 @@ def test_vaegan():
     assert method.problem.resolution == (64, 64) and method.latent == (128,)
     assert encoder['latent'] == (8 * 8 * 256, 2 * 128) and decoder['latent'] == (128, 8 * 8 * 256)
     image = np.zeros((2, 64, 64, 3), np.float32)
-    _, features = jax.eval_shape(
-        method.discriminator.apply, {'params': state.nets['discriminator'].params}, image, None
-    )
-    assert features.shape == (2, 8, 8, 256)
+    judgement = jax.eval_shape(method.critic.network.apply, {'params': state.nets['discriminator'].params}, image, None)
+    assert judgement.features.shape == (2, 8, 8, 256)
 
 
 def test_vqvae():
@@ -68,7 +65,7 @@ def test_vqvae():
     assert code.shape == (2, 32, 32, 64)
 
 
-def test_the_autoencoder_of_latent_diffusion_can_be_trained_before():
-    """`configs/vae.py:map` has its shapes, as the config of latent diffusion says."""
+def test_the_autoencoder_of_latent_diffusion_can_be_trained_separately():
+    """`configs/vae.py:map` has the shapes that `configs/latent_diffusion.py` takes."""
     one, two = (made(*which)[1].nets['vae'].params for which in (('vae', 'map'), ('latent_diffusion', None)))
     assert jax.tree.map(np.shape, one) == jax.tree.map(np.shape, two)

@@ -27,14 +27,14 @@ TINY = {
 }
 
 
-def tiny_config(**overrides):
-    """configs/stylegan.py as a plain dict with `TINY` and `overrides` ('train__batch_size' for train.batch_size)."""
-    from configs import stylegan
+def full(config, **overrides):
+    """A config file's ConfigDict as plain dicts with all defaults, and overrides (`train__batch_size`)."""
     from productgen.config import to_dict
+    from productgen.model.config import complete_config
 
-    config = to_dict(stylegan.get_config())
-    for field, value in {**TINY, **{k.replace('__', '.'): v for k, v in overrides.items()}}.items():
-        *path, name = field.split('.')
+    config = complete_config(to_dict(config))
+    for field, value in overrides.items():
+        *path, name = field.replace('__', '.').split('.')
         section = config
         for part in path:
             section = section[part]
@@ -43,12 +43,18 @@ def tiny_config(**overrides):
     return config
 
 
+def tiny_config(**overrides):
+    """configs/stylegan.py as a plain dict with `TINY` and `overrides` ('train__batch_size' for train.batch_size)."""
+    from configs import stylegan
+
+    return full(stylegan.get_config(), **TINY | {name.replace('__', '.'): x for name, x in overrides.items()})
+
+
 def classifier_config(**fields):
     """configs/classifier.py for pictures of 16 x 16, with some fields of `train`."""
     from configs import classifier
-    from productgen.config import to_dict
 
-    config = to_dict(classifier.get_config('quick'))
+    config = full(classifier.get_config('quick'))
     config['data'] |= {'resolution': '16', 'catalog_items': 400, 'labels': 'label,colour', 'validation': 0.2}
     config['model'] |= {'width': 8, 'blocks': '1,1'}
     config['train'] |= {'batch_size': 16, 'duration': '160steps', 'validate_every': '160steps', 'validate_items': 40}
@@ -56,6 +62,49 @@ def classifier_config(**fields):
     config['optim']['classifier']['learning_rate'] = 5e-3
     config['train'] |= fields
     return config
+
+
+# The product's entry points for configs as plain dicts.
+
+
+def train(config, workdir, accept_change=False):
+    """`productgen.train.loop.train`."""
+    from productgen.model.config import resolve
+    from productgen.train import loop
+
+    return loop.train(resolve(config), workdir, accept_change)
+
+
+def open_run(config, devices=None):
+    """`productgen.train.run.open_run`."""
+    from productgen.model.config import resolve
+    from productgen.train import run
+
+    return run.open_run(resolve(config), devices)
+
+
+def sample(config, workdir):
+    """`productgen.tasks.sample.sample` with the `sample` section of a config."""
+    from productgen.model.config import resolve
+    from productgen.tasks import sample as task
+
+    return task.sample(resolve(config).sample, workdir)
+
+
+def evaluate(config, workdir, accept_change=False):
+    """`productgen.evaluation.evaluate`."""
+    from productgen import evaluation
+    from productgen.model.config import resolve
+
+    return evaluation.evaluate(resolve(config), workdir, accept_change)
+
+
+def describe(config):
+    """`productgen.train.describe.describe`."""
+    from productgen.model.config import resolve
+    from productgen.train import describe as module
+
+    return module.describe(resolve(config))
 
 
 def launch_command(workdir, *words, config='configs/stylegan.py', **overrides):

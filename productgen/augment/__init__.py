@@ -9,13 +9,14 @@ import jax.numpy as jnp
 from productgen.augment.ada import P_MAX, PRESETS, TRANSFORMS, AdaConfig, ada, adapt_p, only
 from productgen.augment.diffaugment import POLICIES, diff_augment
 from productgen.augment.names import split_names
+from productgen.config import UserError
 from productgen.core.schedule import parse_annealed
 
 __all__ = ['AdaConfig', 'AugmentConfig', 'ada', 'adapt_p', 'diff_augment', 'follow_sign', 'make_augment']
 
-ADAPT_INTERVAL = 4  # iterations between moves of the augmentation probability, as published
+ADAPT_INTERVAL = 4  # iterations between changes of the augmentation probability, as published
 
-ADA_NAMES = tuple(dict.fromkeys((*PRESETS, *TRANSFORMS)))  # 'noise' and 'cutout' are both
+ADA_NAMES = tuple(dict.fromkeys((*PRESETS, *TRANSFORMS)))  # 'noise' and 'cutout' are names of both kinds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,14 +25,15 @@ class AugmentConfig:
 
     Attributes:
       name: 'none', 'ada' or 'diffaugment'.
-      transforms: comma separated. For ADA presets ('bgc'), transforms ('xint,scale,xfrac' spares lettering and colours)
-        or both; for DiffAugment its policy ('color,translation'). Empty: what the paper uses.
-      p: ADA's probability, at the start or fixed; `A->B` moves over the training, with `target` 0.
-      target: ADA's target for the mean sign of D(real); with 0 or a negative number p does not adapt.
-      adjust_kimg: thousands of images in which p can go from 0 to 1.
+      transforms: names, separated by commas. For ADA presets ('bgc') and transforms ('xint,scale,xfrac' leaves
+        lettering and colours intact), for DiffAugment its policy ('color,translation'). Empty: those of the paper.
+      p: ADA's probability, 0 to 0.999; its initial value if it adapts. `A->B` changes it over the training and needs
+        `target` 0.
+      target: ADA's target for the mean sign of D(real); at 0 or below p does not adapt.
+      adjust_kimg: thousands of images in which p can rise from 0 to 1.
 
     Raises:
-      ValueError: on an unknown name or a number out of range.
+      UserError: an unknown name or a number out of range.
     """
 
     name: str = 'none'
@@ -43,29 +45,33 @@ class AugmentConfig:
     def __post_init__(self):
         names = split_names(self.name, ('none', 'ada', 'diffaugment'), 'method.augment.name')
         if len(names) > 1:
-            raise ValueError(f'method.augment.name: one name, got {self.name!r}')
+            raise UserError('method.augment.name', f'expected one name, got {self.name!r}')
         if self.transforms and self.name == 'ada':
             split_names(self.transforms, ADA_NAMES, 'method.augment.transforms')
         if self.transforms and self.name == 'diffaugment':
             split_names(self.transforms, POLICIES, 'method.augment.transforms')
         p = parse_annealed(self.p, 'method.augment.p', 1)
         if not (0 <= p.start <= P_MAX and 0 <= p.end <= P_MAX):
-            raise ValueError(f'method.augment.p: a probability from 0 to {P_MAX}, got {self.p}')
+            raise UserError('method.augment.p', f'expected a probability from 0 to {P_MAX}, got {self.p}')
         if self.adaptive and p.start != p.end:
-            raise ValueError(f'method.augment.p: {self.p!r} moves of itself; set method.augment.target to 0')
+            raise UserError(
+                'method.augment.p',
+                f'{self.p!r} would change p over the training while ADA adapts it',
+                'set method.augment.target=0',
+            )
         if self.adjust_kimg <= 0:
-            raise ValueError(f'method.augment.adjust_kimg: must be positive, got {self.adjust_kimg}')
+            raise UserError('method.augment.adjust_kimg', f'must be positive, got {self.adjust_kimg}')
 
     @property
     def adaptive(self) -> bool:
-        """Whether p follows the discriminator."""
+        """Whether p is adapted to how far the discriminator overfits."""
         return self.name == 'ada' and self.target > 0
 
 
 def make_augment(config: AugmentConfig) -> Callable:
-    """The function (images [B, H, W, C], p, keys [B]) -> images that a config asks for.
+    """The augmentation of a config, a function (images [B, H, W, C], p, keys [B]) -> images.
 
-    DiffAugment acts on every image and ignores p; without augmentation the images are returned as they are.
+    DiffAugment augments every image and ignores p; without augmentation the images are returned as they are.
     """
     if config.name == 'ada':
         parts = [
@@ -83,17 +89,19 @@ def make_augment(config: AugmentConfig) -> Callable:
 def follow_sign(
     config: AugmentConfig, extra: Mapping[str, jax.Array], sign: jax.Array, step: jax.Array, batch_size: int
 ) -> dict[str, jax.Array]:
-    """Moves ADA's probability every few iterations by the mean sign over them (Karras et al. 2020, section 3).
+    """Adapts ADA's probability every `ADAPT_INTERVAL` iterations to the mean sign over them.
 
     Args:
       config: target and speed.
-      extra: `augment_p`, and `sign_sum`, the signs added up since p last moved.
+      extra: `augment_p`, and `sign_sum`, the sum of `sign` since p was last adapted; float32 scalars.
       sign: mean sign of the logits of this iteration's real images.
-      step: iterations done before this one.
-      batch_size: images an iteration.
+      step: iterations before this one.
+      batch_size: images per iteration.
 
     Returns:
-      the two entries of `extra`, anew.
+      the new values of the two entries of `extra`.
+
+    Source: Karras et al. 2020, arXiv 2006.06676, section 3.
     """
     total, due = extra['sign_sum'] + sign, (step + 1) % ADAPT_INTERVAL == 0
     images = ADAPT_INTERVAL * batch_size

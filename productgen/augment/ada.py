@@ -2,10 +2,10 @@
 
 Karras et al. 2020, "Training Generative Adversarial Networks with Limited Data", arXiv 2006.06676, appendix B,
 algorithm 1: pixel blitting, geometric transforms, colour transforms, image-space filtering and corruptions, each
-applied with probability p. For fixed keys the output is affine in the image, so gradients of any order pass.
+applied with probability p. For fixed keys the output is affine in the image, so gradients of any order exist.
 
-At a high p augmentations may leak into what is generated. `xflip` and `rotate90` mirror and turn lettering, the colour
-transforms tint white backgrounds; therefore each transform can be switched off by itself.
+At a high p augmentations may leak into generated images. `xflip` and `rotate90` mirror and turn lettering, the colour
+transforms tint white backgrounds; therefore each transform can be switched off separately.
 """
 
 import dataclasses
@@ -18,29 +18,33 @@ import numpy as np
 from productgen.augment import warp
 
 # Strengths as published (algorithm 1). Those of log-normal scales are standard deviations in octaves, 2^N(0, std^2).
-XINT_MAX = 0.125  # share of the image size, uniform
+XINT_MAX = 0.125  # fraction of the image size, uniform
 SCALE_STD = 0.2  # octaves
 ANISO_STD = 0.2  # octaves
-XFRAC_STD = 0.125  # share of the image size, normal
+XFRAC_STD = 0.125  # fraction of the image size, normal
 BRIGHTNESS_STD = 0.2  # of the range [-1, 1], normal
 CONTRAST_STD = 0.5  # octaves
 SATURATION_STD = 1.0  # octaves
 IMGFILTER_STD = 1.0  # octaves
 IMGFILTER_POWER = np.array([10, 1, 1, 1], np.float32) / 13  # of the bands of a 1/f spectrum, lowest first
 NOISE_STD = 0.1  # sigma is half-normal
-CUTOUT_SIZE = 0.5  # share of the image size
+CUTOUT_SIZE = 0.5  # fraction of the image size
 
 # Daubechies' wavelet with two vanishing moments, low-pass, for the bands of `filter_octaves`.
 SYM2 = np.array([-0.12940952255092145, 0.22414386804185735, 0.836516303737469, 0.48296291314469025])
 
-# The controller stops short of p = 1. There no image is left as it was, so that after a uniform turn or hue nothing
-# tells which one was the true one, and a generator that makes all of them alike is as good (section 2.2).
+# The controller stops short of p = 1, where no image remains unchanged: the original rotation or hue cannot be inferred
+# from uniformly distributed ones, and a generator of images of all rotations or hues is as good (section 2.2).
 P_MAX = 0.999
 
 
 @dataclasses.dataclass(frozen=True)
 class AdaConfig:
-    """What p is multiplied by for each transform. 0 leaves a transform out of the program. The default is 'bgc'."""
+    """Factors of p for each transform; 0 leaves a transform out of the program. The default is 'bgc'.
+
+    Raises:
+      ValueError: a negative factor.
+    """
 
     xflip: float = 1.0
     rotate90: float = 1.0
@@ -61,7 +65,7 @@ class AdaConfig:
     def __post_init__(self):
         for name in TRANSFORMS:
             if getattr(self, name) < 0:
-                raise ValueError(f'AdaConfig.{name} multiplies a probability, got {getattr(self, name)}')
+                raise ValueError(f'AdaConfig.{name} is a factor of a probability, got {getattr(self, name)}')
 
     def uses(self, names):
         """Whether any of these transforms is on."""
@@ -75,7 +79,7 @@ TRANSFORMS = (*BLIT, *GEOM, *COLOR, 'imgfilter', 'noise', 'cutout')
 
 
 def only(*names):
-    """The AdaConfig with just these transforms on."""
+    """The AdaConfig with only these transforms on."""
     return AdaConfig(**{name: float(name in names) for name in TRANSFORMS})
 
 
@@ -95,20 +99,19 @@ PRESETS = {
 
 
 def ada(images, p, keys, config=PRESETS['bgc']):
-    """Augments each image by transforms that fire with probability p.
+    """Augments each image by transforms that are applied with probability p each.
 
     Args:
-      images: float [B, H, W, C] in [-1, 1], C of 1 or 3. H and W may differ; then of the quarter turns only the half
-        turn is drawn, since the others do not fit the frame.
-      p: float scalar, may be traced. At p = 0 the images come back untouched and nothing is computed.
-      keys: typed PRNG keys [B]. Sample i depends on keys[i] alone, not on its batch or the number of devices.
+      images: float [B, H, W, C] in [-1, 1], C of 1 or 3. Where H and W differ, `rotate90` turns by 180 degrees only.
+      p: float scalar, may be traced. At p = 0 the images are returned unchanged and nothing is computed.
+      keys: typed PRNG keys [B]. Image i depends on keys[i] only, not on its batch or the number of devices.
       config: an `AdaConfig`, static.
 
     Returns:
       Images of the same shape and dtype. They are not clipped: as published, some values leave [-1, 1].
 
     Raises:
-      ValueError: on a wrong number of axes, channels or keys.
+      ValueError: a wrong number of axes, channels or keys.
 
     Source: Karras et al. 2020, arXiv 2006.06676, appendix B, algorithm 1.
     """
@@ -148,10 +151,13 @@ def _augment(images, p, keys, config):
 
 
 def _draws(key, fires, uniforms, normals):
-    """For a group of transforms: what decides whether each fires, and its uniform and normal numbers, as three vectors.
+    """Random numbers of a group of transforms: uniform ones that decide which are applied, further uniform, and normal.
 
-    Drawn at once, used or not: few random calls compile fast, and what one transform does is the same whether the
-    others are on or off.
+    All are drawn at once, used or not: few random calls compile fast, and what one transform draws does not depend on
+    which others are on.
+
+    Returns:
+      float32 vectors of lengths `fires`, `uniforms` and `normals`.
     """
     uniform = jax.random.uniform(jax.random.fold_in(key, 0), (fires + uniforms,), jnp.float32)
     normal = jax.random.normal(jax.random.fold_in(key, 1), (normals,), jnp.float32)
@@ -180,7 +186,8 @@ def _inverse_affine(key, p, config, width, height):
     if config.scale:
         scale = jnp.where(fire[3] < p * config.scale, jnp.exp2(-SCALE_STD * n[0]), 1)
         inverse = _chain(inverse, _scale(scale, scale))
-    p_rotate = 1 - jnp.sqrt(1 - jnp.clip(p * config.rotate, 0, 1))  # each; that one or both fire has probability p
+    # Of each of two rotations, so that at least one is applied with probability p.
+    p_rotate = 1 - jnp.sqrt(1 - jnp.clip(p * config.rotate, 0, 1))
     if config.rotate:
         angle = jnp.where(fire[4] < p_rotate, (2 * u[4] - 1) * math.pi, 0)
         inverse = _chain(inverse, _rotate(jnp.cos(angle), jnp.sin(angle)))
@@ -197,7 +204,8 @@ def _inverse_affine(key, p, config, width, height):
 
 
 def _chain(a, b):
-    return jnp.matmul(a, b, precision='highest')  # the default of GPUs and TPUs misses by pixels in a large image
+    # At the default precision of GPUs and TPUs positions in a large image are wrong by pixels.
+    return jnp.matmul(a, b, precision='highest')
 
 
 def _scale(x, y):
@@ -213,10 +221,10 @@ def _translate(shift):
 
 
 def _color_matrix(key, p, config):
-    """A colour becomes matrix @ rgb + offset: [3, 3] and a scalar.
+    """Matrix [3, 3] and offset, a scalar, of the colour transforms: rgb -> matrix @ rgb + offset.
 
-    Every transform acts along the luma axis v = (1, 1, 1) / sqrt(3) or within the plane normal to it, hence the 4x4
-    matrices of the paper multiply to contrast (flip v v^T + saturation R(hue) (I - v v^T)) and an offset along v.
+    Every transform acts along the luma axis v = (1, 1, 1) / sqrt(3) or within the plane normal to it, hence the product
+    of the paper's 4x4 matrices is contrast (flip v v^T + saturation R(hue) (I - v v^T)) with an offset along v.
     """
     fire, u, n = _draws(key, 5, 2, 3)
 
@@ -267,14 +275,14 @@ def _octave_matrices(size):
 
 
 def filter_octaves(images, gains):
-    """Amplifies four octaves of an image, separably, with reflected borders.
+    """Amplifies four octaves of each image, separably, with reflected borders.
 
     Args:
       images: float [B, H, W, C].
       gains: float [B, 4], of the bands [0, pi/8], [pi/8, pi/4], [pi/4, pi/2] and [pi/2, pi].
 
     Returns:
-      [B, H, W, C]; at gains of 1 the images themselves, up to rounding.
+      [B, H, W, C]; with gains of 1 these are the images, up to rounding.
 
     Source: Karras et al. 2020, arXiv 2006.06676, appendix B, algorithm 1.
     """
@@ -291,7 +299,7 @@ def _noise(key, p, shape):
 
 
 def _cutout_mask(key, p, width, height):
-    """True in a rectangle of half the width and height around a point of the image; it may stick out. [H, W]."""
+    """Bool [H, W], true in a rectangle of half the width and height around a point of the image; it may be cut off."""
     fire, u, _ = _draws(key, 1, 2, 0)
 
     def near(size, centre):
@@ -303,14 +311,14 @@ def _cutout_mask(key, p, width, height):
 def adapt_p(p, sign_mean, images, target=0.6, kimg=500):
     """The augmentation probability for the next steps.
 
-    When the discriminator overfits, its outputs on real images tend to be positive. Then p rises, else it falls, at a
-    speed that takes it from 0 to 1 in `kimg` thousand images.
+    When the discriminator overfits, its logits of real images tend to be positive. Then p rises, otherwise it falls, by
+    1 in `kimg` thousand images.
 
     Args:
       p: float scalar in [0, 1), the current probability; may be traced, as may the next two.
       sign_mean: r_t, the mean of sign(D(real)) since the last call.
-      images: how many real images were seen since then.
-      target: for r_t. 0 or less keeps p as it is. Static.
+      images: number of real images since the last call.
+      target: target of r_t; at 0 or below p does not change. Static.
       kimg: thousands of images from p = 0 to p = 1.
 
     Returns:

@@ -1,4 +1,4 @@
-"""DiffAugment: three simple augmentations, always on.
+"""DiffAugment: three simple augmentations that are always applied.
 
 Zhao et al. 2020, "Differentiable Augmentation for Data-Efficient GAN Training", arXiv 2006.10738, section 3.
 """
@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from productgen.augment.names import split_names
 
-TRANSLATION = 1 / 8  # largest shift, of the image size
-CUTOUT = 1 / 2  # sides of the hole, of the image size
+TRANSLATION = 1 / 8  # largest shift, as a fraction of the image size
+CUTOUT = 1 / 2  # sides of the hole, as fractions of the image size
 
 
 def _color(image, key):
@@ -23,7 +23,7 @@ def _color(image, key):
 
 
 def _translation(image, key):
-    """A whole number of pixels, zeros move in."""
+    """Shifts by an integer number of pixels and fills with zeros."""
     height, width, channels = image.shape
     reach = [int(size * TRANSLATION + 0.5) for size in (height, width)]
     padded = jnp.pad(image, [(n, n) for n in reach] + [(0, 0)])
@@ -32,7 +32,7 @@ def _translation(image, key):
 
 
 def _cutout(image, key):
-    """A hole of zeros, half as wide and high as the image, that may stick out of it."""
+    """Sets a rectangle of half the width and height to zero; it may extend beyond the image."""
     u = jax.random.uniform(key, (2,), jnp.float32)
 
     def inside(size, u):
@@ -49,18 +49,18 @@ POLICIES = {'color': _color, 'translation': _translation, 'cutout': _cutout}
 
 
 def diff_augment(images, keys, policy='color,translation,cutout'):
-    """Augments every image by each part of a policy, in the order given.
+    """Augments every image by each part of a policy, in its order.
 
     Args:
       images: float [B, H, W, C] in [-1, 1]; H and W may differ.
-      keys: typed PRNG keys [B]. Sample i depends on keys[i] alone.
-      policy: comma separated names out of 'color', 'translation' and 'cutout'.
+      keys: typed PRNG keys [B]. Image i depends on keys[i] only.
+      policy: names out of 'color', 'translation' and 'cutout', separated by commas.
 
     Returns:
       Images of the same shape and dtype, not clipped.
 
     Raises:
-      ValueError: on an unknown name in `policy`.
+      UserError: an unknown name in `policy`.
 
     Source: Zhao et al. 2020, arXiv 2006.10738.
     """

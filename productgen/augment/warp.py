@@ -1,13 +1,13 @@
 """Affine resampling of images without aliasing and without black borders.
 
 The chain of Karras et al. 2020 (arXiv 2006.06676, appendix B, algorithm 1): upsample twice with the sym6 wavelet
-filter, look up bilinearly, downsample with the same filter. The filter is orthogonal to its own even shifts, so going
-up and down again is the identity: an image that is not moved is not blurred.
+filter, look up bilinearly, downsample with the same filter. The filter is orthogonal to its own even shifts, so that
+upsampling and downsampling again is the identity: an image that is not moved is not blurred.
 
-The paper pads the image by reflection, as far as the largest motion in the batch asks for. Shapes are static under
+The paper pads the image by reflection, as far as the largest motion in the batch requires. Shapes are static under
 `jit`, so here only a fixed margin is added, enough for the filters at the border, and coordinates beyond it are
-reflected before the lookup. Memory does not depend on the motion, and no motion is large enough to meet black. In the
-mirror image the filter is mirrored too; sym6 is nearly symmetric, so that shows only in the finest detail.
+reflected before the lookup. Memory does not depend on the motion, and no motion, however large, brings in black. In the
+reflected image the filter is mirrored too; sym6 is nearly symmetric, so that only the finest detail differs.
 
 A filter along an axis is one product with a constant banded matrix, borders included. That is more arithmetic than
 shifted sums (1.3 GFLOP for an image of 256 x 256, growing with the cube), but its gradient is again one product, where
@@ -35,8 +35,8 @@ SYM6 = np.array(
         -0.007800708325034148,
     ]
 )
-_PEAK = 5  # the tap that sits on a pixel when upsampling
-_DELAY = float(np.sum((np.arange(12) - _PEAK) * SYM6) / np.sum(SYM6))  # centre of mass from there, upsampled pixels
+_PEAK = 5  # the tap that is aligned with a pixel when upsampling
+_DELAY = float(np.sum((np.arange(12) - _PEAK) * SYM6) / np.sum(SYM6))  # upsampled pixels to the centre of mass
 _MARGIN = 4  # pixels kept around the image; the downsampling filter reads 3 of them
 
 
@@ -48,12 +48,12 @@ def along(matrices, images, axis):
 
 
 def reflected(size, margin):
-    """[size + 2 margin, size]: adds a margin on either side, mirrored about the centres of the border pixels."""
+    """[size + 2 margin, size]: adds a margin on both sides, mirrored about the centres of the border pixels."""
     return np.pad(np.eye(size, dtype=np.float32), [(margin, margin), (0, 0)], mode='reflect')
 
 
 def _bank(size):
-    """[size, 2 size + 10]: row i holds the taps that belong to pixel i, on an axis of double resolution."""
+    """[size, 2 size + 10]: row i has the taps of pixel i, on an axis of double resolution."""
     matrix = np.zeros((size, 2 * (size + _PEAK)), np.float32)
     for pixel in range(size):
         matrix[pixel, 2 * pixel : 2 * pixel + 12] = SYM6
@@ -61,8 +61,8 @@ def _bank(size):
 
 
 def _upsampling(size):
-    """[2 (size + 8), size]: doubles an axis, with `_MARGIN` pixels of its reflection on either side."""
-    reach = 3  # pixels that the filter sees beyond the one it sits on
+    """[2 (size + 8), size]: doubles an axis, with `_MARGIN` pixels of its reflection on both sides."""
+    reach = 3  # pixels that the filter reads beyond the one it is aligned with
     margin = _MARGIN + reach
     start, length = _PEAK + 2 * reach, 2 * (size + 2 * _MARGIN)
     return 2**0.5 * _bank(size + 2 * margin).T[start : start + length] @ reflected(size, margin)
@@ -74,13 +74,13 @@ def _downsampling(size):
 
 
 def _reflect(x, size):
-    """Mirrors coordinates about the centres of the border pixels, as often as it takes, into [0, size - 1]."""
+    """Mirrors coordinates about the centres of the border pixels, repeatedly, into [0, size - 1]."""
     half = max(size - 1, 1)
     return jnp.minimum(abs(x - 2 * half * jnp.round(x / (2 * half))), size - 1)
 
 
 def _source(inverse, x, y, width, height):
-    """Where the output positions x [X], y [Y] read from: pixel coordinates x, y [B, Y, X]."""
+    """Input positions of the output positions x [X], y [Y]: pixel coordinates x, y [B, Y, X]."""
     centre_x, centre_y = (width - 1) / 2, (height - 1) / 2
     x, y = x - centre_x, (y - centre_y)[:, None]
     a = inverse[..., None, None]  # [B, 2, 3, 1, 1]
@@ -92,7 +92,7 @@ def _source(inverse, x, y, width, height):
 
 @jax.vmap
 def _lookup(image, y, x):
-    """[H, W, C] at integer positions [Y, X], all inside -> [Y, X, C]."""
+    """Reads an image [H, W, C] at integer positions [Y, X], all of them inside -> [Y, X, C]."""
     return image.at[y, x].get(mode='promise_in_bounds')
 
 
@@ -101,7 +101,7 @@ def warp(images, inverse):
 
     Args:
       images: float [B, H, W, C], any number of channels; H and W may differ.
-      inverse: float [B, 2, 3], takes output to input positions (x, y, 1), in pixels from the image centre.
+      inverse: float [B, 2, 3], maps output to input positions (x, y, 1), in pixels from the image centre.
 
     Returns:
       [B, H, W, C], linear in `images`.
@@ -114,11 +114,11 @@ def warp(images, inverse):
     def positions(size):  # of the upsampled pixels that `_downsampling` reads, in input pixels
         return (jnp.arange(2 * (size + _PEAK), dtype=inverse.dtype) - _PEAK - _DELAY) / 2
 
-    def on_canvas(x, size):  # index, and fraction towards the next
+    def on_canvas(x, size):  # index of a pixel of the canvas, and the fraction of the way to the next one
         x = jnp.where((x < 1 - _MARGIN) | (x > size + _MARGIN - 2), _reflect(x, size), x)
         x = 2 * (x + _MARGIN) + _DELAY
-        whole = jnp.floor(x)  # not fmod, which is slow on CPUs
-        return whole.astype(jnp.int32), (x - whole).astype(images.dtype)[..., None]
+        index = jnp.floor(x)  # not fmod, which is slow on CPUs
+        return index.astype(jnp.int32), (x - index).astype(images.dtype)[..., None]
 
     x, y = _source(inverse, positions(width), positions(height), width, height)  # [B, 2 H + 10, 2 W + 10]
     (x, right), (y, down) = on_canvas(x, width), on_canvas(y, height)
@@ -129,7 +129,7 @@ def warp(images, inverse):
 
 
 def move_pixels(images, inverse):
-    """`warp` for maps of pixels onto pixels (flips, quarter turns, whole shifts): exact, nothing is filtered."""
+    """`warp` for maps of pixels onto pixels (flips, quarter turns, integer shifts): exact, without filters."""
     height, width = images.shape[1:3]
     x, y = _source(inverse, jnp.arange(width), jnp.arange(height), width, height)
     x, y = (_reflect(jnp.round(v), size).astype(jnp.int32) for v, size in ((x, width), (y, height)))

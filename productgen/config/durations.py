@@ -15,21 +15,26 @@ _UNITS = (*_IMAGES, 'steps', 'epochs', *_SECONDS)
 
 @dataclasses.dataclass(frozen=True)
 class Duration:
-    """An amount of training: of images, steps, epochs, or of wall-clock time."""
+    """A length of training in images, steps, epochs or wall-clock time.
+
+    Attributes:
+      value: how many, 0 or more.
+      unit: `img`, `kimg`, `mimg`, `steps`, `epochs`, `s`, `min` or `h`.
+    """
 
     value: float
     unit: str
 
     @property
     def seconds(self) -> float | None:
-        """Seconds of a wall-clock duration; None for the others."""
+        """Seconds of a wall-clock duration; None for other units."""
         return self.value * _SECONDS[self.unit] if self.unit in _SECONDS else None
 
     def steps(self, batch_size: int, epoch: int) -> int | None:
-        """Whole updates of `batch_size` images, at least the stated amount; None for a wall-clock duration.
+        """The number of updates, rounded up; None for a wall-clock duration.
 
         Args:
-          batch_size: images an update.
+          batch_size: images per update.
           epoch: images in the training set.
         """
         if self.unit == 'steps':
@@ -41,10 +46,10 @@ class Duration:
 
 
 def parse_duration(text: str, field: str) -> Duration:
-    """Parses a number and a unit.
+    """Parses a number and a unit, such as '200kimg'; the unit may lack its final s: '1step'.
 
     Raises:
-      UserError: naming `field` and the units there are.
+      UserError: the text is not a duration; the message names `field` and lists the units.
     """
     match = re.fullmatch(r'\s*([0-9.]+)\s*([a-zA-Z]+)\s*', str(text))
     if match:
@@ -56,4 +61,4 @@ def parse_duration(text: str, field: str) -> Duration:
             value = -1.0
         if unit in _UNITS and value >= 0:
             return Duration(value, unit)
-    raise UserError(f'{field}', f"{text!r} is not a duration such as '200kimg'", f'the units are {", ".join(_UNITS)}')
+    raise UserError(field, f"{text!r} is not a duration such as '200kimg'", f'the units are {", ".join(_UNITS)}')

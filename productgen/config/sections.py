@@ -1,4 +1,4 @@
-"""The typed sections of a config that every method has: `train`, `sample` and `eval`."""
+"""The typed sections that every config has, whatever its method: `train`, `sample` and `eval`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import dataclasses
 from productgen.config import UserError, choose
 from productgen.config.durations import parse_duration
 from productgen.config.ranges import parse_ranges
-from productgen.metrics.memorisation import LEAST
 
 OUTPUTS = ('grid', 'png', 'mix', 'walk')
 FORMATS = ('gif', 'mp4')
@@ -22,26 +21,29 @@ class TrainConfig:
     """The `train` section. Every amount is a duration: '200kimg', '5000steps', '3epochs', '10min'.
 
     Attributes:
-      batch_size: images an update, over all devices.
-      accumulate: equal parts each batch is taken in, to save memory; on CPUs 2 to 4 are also faster, where images are
-        32 x 32 or larger and their share of the batch then fits the caches.
+      batch_size: images per update, over all devices.
+      accumulate: split each batch into this many equal parts and add up their gradients: less memory. On CPUs 2 to 4
+        parts are also faster for images of 32 x 32 or larger, as a part then fits the caches.
       duration: length of the training.
-      log_every: between lines of the log, metrics and TensorBoard points.
-      sample_every: between sample grids.
-      checkpoint_every: between checkpoints.
-      keep: newest checkpoints kept, at least 2.
-      grid_columns: pictures a row of the sample grid.
-      grid_rows: rows; with labels each row is one value of the first attribute.
-      init_from: workdir of a run whose weights training starts from, or WORKDIR:STEP; see
-        `productgen.train.finetune`. Empty starts afresh.
-      init_nets: the networks that start from it, comma separated, or `all`.
-      validate_every: between comparisons with held-out pictures, see `productgen.validate`; empty for never.
-      validate_items: held-out pictures, and samples, that are compared at most.
-      stop_on: the figure (`swd`, `frechet_distance`, or one of the method's such as `loss`) whose best checkpoint is
-        kept and which ends the training when it no longer falls; empty for neither.
-      patience: validations in a row without a new best `stop_on` that end the training.
-      shard_state: divide weights, averages and optimiser state over the devices instead of having all on each; see
+      log_every: interval of the log, metrics and TensorBoard points.
+      sample_every: interval of sample grids.
+      checkpoint_every: interval of checkpoints.
+      keep: number of checkpoints to keep, the newest ones; at least 2.
+      grid_columns: pictures per row of a sample grid.
+      grid_rows: rows of a sample grid; with labels each row shows one value of the first attribute.
+      init_from: start from the weights of another run, WORKDIR or WORKDIR:STEP; see `productgen.train.finetune`. Empty
+        for a random start.
+      init_nets: networks to take from that run, comma separated, or `all`.
+      validate_every: interval of comparisons with held-out pictures, see `productgen.train.validate`; empty for never.
+      validate_items: largest number of held-out pictures, and of samples, to compare.
+      stop_on: figure to minimise (`swd`, `frechet_distance`, or one of the method's, such as `loss`): the checkpoint
+        with the smallest is kept, and training stops when it no longer improves. Empty for neither.
+      patience: number of validations in a row without improvement of `stop_on` before training stops.
+      shard_state: shard weights, averages and optimiser state over the devices instead of replicating them; see
         `productgen.core.sharding`.
+
+    Raises:
+      UserError: a number below 1, or `stop_on` without `validate_every`.
     """
 
     batch_size: int = 32
@@ -76,29 +78,31 @@ class SampleConfig:
     """The `sample` section, read by `--mode=sample`.
 
     Attributes:
-      seeds: numbers and ranges, `0-63` or `3,5,10-19`; a seed is a picture.
-      labels: what to make, `mug` or `label=mug,colour=red`; several kinds are separated by `;`. `grid` and `png` make
-        every kind of every seed, `mix` and `walk` take them in turn. Attributes that are not mentioned, and all where
-        this is empty, are those of training pictures, drawn by the seed.
-      truncation: psi, 0 (the average picture) to 1 (everything the model knows); up to 2 it exaggerates. It scales the
-        latent's distance from its mean, and is the temperature of a VAE's z and of autoregressive priors; diffusion
-        has none.
-      guidance: scale of classifier-free guidance, for diffusion trained with labels; 1 is none.
-      denoising_steps: for diffusion; network evaluations a picture, twice as many where `guidance` is not 1.
-      output: `grid`, `png` (single files), `mix` (style mixing: the first half of the seeds in rows, the second in
-        columns) or `walk` (an animation from seed to seed and back to the first).
-      columns: pictures a row of a grid.
-      batch_size: pictures made at a time.
+      seeds: numbers and ranges, `0-63` or `3,5,10-19`; one picture per seed.
+      labels: which labels to generate, `mug` or `label=mug,colour=red`; several are separated by `;`. `grid` and `png`
+        make every one of them for every seed, `mix` and `walk` assign them to the seeds in turn. Attributes that are
+        not stated, and all of them if this is empty, are those of training pictures drawn by the seed.
+      truncation: psi, from 0 (the average picture) to 1 (full variety); up to 2 exaggerates. It scales the distance of
+        the latent from its mean; for VAEs and autoregressive priors it is the temperature. Diffusion does not use it.
+      guidance: scale of classifier-free guidance, for diffusion trained with labels; 1 for none.
+      denoising_steps: steps of a diffusion sampler per picture; each evaluates the network once, with guidance twice.
+      output: `grid`, `png` (one file per picture), `mix` (style mixing: the first half of the seeds in rows, the second
+        in columns) or `walk` (an animation from seed to seed and back to the first).
+      columns: pictures per row of a grid.
+      batch_size: pictures per batch.
       mix_layers: layers that `mix` takes from the columns, such as `0-3` for shape or `4-` for colour.
       frames: frames from one seed to the next in `walk`.
-      fps: frames a second; a GIF rounds them to a whole number of hundredths of a second and has at most 50.
+      fps: frames per second; a GIF allows at most 50, and rounds the time between frames to hundredths of a second.
       format: `gif` or `mp4`, for `walk`.
-      out: where to write; empty is `generated` in the workdir.
-      step: checkpoint to use; 0 is the newest that can be read, -1 the best one by `train.stop_on`.
-      also: further generators, comma separated: `runs/b`, `runs/b:40000` (that step of it) or `:30000` (another step of
+      out: output folder; empty for `generated` in the workdir.
+      step: checkpoint to use; 0 for the newest readable one, -1 for the best one by `train.stop_on`.
+      also: further generators, comma separated: `runs/b`, `runs/b:40000` (a step of it) or `:30000` (another step of
         this run); see `combine`.
-      combine: `mixture`, where picture i is made by generator (seed i modulo their number), or `average`, one generator
-        with the mean of the weights of all.
+      combine: `mixture`, where generator i of n makes the pictures of the seeds with seed mod n = i, or `average`, one
+        generator with the mean of all weights.
+
+    Raises:
+      UserError: an unknown name, a number out of range, or more than 50 frames per second in a GIF.
     """
 
     seeds: str = '0-63'
@@ -130,41 +134,45 @@ class SampleConfig:
         if self.guidance < 0:
             raise UserError('sample.guidance', f'{self.guidance} is negative', '1 is no guidance')
         if self.step < -1:
-            raise UserError('sample.step', f'{self.step} is no step', '0 is the newest checkpoint, -1 the best')
+            raise UserError('sample.step', f'{self.step} is not a step', '0 is the newest checkpoint, -1 the best')
         if self.output == 'walk' and self.format == 'gif' and self.fps > 50:
             raise UserError(
                 'sample.fps', f'a GIF has at most 50 frames a second, not {self.fps}', 'use sample.format=mp4'
             )
 
     def seed_list(self) -> list[int]:
-        """The seeds, in their order."""
+        """`seeds` as numbers, in the order of the text."""
         return parse_ranges(self.seeds, 'sample.seeds', MAX_SEED)
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-    """The `eval` section, read by `--mode=eval`; `features` and `reference` also by validation while training.
+    """The `eval` section, read by `--mode=eval`; validation during training reads `features` and `reference` too.
 
     Attributes:
-      features: what measures: workdir of a run of configs/classifier.py, or WORKDIR:STEP; or `inception`, or
-        `inception:FILE`, with the published weights, whose Frechet distance is FID.
-      images: a folder of pictures to measure; empty measures what the run in the workdir generates.
-      originals: a folder with the true picture of each of `images`, of the same file name: the report compares each
-        pair. Empty for none.
-      reference: real pictures that generated ones are compared with, `train` or `held_out`.
-      count: pictures of each set at most; Frechet distances can be compared at one count only.
-      floor: also measure as many real pictures that are not in the reference, what a perfect generator would come to.
-        There may be few of these; False measures `count` pictures whatever there are.
-      truncation: psi of the generated pictures, as in `sample.truncation`; 1 is what figures are usually given for.
-      truncations: further psi to measure, comma separated, for a plot of quality against diversity; empty for none.
-      path_pairs: pairs of pictures that the perceptual path length is taken of, some thousands; 0 for none.
-      lpips: trunk of LPIPS, `alex`, `vgg` or `squeeze`, with its published weights: pairs of pictures are also measured
-        by it, and path lengths by it instead of by `features`. Empty for neither.
-      recognition: length of the training of a classifier on generated pictures, such as `20kimg`, whose accuracy on
-        real ones is the classification accuracy score; empty for none.
-      batch_size: pictures at a time.
-      against: an earlier report (`report.json`) of the same protocol to stand beside this one.
-      out: where to write; empty is `eval` in the workdir.
+      features: the feature network: WORKDIR or WORKDIR:STEP of a run of configs/classifier.py, or `inception` or
+        `inception:FILE`, the published weights, whose Frechet distance is FID.
+      images: a folder of pictures to measure; empty to measure pictures generated by the run in the workdir.
+      originals: a folder with the original of each picture in `images`, under the same file name: the report compares
+        each pair. Empty for none.
+      reference: real pictures to compare with, `train` or `held_out`.
+      count: largest number of pictures in each set; Frechet distances are comparable at equal counts only.
+      floor: also measure real pictures that are not in the reference, as many as of the measured set: the figures of a
+        perfect generator. Where there are few of these, the measured set is as small; False to use `count` pictures.
+      truncation: psi of the generated pictures, as `sample.truncation`; figures are usually reported at 1.
+      truncations: further values of psi to measure, comma separated, for a plot of quality against diversity; empty for
+        none.
+      path_pairs: number of pairs of pictures for the perceptual path length, some thousands; 0 to skip it.
+      lpips: trunk of LPIPS with its published weights, `alex`, `vgg` or `squeeze`: also measures pairs of pictures by
+        it, and path lengths by it instead of `features`. Empty for neither.
+      recognition: length of training of a classifier on generated pictures, such as `20kimg`, whose accuracy on real
+        pictures is the classification accuracy score; empty to skip it.
+      batch_size: pictures per batch.
+      against: an earlier report (`report.json`) of the same protocol to show next to this one.
+      out: output folder; empty for `eval` in the workdir.
+
+    Raises:
+      UserError: an unknown name, a number out of range, or settings that do not go together.
     """
 
     features: str = ''
@@ -187,7 +195,7 @@ class EvalConfig:
         choose(dict.fromkeys(TRUNKS), self.lpips, 'eval.lpips')
         if self.path_pairs == 1:
             raise UserError('eval.path_pairs', 'one pair is too few', 'give some thousands, or 0 for none')
-        for field, least in (('count', LEAST + 1), ('batch_size', 1), ('path_pairs', 0)):
+        for field, least in (('count', 1), ('batch_size', 1), ('path_pairs', 0)):
             if getattr(self, field) < least:
                 raise UserError(f'eval.{field}', f'must be at least {least}')
         for field, values in (('truncation', [self.truncation]), ('truncations', self.truncation_list())):
@@ -195,15 +203,17 @@ class EvalConfig:
                 if not 0 <= value <= 2:
                     raise UserError(f'eval.{field}', f'{value} is not from 0 to 2')
         if self.originals and not self.images:
-            raise UserError('eval.originals', 'of which pictures? Set eval.images to the folder of those to measure')
+            raise UserError('eval.originals', 'of which pictures? Set eval.images to the folder to measure')
         if self.recognition and parse_duration(self.recognition, 'eval.recognition').seconds is not None:
-            raise UserError('eval.recognition', 'give it in images, steps or epochs: generated and real pictures alike')
+            raise UserError(
+                'eval.recognition', 'give it in images, steps or epochs, the same for generated and real pictures'
+            )
 
     def truncation_list(self) -> list[float]:
-        """`truncations` in rising order.
+        """`truncations` as numbers, sorted, without repetition.
 
         Raises:
-          UserError: one of them is no number.
+          UserError: one of them is not a number.
         """
         try:
             return sorted({float(part) for part in filter(str.strip, self.truncations.split(','))})

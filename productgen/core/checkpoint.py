@@ -1,7 +1,8 @@
-"""Checkpoints of the training state, by Orbax: written whole or not at all, checked when read."""
+"""Checkpoints of the training state, by Orbax: written completely or not at all, and checked when they are read."""
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import logging
@@ -10,29 +11,68 @@ import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from productgen.config import UserError
+from productgen.core.paths import from_keystr, named_leaves, split_path
 from productgen.core.sharding import any_process, to_host
 from productgen.core.state import Net, State
 
 _log = logging.getLogger(__name__)
 
+# Version of the notes of a checkpoint. They name its arrays by `leaf_path`; version 1, whose notes have no number, by
+# `jax.tree_util.keystr`.
+FORMAT = 2
 
-T = TypeVar('T')
+_WEIGHT = re.compile('nets/[^/]+/(params|ema)/')
+_WEIGHT_OR_STATISTIC = re.compile('nets/[^/]+/(params|ema|stats)/')
+
 Weights = dict[str, dict[str, dict[str, np.ndarray]]]
 
 
-class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be written or read; the message says which and what to do."""
+class CheckpointError(UserError):
+    """A checkpoint that cannot be written or read; `field` is its folder."""
+
+
+class _UnsuitableError(CheckpointError):
+    """A checkpoint that is not damaged and yet cannot be used; an older one would not help."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Notes:
+    """What is stored along with the arrays of a checkpoint.
+
+    Attributes:
+      values: the values that `save` was given.
+      checksums: CRC-32 of each array by its path.
+      kinds: dtype and shape of each array by its path, `float32[3, 4]`.
+    """
+
+    values: dict[str, Any]
+    checksums: dict[str, int]
+    kinds: dict[str, str]
+
+    def match(self, tree: Any) -> bool:
+        """Whether arrays have the checksums that were written with them."""
+        return all(self.checksums.get(path) == value for path, value in _checksums(tree).items())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """What was read of a checkpoint: its step, some of its arrays, and its notes."""
+
+    step: int
+    arrays: Any
+    notes: _Notes
 
 
 def has_checkpoint(workdir: Path) -> bool:
-    """Whether a run has got as far as its first checkpoint."""
+    """Whether a run has written its first checkpoint."""
     return any(path.name.isdigit() for path in (workdir / 'checkpoints').glob('*'))
 
 
@@ -44,37 +84,26 @@ def _crc(array: jax.Array) -> int:
 
 
 def _checksums(tree: Any) -> dict[str, int]:
-    """CRC-32 of every array by its place in the tree; of arrays that lie on several hosts, all processes must ask."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): _crc(leaf) for path, leaf in leaves}
+    """CRC-32 of every array by its path; where arrays lie on several hosts, every process must call it."""
+    return {path: _crc(leaf) for path, leaf in named_leaves(tree).items()}
 
 
-def _shapes(tree: Any) -> dict[str, str]:
-    """Type and shape of every array by its place in the tree."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path): f'{leaf.dtype}{list(leaf.shape)}' for path, leaf in leaves}
-
-
-def _is_sound(found: tuple[State, dict[str, Any], dict[str, int]]) -> bool:
-    """Whether a state that was read has the checksums that were written with it."""
-    state, _, written = found
-    return all(written.get(place) == value for place, value in _checksums(state.replace(frozen={})).items())
-
-
-class _OtherNetsError(CheckpointError):
-    """The checkpoint is sound but of other networks or optimisers than asked for."""
+def _kinds(tree: Any) -> dict[str, str]:
+    """Dtype and shape of every array by its path."""
+    return {path: f'{leaf.dtype}{list(leaf.shape)}' for path, leaf in named_leaves(tree).items()}
 
 
 class Checkpoints:
     """The checkpoints of a workdir.
 
-    Frozen networks are not written; a restored state has the template's, see `productgen.setup.with_frozen`.
+    `State.frozen` is not written; a restored state has that of the template, see `Prepared.with_frozen`.
 
     Args:
-      workdir: they lie in one of its folders.
-      keep: so many of the newest are kept, at least two, so that a damaged one is no loss; None keeps all.
-      writing: whether this process trains there; others leave the folder as it is, half-written checkpoints too.
-      folder: its name.
+      workdir: the folder that has the folder of the checkpoints in it.
+      keep: how many of the newest are kept, at least two, so that a damaged one is no loss; None keeps all.
+      writing: whether this process trains there. Otherwise it changes nothing in the folder, and leaves incomplete
+        checkpoints where they are.
+      folder: name of the folder of the checkpoints.
     """
 
     def __init__(self, workdir: Path, keep: int | None = 2, writing: bool = True, folder: str = 'checkpoints'):
@@ -85,17 +114,20 @@ class Checkpoints:
             cleanup_tmp_directories=writing,
             enable_async_checkpointing=False,
         )
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
+        handlers.add('state', ocp.args.StandardSave, ocp.StandardCheckpointHandler())
+        handlers.add('state', ocp.args.PyTreeRestore, ocp.PyTreeCheckpointHandler())  # it can leave out arrays
+        self._manager = ocp.CheckpointManager(self._folder, options=options, handler_registry=handlers)
 
     def steps(self) -> list[int]:
-        """Steps there are checkpoints of, oldest first."""
+        """Steps of the checkpoints, oldest first."""
         return sorted(self._manager.all_steps())
 
     def save(self, state: State, notes: dict[str, Any]) -> None:
         """Writes the state and some JSON values, and returns when they are on disk.
 
         Raises:
-          CheckpointError: the disk is full; what was there before is untouched.
+          CheckpointError: the disk is full; earlier checkpoints are untouched.
         """
         step = int(state.step)
         if step in self.steps():
@@ -106,7 +138,7 @@ class Checkpoints:
         free = shutil.disk_usage(self._folder).free
         if free < 1.1 * size + 2**20:
             raise self._full(step, f'it needs about {size / 1e6:.0f} MB, {free / 1e6:.0f} MB are free')
-        notes = notes | {'checksums': _checksums(state), 'shapes': _shapes(state)}
+        notes = notes | {'format': FORMAT, 'checksums': _checksums(state), 'shapes': _kinds(state)}
         try:
             args = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
             self._manager.save(step, args=args)
@@ -120,131 +152,148 @@ class Checkpoints:
         last = max(self.steps(), default=None)
         kept = 'there is no earlier one' if last is None else f'the last good one is of step {last}'
         return CheckpointError(
-            f'The checkpoint of step {step} does not fit into {self._folder}: {why}; {kept}. '
-            'Free some space and run the same command again: it goes on from there.'
+            str(self._folder),
+            f'the checkpoint of step {step} does not fit: {why}; {kept}',
+            'free some space and run the same command again: it resumes from there',
         )
 
     def restore(
         self, template: State, step: int | None = None, to_sample: bool = False
     ) -> tuple[State, dict[str, Any]] | None:
-        """The newest state that can be read, and its notes; None where there is no checkpoint at all.
+        """Reads the newest state that is not damaged.
+
+        Arrays of the checkpoint that the template lacks are not read, except that a network may not have more weights
+        there than here.
 
         Args:
-          template: a state of the same structure, of arrays or of shapes with shardings.
-          step: only this one.
+          template: a state of arrays, or of shapes with shardings; each array is restored with its sharding.
+          step: only the checkpoint of this step.
           to_sample: only what pictures are made from; `params` and `opt` of the networks are then None.
 
+        Returns:
+          the state, and the JSON values written with it; None where there is no checkpoint.
+
         Raises:
-          CheckpointError: there are checkpoints but none is usable, there is none of `step`, or they are of a state
-            of another structure.
+          CheckpointError: every checkpoint is damaged, there is none of `step`, or an array of the template is absent
+            from it or of another shape or dtype.
         """
-        found = self._newest(step, lambda candidate: self._read(candidate, template, to_sample), _is_sound)
-        return found and found[:2]
+        found = self._newest(step, lambda candidate: self._read_state(candidate, template, to_sample))
+        if not found:
+            return None
+        state = found.arrays
+        if to_sample:
+            nets = {name: Net(params=None, opt=None, **parts) for name, parts in state['nets'].items()}
+            state = State(step=state['step'], nets=nets, extra=state['extra'], frozen={})
+        return state.replace(frozen=template.frozen), found.notes.values
 
     def read_weights(self, step: int | None = None) -> tuple[int, Weights]:
         """Weights, averages and statistics of all networks as NumPy arrays, whatever the networks are.
 
         Args:
-          step: only this one; otherwise the newest that can be read.
+          step: only the checkpoint of this step; otherwise the newest that is not damaged.
 
         Returns:
           the step, and arrays by network, part (`params`, `ema`, `stats`) and path in the part's tree, such as
           `mapping/dense0/kernel`.
 
         Raises:
-          CheckpointError: there is no checkpoint, or none that can be read.
+          CheckpointError: there is no checkpoint, or every one is damaged.
         """
         found = self._newest(step, self._read_weights)
         if not found:
-            raise CheckpointError(f'There is no checkpoint in {self._folder} yet')
-        return found
+            raise CheckpointError(str(self._folder), 'there is no checkpoint in it yet')
+        weights: Weights = {}
+        for path, array in named_leaves(found.arrays).items():
+            _, net, part, rest = path.split('/', 3)
+            weights.setdefault(net, {}).setdefault(part, {})[rest] = array
+        return found.step, weights
 
-    def _newest(
-        self, step: int | None, read: Callable[[int], T], sound: Callable[[T], bool] = lambda found: True
-    ) -> T | None:
-        """What `read` makes of the newest checkpoint that it can read, or of that of `step`, and that is `sound`.
+    def _newest(self, step: int | None, read: Callable[[int], _Found]) -> _Found | None:
+        """The newest checkpoint, or that of `step`, that can be read and has the right checksums.
 
-        Processes read by themselves; only where all have read do they go on to `sound`, in which they may need each
-        other.
+        Each process reads by itself. Checksums of arrays that lie on several hosts need all processes, so they are
+        taken only where all could read.
         """
-        steps = self.steps() if step is None else [step]
-        if step is not None and step not in self.steps():
-            raise CheckpointError(f'There is no checkpoint of step {step} in {self._folder}; there are {self.steps()}')
+        folder, steps = str(self._folder), self.steps()
+        if step is not None and step not in steps:
+            raise CheckpointError(folder, f'there is no checkpoint of step {step} in it', f'choose one of {steps}')
         failures = []
-        for candidate in reversed(steps):
+        for candidate in reversed(steps if step is None else [step]):
             found, reason = None, 'another process cannot read it'
             try:
                 found = read(candidate)
-            except _OtherNetsError:
+            except _UnsuitableError:
                 raise
-            except Exception as error:  # noqa: BLE001 - whatever a damaged file provokes in the reader
+            except Exception as error:  # noqa: BLE001 - a damaged file can make the reader raise anything
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
             if not any_process(found is None):
-                if not any_process(not sound(found)):
+                if not any_process(not found.notes.match(found.arrays)):
                     return found
                 reason = 'its checksums do not match'
             failures.append(f'step {candidate}: {reason}')
-            _log.warning('The checkpoint of step %d is damaged and is passed over (%s)', candidate, reason)
+            _log.warning('The checkpoint of step %d is damaged and is skipped (%s)', candidate, reason)
         if failures:
-            raise CheckpointError(f'No checkpoint in {self._folder} can be read: ' + '; '.join(failures))
+            raise CheckpointError(
+                folder,
+                f'no checkpoint in it can be read: {"; ".join(failures)}',
+                'put a copy of one back, or train again in another --workdir',
+            )
         return None
 
-    def _notes(self, step: int) -> dict[str, Any]:
-        return dict(self._manager.restore(step, args=ocp.args.Composite(notes=ocp.args.JsonRestore()))['notes'])
-
-    def _read_weights(self, step: int) -> tuple[int, Weights]:
-        notes, wanted, sums = self._notes(step), {}, {}
-        for place, kind in notes['shapes'].items():
-            net = re.match(r"\.nets\['(\w+)'\]\.(params|ema|stats)(?=\[)", place)
-            if net:
-                dtype, shape = kind.split('[', 1)
-                keys = [a or b for a, b in re.findall(r"\['(.*?)'\]|\.(\w+)", place[net.end() :])]
-                sums[(*net.groups(), '/'.join(keys))] = notes['checksums'][place]
-                *parents, name = [*net.groups(), *keys]
-                tree = wanted.setdefault('nets', {})
-                for parent in parents:
-                    tree = tree.setdefault(parent, {})
-                tree[name] = np.zeros(json.loads(f'[{shape}'), jnp.dtype(dtype))
-        places = jax.tree.map(lambda x: ocp.RestoreArgs(restore_type=np.ndarray, dtype=x.dtype), wanted)
-        how = ocp.args.PyTreeRestore(wanted, restore_args=places, partial_restore=True)
-        nets = self._manager.restore(step, args=ocp.args.Composite(state=how))['state']['nets']
-        found = {}
-        for path, leaf in jax.tree_util.tree_leaves_with_path(nets):
-            net, part, place = jax.tree_util.keystr(path, simple=True, separator='/').split('/', 2)
-            if _crc(leaf) != sums[net, part, place]:
-                raise CheckpointError('its checksums do not match')
-            found.setdefault(net, {}).setdefault(part, {})[place] = leaf
-        return step, found
-
-    def _read(self, step: int, template: State, to_sample: bool) -> tuple[State, dict[str, Any], dict[str, int]]:
-        """State, notes, and the checksums that were written with it."""
-        notes = self._notes(step)
-        written, shapes = notes.pop('checksums'), notes.pop('shapes')
-        nets = template.nets
-        if to_sample:
-            nets = {name: net.replace(params=None, opt=None) for name, net in nets.items()}
-        for place, shape in _shapes(template.replace(frozen={}, nets=nets)).items():
-            if shapes.get(place) != shape:
-                raise _OtherNetsError(
-                    f'The checkpoint of step {step} in {self._folder} is of other networks: {place} is '
-                    f'{shapes.get(place, "not there")}, not {shape}. Set method, model, optim and data as they were, '
-                    'or choose another --workdir.'
-                )
+    def _read_state(self, step: int, template: State, to_sample: bool) -> _Found:
+        notes, wanted = self._read_notes(step), template.replace(frozen={})
         if to_sample:
             nets = {name: {'stats': net.stats, 'ema': net.ema} for name, net in template.nets.items()}
             wanted = {'step': template.step, 'nets': nets, 'extra': template.extra}
-            places = ocp.checkpoint_utils.construct_restore_args(wanted)
-            how = ocp.args.PyTreeRestore(wanted, restore_args=places, partial_restore=True)
-        else:
-            how = ocp.args.StandardRestore(template.replace(frozen={}))
-        state = self._manager.restore(step, args=ocp.args.Composite(state=how))['state']
-        if to_sample:
-            nets = {name: Net(params=None, opt=None, **parts) for name, parts in state['nets'].items()}
-            state = State(step=state['step'], nets=nets, extra=state['extra'], frozen={})
-        return state.replace(frozen=template.frozen), notes, written
+        self._check_kinds(step, _kinds(wanted), notes.kinds)
+        return _Found(step, self._read_arrays(step, wanted, ocp.checkpoint_utils.construct_restore_args(wanted)), notes)
+
+    def _read_weights(self, step: int) -> _Found:
+        notes, wanted = self._read_notes(step), {}
+        for path, kind in notes.kinds.items():
+            if _WEIGHT_OR_STATISTIC.match(path):
+                dtype, shape = kind.split('[', 1)
+                *parents, name = split_path(path)
+                tree = wanted
+                for parent in parents:
+                    tree = tree.setdefault(parent, {})
+                tree[name] = np.zeros(json.loads(f'[{shape}'), jnp.dtype(dtype))
+        how = jax.tree.map(lambda x: ocp.RestoreArgs(restore_type=np.ndarray, dtype=x.dtype), wanted)
+        return _Found(step, self._read_arrays(step, wanted, how), notes)
+
+    def _read_notes(self, step: int) -> _Notes:
+        values = dict(self._manager.restore(step, args=ocp.args.Composite(notes=ocp.args.JsonRestore()))['notes'])
+        written, checksums, kinds = values.pop('format', 1), values.pop('checksums'), values.pop('shapes')
+        if written > FORMAT:
+            raise _UnsuitableError(
+                str(self._folder),
+                f'the checkpoint of step {step} is of format {written}, and this version reads up to {FORMAT}',
+                'use the version of productgen that wrote it, or a newer one',
+            )
+        if written == 1:
+            checksums, kinds = ({from_keystr(path): x for path, x in d.items()} for d in (checksums, kinds))
+        return _Notes(values, checksums, kinds)
+
+    def _check_kinds(self, step: int, here: dict[str, str], there: dict[str, str]) -> None:
+        """Checks that a checkpoint has the arrays that are to be restored, and that no network has more weights."""
+        complete = {match[0] for match in map(_WEIGHT.match, here) if match}
+        more = [path for path in there if (match := _WEIGHT.match(path)) and match[0] in complete]
+        for path in (*here, *more):
+            old, new = there.get(path, 'absent'), here.get(path, 'absent')
+            if old != new:
+                raise _UnsuitableError(
+                    str(self._folder),
+                    f'the checkpoint of step {step} is of other networks or optimisers: {path} is {old}, not {new}',
+                    'set method, model, optim and data as they were, or choose another --workdir',
+                )
+
+    def _read_arrays(self, step: int, wanted: Any, how: Any) -> Any:
+        """The arrays of a checkpoint that are leaves of `wanted`."""
+        args = ocp.args.PyTreeRestore(wanted, restore_args=how, partial_restore=True)
+        return self._manager.restore(step, args=ocp.args.Composite(state=args))['state']
 
     def set_aside_after(self, step: int) -> None:
-        """Moves checkpoints newer than `step`, the damaged ones that `restore` passed over, to the folder `damaged`.
+        """Moves checkpoints newer than `step`, the damaged ones that `restore` skipped, to the folder `damaged`.
 
         Every process calls it; the first one moves.
         """
@@ -258,9 +307,10 @@ class Checkpoints:
         self._manager.reload()
 
     def keep_only(self, wanted: Callable[[int], bool]) -> None:
-        """Deletes the checkpoints of all other steps."""
+        """Deletes the checkpoints of all steps that are not `wanted`."""
         for step in [s for s in self.steps() if not wanted(s)]:
             self._manager.delete(step)
 
     def close(self) -> None:
+        """Releases what reading and writing holds; the object cannot be used afterwards."""
         self._manager.close()

@@ -12,12 +12,13 @@ import jax
 import optax
 
 from productgen.config import UserError, choose
+from productgen.core.paths import leaf_path, named_leaves
 from productgen.core.schedule import parse_annealed
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimConfig:
-    """How one network is optimised: a sub-section of `optim`, named after the network.
+    """The optimiser of one network: a sub-section of `optim`, named after the network.
 
     Attributes:
       name: `adam`, `adamw`, `rmsprop`, `sgd` or `adafactor`.
@@ -26,15 +27,18 @@ class OptimConfig:
       b2: second-moment decay of `adam`, `adamw` and `rmsprop`.
       eps: denominator offset of the same.
       weight_decay: decoupled weight decay; with `adam` use `adamw` instead.
-      clip: largest global gradient norm; 0 leaves gradients as they are.
+      clip: largest global norm of the gradient; 0 does not clip.
       schedule: `constant`, `linear` or `cosine`.
-      warmup: share of the training duration over which the rate rises from zero, 0 to below 1.
-      anneal: share of what then remains over which the schedule falls, above 0 to 1; afterwards the rate stays.
-      end: the rate at the end of the schedule, as a share of `learning_rate`.
-      end_b2: `b2` at the end of the schedule, along half a cosine from `b2`, for `adam`; negative: it stays.
-      freeze: parameters that stay as they are: regular expressions, separated by commas, of their paths or of leading
-        parts of these; `from_rgb,conv5_.*,skip5` keeps the layers next to the image of a discriminator of StyleGAN2 at
-        128 pixels (FreezeD, Mo et al. 2020), `.*` the whole network.
+      warmup: fraction of the training over which the rate rises linearly from zero, 0 to below 1.
+      anneal: fraction of the remaining training over which the schedule runs, above 0 to 1; then the rate is constant.
+      end: the rate at the end of the schedule, as a fraction of `learning_rate`.
+      end_b2: `b2` at the end of the schedule, along half a cosine from `b2`, for `adam`; negative: `b2` is constant.
+      freeze: parameters that are not trained: regular expressions, separated by commas, of their paths or of leading
+        components of these. `from_rgb,conv5_.*,skip5` freezes the layers next to the image of a StyleGAN2 discriminator
+        at 128 pixels (FreezeD, Mo et al. 2020), `.*` the whole network.
+
+    Raises:
+      UserError: a number out of range, or `freeze` is not a regular expression.
     """
 
     name: str = 'adam'
@@ -60,20 +64,20 @@ class OptimConfig:
                 raise UserError(f'optim.*.{field}', f'{getattr(self, field)} is not a decay rate, 0 to below 1')
         if self.end_b2 >= 1:
             raise UserError(
-                'optim.*.end_b2', f'{self.end_b2} is not a decay rate below 1', 'a negative one lets b2 stay'
+                'optim.*.end_b2', f'{self.end_b2} is not a decay rate below 1', 'a negative one keeps b2 constant'
             )
         if self.end_b2 >= 0 and self.name in set(OPTIMIZERS) - {'adam'}:
-            raise UserError('optim.*.end_b2', f'only the b2 of adam moves, not that of {self.name!r}', 'set it to -1')
+            raise UserError('optim.*.end_b2', f'only adam can change its b2, {self.name!r} cannot', 'set it to -1')
         for pattern in _patterns(self.freeze):
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise UserError('optim.*.freeze', f'{pattern!r} is no regular expression ({error})') from None
+                raise UserError('optim.*.freeze', f'{pattern!r} is not a regular expression ({error})') from None
 
 
 def _adam(c: OptimConfig, rate: optax.ScalarOrSchedule, steps: int | None) -> optax.GradientTransformation:
     if c.weight_decay:
-        raise UserError('optim', 'weight_decay with adam would be L2 in disguise', 'choose name=adamw')
+        raise UserError('optim.*.weight_decay', 'with adam this would be L2 regularisation', 'set optim.*.name=adamw')
     if c.end_b2 < 0 or c.end_b2 == c.b2:
         return optax.adam(rate, c.b1, c.b2, c.eps)
     b2 = parse_annealed(f'{c.b2}->{c.end_b2}', 'optim.*.end_b2', steps, c.anneal)
@@ -82,7 +86,7 @@ def _adam(c: OptimConfig, rate: optax.ScalarOrSchedule, steps: int | None) -> op
 
 
 def _decayed(c: OptimConfig, rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
-    """The step that follows an update's direction: decoupled weight decay, both scaled by the learning rate."""
+    """Adds decoupled weight decay to a direction and scales both by the learning rate."""
     return optax.chain(optax.add_decayed_weights(c.weight_decay), optax.scale_by_learning_rate(rate))
 
 
@@ -94,7 +98,7 @@ OPTIMIZERS: dict[str, Callable[..., optax.GradientTransformation]] = {
     'adafactor': lambda c, rate, _: optax.chain(optax.adafactor(None), optax.scale(-1.0), _decayed(c, rate)),
 }
 
-# Of the first rate, the last one as a share of it, and the updates in between.
+# Arguments: the first rate, the last one as a fraction of it, and the number of updates in between.
 SCHEDULES: dict[str, Callable[[float, float, int], optax.Schedule]] = {
     'constant': lambda rate, end, steps: optax.constant_schedule(rate),
     'linear': lambda rate, end, steps: optax.linear_schedule(rate, rate * end, steps),
@@ -103,25 +107,27 @@ SCHEDULES: dict[str, Callable[[float, float, int], optax.Schedule]] = {
 
 
 def learning_rate(config: OptimConfig, steps: int | None) -> optax.Schedule:
-    """Learning rate by update.
+    """The learning rate as a function of the number of updates.
 
     Args:
       config: the network's section.
       steps: updates in the whole training; None where it is bounded by time.
 
     Raises:
-      UserError: an unknown schedule, or one that needs to know the end of a training bounded by time.
+      UserError: an unknown schedule or a number out of range, or a schedule in a training bounded by time.
     """
     make = choose(SCHEDULES, config.schedule, 'optim.*.schedule')
     if not 0 <= config.warmup < 1:
-        raise UserError('optim.*.warmup', f'{config.warmup} is not a share of the training, 0 to below 1')
-    if not 0 < config.anneal <= 1 or config.end < 0:
-        raise UserError('optim.*.anneal', 'must be above 0 and at most 1, and optim.*.end not negative')
+        raise UserError('optim.*.warmup', f'{config.warmup} is not a fraction of the training, 0 to below 1')
+    if not 0 < config.anneal <= 1:
+        raise UserError('optim.*.anneal', f'{config.anneal} is not a fraction above 0 and at most 1')
+    if config.end < 0:
+        raise UserError('optim.*.end', 'must not be negative')
     if steps is None:
         if config.schedule != 'constant' or config.warmup:
             raise UserError(
                 'optim.*.schedule',
-                'a schedule needs a train.duration in images, steps or epochs, not in wall-clock time',
+                'a schedule or warmup needs a train.duration in images, steps or epochs, not in time',
             )
         return make(config.learning_rate, 1.0, 1)
     warmup = round(config.warmup * steps)
@@ -139,9 +145,9 @@ def make_optimizer(
     Args:
       config: the network's section.
       steps: iterations in the whole training; None where it is bounded by time.
-      lazy_interval: a regulariser takes an optimiser step of its own every so many iterations. Learning rate and decay
-        rates are then corrected by c = k / (k + 1), so that training moves as if it had been part of every step
-        (StyleGAN2, appendix B), and the schedule counts both kinds of steps.
+      lazy_interval: k, where a regulariser takes an optimiser step of its own every k iterations. Learning rate and
+        decay rates are then corrected by c = k / (k + 1), as if the regulariser were part of every step (StyleGAN2,
+        Karras et al. 2020, arXiv 1912.04958, appendix B), and the schedule counts both kinds of steps.
 
     Raises:
       UserError: a name or value that cannot be used.
@@ -165,29 +171,29 @@ def _patterns(freeze: str) -> list[str]:
     return [part.strip() for part in freeze.split(',') if part.strip()]
 
 
-def parameter_name(path: Any) -> str:
-    """The place of a leaf in a tree as `conv5_0/kernel`."""
-    return jax.tree_util.keystr(path, simple=True, separator='/')
-
-
 def _matches(pattern: str, name: str) -> bool:
     return re.fullmatch(f'(?:{pattern})(?:/.*)?', name) is not None
 
 
 def frozen_or_free(params: Any, freeze: str) -> Any:
-    """`frozen` for each parameter that a pattern (see `OptimConfig.freeze`) matches, `free` for the others."""
-    matches = lambda path: any(_matches(pattern, parameter_name(path)) for pattern in _patterns(freeze))
+    """Labels of parameters: `frozen` where a pattern of `OptimConfig.freeze` matches, otherwise `free`."""
+    matches = lambda path: any(_matches(pattern, leaf_path(path)) for pattern in _patterns(freeze))
     return jax.tree_util.tree_map_with_path(lambda path, _: 'frozen' if matches(path) else 'free', params)
 
 
 def check_freeze(nets: Iterable[Any], freeze: str, field: str) -> None:
-    """Checks that every pattern of `freeze` is of some parameter of some of the networks.
+    """Checks that every pattern of `freeze` matches a parameter.
+
+    Args:
+      nets: the parameters of each network that the setting is for.
+      freeze: as `OptimConfig.freeze`.
+      field: the config field, for messages.
 
     Raises:
-      UserError: naming the nearest paths.
+      UserError: a pattern matches none; the message names the nearest paths.
     """
-    names = [parameter_name(path) for params in nets for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    names = [name for params in nets for name in named_leaves(params)]
     for pattern in _patterns(freeze):
         if not any(_matches(pattern, name) for name in names):
             near = difflib.get_close_matches(pattern, names, 5, 0.0)
-            raise UserError(f'{field}', f'{pattern!r} matches no parameter', f'the nearest are {", ".join(near)}')
+            raise UserError(field, f'{pattern!r} matches no parameter', f'the nearest are {", ".join(near)}')

@@ -1,8 +1,7 @@
 """One code path from one CPU to many hosts: `jit` over a mesh whose single axis `data` divides the batch.
 
-With `train.shard_state` it divides the whole state too (Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward
-Training Trillion Parameter Models"): weights are gathered for an update, averages and optimiser state stay where they
-are.
+With `train.shard_state` the state is sharded too (Rajbhandari et al. 2020, "ZeRO: Memory Optimizations Toward Training
+Trillion Parameter Models"): weights are gathered for an update, averages and optimiser state are not.
 """
 
 from __future__ import annotations
@@ -18,7 +17,9 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-_SMALL = 1024
+from productgen.core.state import State
+
+_SMALL = 1024  # numbers; the transfer of fewer takes longer to begin than to do
 
 
 def make_mesh() -> Mesh:
@@ -27,25 +28,28 @@ def make_mesh() -> Mesh:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The same array on every device."""
+    """The sharding of an array that is the same on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def divided(mesh: Mesh) -> NamedSharding:
-    """The first axis divided over the devices."""
+    """The sharding of an array whose first axis is divided over the devices."""
     return NamedSharding(mesh, PartitionSpec('data'))
 
 
-def layout(mesh: Mesh, state: Any, shard: bool) -> Any:
-    """Where the arrays of a state are to lie, as a tree of shardings.
+def layout(mesh: Mesh, state: State, shard: bool) -> State:
+    """The sharding of each array of a state.
 
     Args:
       mesh: the devices.
       state: arrays or shapes.
-      shard: divide each over the devices, along the largest axis that they divide evenly; arrays without one, and those
-        of less than 1,024 numbers, whose transfer takes longer to begin than to do, are on every device.
+      shard: divide each array over the devices, along its largest axis that they divide evenly. Arrays without such an
+        axis, those of less than 1,024 numbers, and the frozen weights, which would have to be gathered in every update,
+        are replicated all the same.
     """
-    return jax.tree.map(lambda x: _place(mesh, x.shape) if shard else replicated(mesh), state)
+    same = replicated(mesh)
+    places = jax.tree.map(lambda x: _place(mesh, x.shape) if shard else same, state)
+    return places.replace(frozen=jax.tree.map(lambda _: same, state.frozen))
 
 
 def _place(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
@@ -57,7 +61,7 @@ def _place(mesh: Mesh, shape: tuple[int, ...]) -> NamedSharding:
 
 
 def bytes_on_each(tree: Any) -> int:
-    """What a tree of arrays or shapes, which have shardings, takes on each device."""
+    """Bytes that a tree of arrays, or of shapes with shardings, takes on each device."""
     size = lambda x: math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
     return sum(size(x) for x in jax.tree.leaves(tree))
 
@@ -69,19 +73,23 @@ def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
 
 
 def jit_update(update: Callable, mesh: Mesh, state: Any = None) -> Callable:
-    """`(state, batch, key) -> (state, metrics)` with the state donated, the batch divided, and the metrics everywhere.
+    """Compiles an update: `(state, batch, key) -> (state, metrics)`, the batch divided and the metrics replicated.
+
+    The state is donated: each of its arrays is returned in the memory of the one passed in, which is deleted. The
+    frozen weights, which no update changes, come back without being copied.
 
     Args:
-      update: `(state, batch, key)`, whose key is that of the step: the program's, which is that of all steps, with the
-        state's count of steps folded in.
+      update: `(state, batch, key) -> (state, metrics)`. Its key is the one passed to the program, the same in all
+        steps, with the state's number of steps folded in.
       mesh: the devices.
-      state: arrays or shapes that lie where those of the state are, and stay, see `layout`; by default on every device.
+      state: arrays, or shapes with shardings, that have the shardings of the state, before and after; see `layout`. By
+        default the state is replicated.
     """
     same = replicated(mesh)
     places = jax.tree.map(lambda x: x.sharding, state) if state is not None else same
 
     def gathered(state, batch, key):
-        # Left to itself the compiler may divide the arithmetic of a layer by its channels, and send activations.
+        # Otherwise the compiler may divide the arithmetic of a layer by its channels and send activations.
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             nets = {name: n.replace(params=whole(n.params), stats=whole(n.stats)) for name, n in state.nets.items()}
             state = state.replace(nets=nets, extra=whole(state.extra), frozen=whole(state.frozen))
@@ -98,12 +106,12 @@ def jit_update(update: Callable, mesh: Mesh, state: Any = None) -> Callable:
 
 @functools.cache
 def _cpu_options() -> dict[str, str]:
-    """Options of XLA's compiler for CPUs, those that this version of it knows; none where there are other devices."""
+    """Options of XLA's compiler for CPUs, as far as this version of it knows them; none for other devices."""
     if jax.default_backend() != 'cpu':
         return {}
     options = {
-        # It would take away the barriers around what is to be computed once (`computed_once`) or again (`model.remat`),
-        # and then, as a common subexpression, the recomputation: all activations would be kept.
+        # That pass would remove the barriers around what is to be computed once (`computed_once`) or again
+        # (`model.remat`), so that the recomputation were eliminated as a common subexpression and all activations kept.
         'xla_disable_hlo_passes': 'cse_barrier_expander',
         # No convolutions by YNNPACK, which uses one core for most of them.
         'xla_cpu_experimental_ynn_fusion_type': '',
@@ -117,7 +125,7 @@ def _cpu_options() -> dict[str, str]:
 
 
 def jit_sample(sample: Callable, mesh: Mesh) -> Callable:
-    """`(state, batch, key) -> images`, computed where the batch rows lie and then available everywhere."""
+    """Compiles a sampler: `(state, batch, key) -> images`, the batch divided and the images replicated."""
     same = replicated(mesh)
 
     def gathered(state, batch, key):
@@ -128,7 +136,7 @@ def jit_sample(sample: Callable, mesh: Mesh) -> Callable:
 
 
 def to_host(tree: Any) -> Any:
-    """Arrays, wherever they lie, as NumPy arrays; all processes must ask for the same."""
+    """A tree of arrays as NumPy arrays; where arrays lie on several hosts, every process must call it alike."""
 
     def fetch(x):
         here = not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated
@@ -138,7 +146,10 @@ def to_host(tree: Any) -> Any:
 
 
 def from_first(values: dict[str, float]) -> dict[str, float]:
-    """What the first process found, for all: others may differ in the last bit, and decide otherwise by it."""
+    """The values of the first process, in every process; their own may differ in the last bit, and so decide otherwise.
+
+    Values are float32. Every process must call it with the same names.
+    """
     if jax.process_count() == 1:
         return values
     found = multihost_utils.broadcast_one_to_all(np.asarray(list(values.values()), np.float32))
@@ -146,18 +157,18 @@ def from_first(values: dict[str, float]) -> dict[str, float]:
 
 
 def any_process(flag: bool) -> bool:
-    """Whether `flag` is true in any process; all processes must ask at the same step."""
+    """Whether `flag` is true in any process; every process must call it at the same step."""
     if jax.process_count() == 1:
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
 
 
 def whole(tree: Any) -> Any:
-    """The same arrays, available on every device in the update of a divided state; see `productgen.core.sharding`.
+    """Replicates arrays within the update of a sharded state; without a mesh it does nothing.
 
-    Weights that networks compute with, and the gradients they give, go through it, so that the batch alone divides
-    their work. Parameters from before the update, statistics, and what `gradients` differentiates have gone through it
-    already; averages, and weights that changed in the same update, have not.
+    Weights that networks compute with, and their gradients, go through it, so that work is divided by the rows of the
+    batch only. Parameters and statistics that an update starts from have gone through it in `jit_update`, as have those
+    that `gradients` differentiates; averages, and weights that were updated in the same step, have not.
     """
     if jax.sharding.get_abstract_mesh().empty:
         return tree
@@ -165,9 +176,15 @@ def whole(tree: Any) -> Any:
 
 
 def parts(batch: Any, count: int, devices: int) -> Any:
-    """[B, ...] -> [count, B / count, ...], each device keeping its rows and giving some to every part.
+    """Splits arrays [B, ...] into parts, [count, B / count, ...].
 
-    The rows of a part come in runs of neighbours, so that groups of samples stay together.
+    Each device keeps its rows, and every part has the same number of rows of each device. The rows that a part has of a
+    device are neighbours, so that groups of samples stay together.
+
+    Args:
+      batch: tree of arrays [B, ...], B divisible by `count` x `devices`.
+      count: number of parts.
+      devices: number of devices that B is divided over.
     """
 
     def divide(x):

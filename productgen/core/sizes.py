@@ -1,4 +1,4 @@
-"""Image sizes that networks can halve."""
+"""Image sizes that networks can halve or double."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from productgen.config import UserError
 
 
 def levels(resolution: tuple[int, int]) -> tuple[tuple[int, int], int]:
-    """Base size and number of doublings: (128, 96) -> ((4, 3), 5).
+    """Base size and number of doublings of a resolution: (128, 96) -> ((4, 3), 5).
 
-    The base's longer side is 4 to 7.
+    The longer side of the base is 4 to 7 pixels.
+
+    Args:
+      resolution: (H, W).
 
     Raises:
-      UserError: `resolution` (H, W) is no such size times a power of two; the message names the nearest that are.
+      UserError: the resolution is not a base times 2^n with n of at least 1; the message names the nearest that are.
     """
     n = max(int(np.log2(max(resolution) / 4)), 0)
     if n < 1 or any(r % 2**n for r in resolution):
@@ -29,7 +32,7 @@ def levels(resolution: tuple[int, int]) -> tuple[tuple[int, int], int]:
 
 
 def check_size(size: tuple[int, int], halvings: int) -> None:
-    """Checks that maps of (H, W) can be halved so often.
+    """Checks that feature maps of a size (H, W) can be halved `halvings` times.
 
     Raises:
       ValueError: they cannot; the message names the nearest size that can.

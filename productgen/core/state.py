@@ -1,7 +1,6 @@
-"""Training state.
+"""The training state: all arrays of a training. What is static (modules, optimisers) is in the method.
 
-What is static (modules, optimisers) lives in a method; what is an array lives here, so that one checkpoint routine, one
-sharding rule and one loop serve every method.
+So one checkpoint routine, one sharding rule and one loop serve every method.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ class Net:
 
     Attributes:
       params: trainable weights.
-      stats: arrays the forward pass keeps up to date (batch-norm statistics, mean w, ...).
+      stats: arrays that the forward pass updates (batch-norm statistics, mean w, ...).
       opt: optimiser state.
-      ema: moving average of `params`, what pictures are made from; None where a network has none.
+      ema: moving average of `params`, which pictures are made from; None where a network has none.
     """
 
     params: PyTree
@@ -35,13 +34,13 @@ class Net:
 
 @struct.dataclass
 class State:
-    """Everything training changes.
+    """The state of a training.
 
     Attributes:
       step: int32 scalar, number of updates done.
       nets: networks by name.
       extra: further arrays of the method (path-length mean, augmentation probability, ...).
-      frozen: weights that are only read; they are not written into checkpoints.
+      frozen: weights that are only read, such as published ones; they are not written into checkpoints.
     """
 
     step: jax.Array
@@ -51,7 +50,14 @@ class State:
 
 
 def create_net(params: PyTree, tx: optax.GradientTransformation, stats: PyTree = None, ema: bool = False) -> Net:
-    """A network at step 0; with `ema` its average starts at the initial weights."""
+    """A network at step 0.
+
+    Args:
+      params: initial weights.
+      tx: the optimiser.
+      stats: initial statistics, by default none.
+      ema: keep an average of the weights, which starts as a copy of them.
+    """
     return Net(
         params=params,
         stats={} if stats is None else stats,

@@ -15,18 +15,18 @@ from productgen.core.state import Net, PyTree
 def gradients(
     loss_fn: Callable, params: PyTree, stats: PyTree, batch: PyTree, accumulate: int = 1, devices: int = 1
 ) -> tuple[PyTree, PyTree, dict[str, jax.Array]]:
-    """Mean gradient of `loss_fn` over a batch, taken `accumulate` equal parts at a time to save memory.
+    """Mean gradient of `loss_fn` over a batch, which may be taken in several equal parts to save memory.
 
     Args:
       loss_fn: `(params, stats, batch) -> (loss, (stats, metrics))`, the loss a mean over the batch.
       params: weights to differentiate with respect to.
-      stats: passed through the parts in order.
+      stats: statistics; each part continues from those of the part before.
       batch: pytree of [B, ...] arrays, B divisible by `accumulate` x `devices`.
       accumulate: number of parts.
-      devices: what the rows of the batch are divided over.
+      devices: number of devices that the rows of the batch are divided over.
 
     Returns:
-      gradients, new stats, metrics averaged over the parts.
+      gradients, new statistics, and metrics averaged over the parts.
     """
     grad_fn, params = jax.grad(loss_fn, has_aux=True), whole(params)
     if accumulate == 1:
@@ -56,37 +56,48 @@ def step_net(
     accumulate: int = 1,
     devices: int = 1,
 ) -> tuple[Net, dict[str, jax.Array]]:
-    """One optimiser step of one network: gradient, update, and the gradient's norm among the metrics.
+    """One optimiser step of one network; its moving average is left as it is, see `average`.
 
-    Args are those of `gradients`; the average of the weights is moved by `average`, once an iteration, since a network
-    may take several steps in one.
+    Args:
+      net: the network.
+      tx: its optimiser.
+      loss_fn: see `gradients`, as for the following.
+      batch: pytree of [B, ...] arrays.
+      accumulate: number of parts.
+      devices: number of devices that the rows of the batch are divided over.
+
+    Returns:
+      the network after the step, and the metrics with the norm of the gradient, `grad_norm`.
     """
     grads, stats, metrics = gradients(loss_fn, net.params, net.stats, batch, accumulate, devices)
     return apply_gradients(net.replace(stats=stats), tx, grads), metrics | {'grad_norm': optax.tree.norm(grads)}
 
 
 def apply_gradients(net: Net, tx: optax.GradientTransformation, grads: PyTree) -> Net:
-    """One optimiser step along gradients that are there already, as where two networks share a loss."""
+    """One optimiser step along given gradients, as where several networks have a loss in common."""
     updates, opt = tx.update(grads, net.opt, net.params)
     return net.replace(params=optax.apply_updates(net.params, updates), opt=opt)
 
 
 def average(net: Net, decay: jax.Array | float) -> Net:
-    """Moves the average towards the weights: ema <- decay ema + (1 - decay) params."""
+    """Moves the average of the weights: ema <- decay ema + (1 - decay) params."""
     return net.replace(ema=jax.tree.map(lambda e, p: e * decay + p * (1 - decay), net.ema, net.params))
 
 
 def ema_decay(step: jax.Array, batch_size: int, half_life_kimg: float, rampup: float) -> jax.Array:
-    """Decay of one iteration for an average with a half-life in thousands of images.
-
-    With `rampup` > 0 the half-life is at most that share of the images seen so far, so that early weights are forgotten
-    (StyleGAN2, Karras et al. 2020; ramp-up 0.05 in StyleGAN2-ADA).
+    """Decay in one update of a moving average with a half-life in images.
 
     Args:
-      step: updates done before this one, int scalar.
-      batch_size: images an update.
-      half_life_kimg: half-life, thousands of images.
-      rampup: share of the images seen; 0 switches it off.
+      step: int scalar, number of updates before this one.
+      batch_size: images per update.
+      half_life_kimg: half-life in thousands of images; 0 makes the average the weights themselves.
+      rampup: the half-life is at most this fraction of the images seen so far, so that early weights are forgotten; 0
+        sets no such limit.
+
+    Returns:
+      float scalar, 0 to below 1.
+
+    Source: ramp-up 0.05 as in StyleGAN2-ADA, Karras et al. 2020, arXiv 2006.06676.
     """
     images = (jnp.asarray(step, jnp.float32) + 1) * batch_size
     half_life = jnp.minimum(half_life_kimg * 1000, images * rampup) if rampup > 0 else half_life_kimg * 1000.0

@@ -1,4 +1,4 @@
-"""Data sources by name, and what a training run takes from them."""
+"""Opening a data source by name, and selecting from it: attributes to condition on, training and validation items."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 import numpy as np
 
 from productgen.config import nearest
-from productgen.data.cache import Pictures
 from productgen.data.images import check_fit, parse_color
 from productgen.data.source import DataConfig, DataError, Source
 from productgen.data.split import in_validation
+from productgen.data.wrappers import Cached, Renamed
 
 __all__ = ['DataConfig', 'DataError', 'Source', 'conditions', 'open_source', 'parse_resolution', 'split', 'spread']
 
@@ -22,38 +22,25 @@ def parse_resolution(value: int | str) -> tuple[int, int]:
       DataError: anything else.
     """
     match = re.fullmatch(r'\s*(\d+)\s*(?:x\s*(\d+)\s*)?', str(value))
-    if not match:
+    width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not width or not height:
         raise DataError('data.resolution', f"{value!r} is neither a size such as 64 nor WIDTHxHEIGHT such as '96x128'")
-    width = int(match[1])
-    return int(match[2] or width), width
-
-
-class _Remembered:
-    """A source of pictures and masks that are kept in memory once made, if all of them fit."""
-
-    def __init__(self, source: Source, size: tuple[int, int], cache_bytes: int):
-        self._source, self._pictures = source, Pictures(len(source), size, cache_bytes, channels=4)
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getattr__(self, name: str):
-        return getattr(self._source, name)
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        both = self._pictures.get(index, lambda: np.concatenate([*self._source[index].values()], -1))
-        return {'image': both[..., :3], 'mask': both[..., 3:]}
+    return height, width
 
 
 def open_source(config: DataConfig) -> Source:
-    """The source that `config.source` names, checked and ready to read.
+    """The source that `config.source` names, ready to read; with `input` and `target` where the config names them.
 
     Raises:
-      DataError: it cannot be used; see the sources.
+      DataError: it cannot be used, see the sources; or it has no column `config.input` or `config.target`.
     """
+    source = _open(config)
+    names = {name: column for name in ('input', 'target') if (column := getattr(config, name))}
+    return Renamed(source, names) if names else source
+
+
+def _open(config: DataConfig) -> Source:
     size = parse_resolution(config.resolution)
-    if config.catalog_items < 1 or config.workers < 1 or config.cache_gb < 0:
-        raise DataError('data.catalog_items and data.workers must be at least 1 and data.cache_gb at least 0')
     check_fit(config.fit)
     parse_color(config.background)
     kind, _, rest = config.source.partition(':')
@@ -63,7 +50,11 @@ def open_source(config: DataConfig) -> Source:
     if kind == 'catalog' and not rest:
         from productgen.data.catalog import Catalog
 
-        return _Remembered(Catalog(size, config.catalog_items), size, cache_bytes)
+        try:
+            catalog = Catalog(size, config.catalog_items)
+        except ValueError as error:
+            raise DataError('data.resolution', str(error)) from error
+        return Cached(catalog, {'image': (*size, 3), 'mask': (*size, 1)}, cache_bytes)
     if kind == 'folder' and rest:
         from productgen.data.folder import Folder
 
@@ -93,9 +84,7 @@ def conditions(source: Source, labels: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in labels.split(','))
     for name in names:
         if not source.attributes:
-            raise DataError(
-                'data.labels', f'{name!r} is not to be had, the data set has no labels', 'use data.labels=none'
-            )
+            raise DataError('data.labels', f'there is no {name!r}: the data set has no labels', 'use data.labels=none')
         if name not in source.attributes:
             raise DataError('data.labels', f'there is no attribute {name!r}{nearest(name, source.attributes)}')
         if len(source.attributes[name]) < 2:
@@ -104,19 +93,23 @@ def conditions(source: Source, labels: str) -> tuple[str, ...]:
 
 
 def split(source: Source, validation: float) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the training and of the validation pictures, divided by product.
+    """Indices of the training items and of the validation items; no product is in both.
+
+    Args:
+      source: the data set.
+      validation: fraction of the products held out, see `in_validation`.
 
     Raises:
-      DataError: nothing would be left to train on.
+      DataError: the fraction is out of range, or nothing is left to train on.
     """
     held_out = in_validation(source.keys, validation)
     train, valid = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     if not len(train):
-        raise DataError('data.validation', f'{validation} leaves no picture to train on')
+        raise DataError('data.validation', f'{validation} leaves no picture to train on', 'lower it')
     return train, valid
 
 
 def spread(items: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of the items [N], evenly from all over the data set."""
+    """At most `count` of the items [N], at even distances."""
     count = min(count, len(items))
     return items[np.arange(count) * len(items) // count]

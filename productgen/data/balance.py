@@ -1,4 +1,4 @@
-"""An order of pictures in which the values of a label are as frequent as wanted."""
+"""An order of items in which the values of a label occur as often as configured."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 
 
 class BalancedOrder:
-    """An endless sequence of items; what stands at a place depends on the seed and the place alone.
+    """An endless sequence of items; the one at a position depends only on the seed and the position.
 
-    It comes in epochs of N places, N the number of items. In each a class of n items has the same number of places, in
-    proportion to n^(1 - balance) and at least one; which places is drawn anew for every epoch. A class goes through all
-    of its items before it takes one again, each time in another order, so none is skipped. Items without a value
-    (code -1) keep the share they have in the data.
+    It is made of epochs of N positions, N the number of items. In every epoch a class of n items has the same number of
+    positions, in proportion to n^(1 - balance) and at least one; which ones they are is drawn anew for every epoch. A
+    class goes through all of its items before it repeats one, each time in another order, so none is skipped. Items
+    without a value (code -1) are as frequent as in the data.
 
     Args:
       items: int [N].
       codes: int [N], the class of each.
-      balance: 0, as frequent as in the data, to 1, all classes alike.
+      balance: 0, as frequent as in the data, to 1, all classes equally frequent.
       seed: of the order.
     """
 
@@ -29,47 +29,48 @@ class BalancedOrder:
         values, sizes = np.unique(codes, return_counts=True)
         self._members = [np.flatnonzero(codes == value) for value in values]
         known = values >= 0
-        share = np.where(known, sizes.astype(float) ** (1 - balance), 0.0)
-        share *= sizes[known].sum() / max(share.sum(), 1e-300)
-        self._places = _rounded(np.where(known, share, sizes))
-        # The newest epochs: batches are read ahead by threads, around the end of one epoch too.
+        counts = np.where(known, sizes.astype(float) ** (1 - balance), 0.0)
+        counts *= sizes[known].sum() / max(counts.sum(), 1e-300)
+        self._counts = _rounded(np.where(known, counts, sizes))
+        # The latest epochs: threads load batches ahead, also across the end of an epoch.
         self._lock = threading.Lock()
         self._epoch = functools.lru_cache(maxsize=4)(self._make_epoch)
 
     def __len__(self) -> int:
         return sys.maxsize
 
-    def __getitem__(self, place: int) -> int:
-        epoch, place = divmod(place, len(self._items))
-        with self._lock:  # so that an epoch is made by one of the reading threads
+    def __getitem__(self, position: int) -> int:
+        epoch, position = divmod(position, len(self._items))
+        with self._lock:  # so that only one of the loading threads makes an epoch
             order = self._epoch(epoch)
-        return int(order[place])
+        return int(order[position])
 
     def _draw(self, *key: int) -> np.random.RandomState:
-        """RandomState's numbers are frozen for good, unlike those of the newer generators."""
+        """The generator of a key: NumPy guarantees that RandomState's numbers never change, unlike newer ones'."""
         return np.random.RandomState([self._seed, *key])
 
     def _make_epoch(self, epoch: int) -> np.ndarray:
         """The items of one epoch, [N]."""
         chosen = np.empty(len(self._items), int)
-        place = np.split(self._draw(len(self._members), epoch).permutation(len(chosen)), np.cumsum(self._places)[:-1])
-        for c, (members, places) in enumerate(zip(self._members, map(np.sort, place), strict=True)):
-            # Draws of this class are counted from the first epoch on; pass p over its items is one permutation.
-            first = epoch * len(places)
-            passes, rank = np.divmod(np.arange(first, first + len(places)), len(members))
+        shuffled = self._draw(len(self._members), epoch).permutation(len(chosen))
+        by_class = np.split(shuffled, np.cumsum(self._counts)[:-1])
+        for c, (members, positions) in enumerate(zip(self._members, map(np.sort, by_class), strict=True)):
+            # Draws of this class are numbered from the first epoch on; pass p over its items is one permutation.
+            first = epoch * len(positions)
+            passes, rank = np.divmod(np.arange(first, first + len(positions)), len(members))
             if len(members) == 1:
-                chosen[places] = members
+                chosen[positions] = members
                 continue
-            ends = np.flatnonzero(np.diff(passes, append=-1)) + 1  # of the runs of one pass
+            ends = np.flatnonzero(np.diff(passes, append=-1)) + 1  # where each pass ends within this epoch
             for begin, end in zip([0, *ends[:-1]], ends, strict=True):
                 order = self._draw(c, passes[begin]).permutation(len(members))
-                chosen[places[begin:end]] = members[order[rank[begin:end]]]
+                chosen[positions[begin:end]] = members[order[rank[begin:end]]]
         return self._items[chosen]
 
 
-def _rounded(shares: np.ndarray) -> np.ndarray:
-    """Whole numbers with the sum of the shares, each next to its share (largest remainders)."""
-    whole = np.floor(shares + 1e-9).astype(int)
-    missing = round(shares.sum()) - whole.sum()
-    whole[np.argsort(whole - shares, kind='stable')[:missing]] += 1
-    return whole
+def _rounded(counts: np.ndarray) -> np.ndarray:
+    """Integers with the same sum as the given counts, each next to its count (largest remainder method)."""
+    rounded = np.floor(counts + 1e-9).astype(int)
+    missing = round(counts.sum()) - rounded.sum()
+    rounded[np.argsort(rounded - counts, kind='stable')[:missing]] += 1
+    return rounded

@@ -1,8 +1,7 @@
-"""Two caches: decoded pictures in memory, and on disk what was learnt about a data set, kept between runs.
+"""Two caches: decoded pixels in memory, and facts about data sets on disk, which later runs use.
 
-Its entries are JSON files and arrays under `$PRODUCTGEN_CACHE`,
-else `$XDG_CACHE_HOME/productgen`, else `~/.cache/productgen`. They may be deleted at any time; nothing is ever lost
-but the time to compute them again.
+The disk cache holds JSON files and arrays under `$PRODUCTGEN_CACHE`, else `$XDG_CACHE_HOME/productgen`, else
+`~/.cache/productgen`. They may be deleted at any time and are computed again.
 """
 
 from __future__ import annotations
@@ -11,8 +10,10 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import tempfile
+import threading
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,25 +24,45 @@ import numpy as np
 _log = logging.getLogger(__name__)
 
 
-class Pictures:
-    """Pictures in memory, if all of them fit; safe to use from many threads."""
+class PixelCache:
+    """Columns of items in memory, one buffer a column; safe to use from many threads.
 
-    def __init__(self, count: int, size: tuple[int, int], cache_bytes: int, channels: int = 3):
-        """Makes room for `count` pictures of `size` (height, width), or for none if that exceeds `cache_bytes`."""
-        fits = count * size[0] * size[1] * channels <= cache_bytes
-        self._pixels = np.empty((count, *size, channels), np.uint8) if fits else None
-        self._filled = np.zeros(count, bool)
+    A column gets its buffer when it is first read, if one for all items fits into what is left of the memory; otherwise
+    it is loaded every time. Columns that are never read take nothing.
 
-    def get(self, slot: int, load: Callable[[], np.ndarray]) -> np.ndarray:
-        """The picture in `slot`, uint8 [H, W, C], read-only; `load` is called where it is not in memory yet."""
-        if self._pixels is None:
+    Args:
+      count: number of items.
+      columns: shape (H, W, C) of every column, by name.
+      cache_bytes: memory for all buffers together.
+    """
+
+    def __init__(self, count: int, columns: Mapping[str, tuple[int, int, int]], cache_bytes: int):
+        self._count, self._columns, self._free = count, columns, cache_bytes
+        self._buffers: dict[str, tuple[np.ndarray, np.ndarray] | None] = {}
+        self._lock = threading.Lock()
+
+    def get(self, name: str, slot: int, load: Callable[[], np.ndarray]) -> np.ndarray:
+        """Column `name` of the item in `slot`, uint8 [H, W, C], read-only; `load` returns what is not in memory yet."""
+        buffer = self._buffer(name)
+        if buffer is None:
             return load()
-        if not self._filled[slot]:
-            self._pixels[slot] = load()
-            self._filled[slot] = True  # only now: another thread may be looking
-        picture = self._pixels[slot]
-        picture.flags.writeable = False
-        return picture
+        pixels, filled = buffer
+        if not filled[slot]:
+            pixels[slot] = load()
+            filled[slot] = True  # only now: another thread may be reading
+        array = pixels[slot]
+        array.flags.writeable = False
+        return array
+
+    def _buffer(self, name: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Pixels [N, H, W, C] and which slots are filled [N] of a column; None where they do not fit."""
+        with self._lock:
+            if name not in self._buffers:
+                shape = (self._count, *self._columns[name])
+                fits = math.prod(shape) <= self._free
+                self._free -= math.prod(shape) if fits else 0
+                self._buffers[name] = (np.empty(shape, np.uint8), np.zeros(self._count, bool)) if fits else None
+            return self._buffers[name]
 
 
 def cache_dir() -> Path:
@@ -52,7 +73,7 @@ def cache_dir() -> Path:
 
 
 def read(kind: str, key: str) -> Any | None:
-    """The JSON value stored under `key`, or None where there is none that can be read."""
+    """The JSON value stored under `key`; None where there is none or it is damaged."""
     try:
         return json.loads(_path(kind, key, 'json').read_bytes())
     except (OSError, ValueError):
@@ -60,12 +81,12 @@ def read(kind: str, key: str) -> Any | None:
 
 
 def write(kind: str, key: str, value: Any) -> None:
-    """Stores a JSON value; readers see all of it or nothing. A cache that cannot be written only warns."""
+    """Stores a JSON value atomically; where the cache cannot be written a warning is logged."""
     _write(_path(kind, key, 'json'), lambda file: file.write(json.dumps(value).encode()))
 
 
 def read_arrays(kind: str, key: str) -> dict[str, np.ndarray] | None:
-    """The arrays stored under `key` by name, or None where there are none that can be read."""
+    """The arrays stored under `key`, by name; None where there are none or they are damaged."""
     try:
         with np.load(_path(kind, key, 'npz')) as file:
             return dict(file)
@@ -74,7 +95,7 @@ def read_arrays(kind: str, key: str) -> dict[str, np.ndarray] | None:
 
 
 def write_arrays(kind: str, key: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Stores arrays by name, as `write` does a value."""
+    """Stores arrays by name, as `write` stores a value."""
     _write(_path(kind, key, 'npz'), lambda file: np.savez(file, **arrays))
 
 

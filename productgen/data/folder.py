@@ -1,10 +1,10 @@
 """A folder of product photos as a source: `folder:PATH`.
 
-The class of a picture is its first-level sub-folder, unless a table beside the pictures says more (see `metadata`);
-then the table alone counts, and pictures it does not name stay in the data set without attributes (code -1).
+The class of a picture is its first-level sub-folder. If the folder has a metadata table (see `metadata`), attributes
+come from the table only, and pictures that it does not list stay in the data set without attributes (code -1).
 
-Every file is read, hashed and decoded once before training starts, so that a broken one is found now and not after
-the first hour. It is left out and listed in `skipped`; it never stops a run, unless most of the folder is like that.
+Every file is read, hashed and decoded once before training starts, so that a broken one is found at once and not after
+the first hour. It is skipped and listed in `skipped`; only where most files are broken is it an error.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Folder:
     """A `Source` over image files.
 
     Attributes:
-      attributes, codes, keys, digest: see `Source`. The key of a picture is its `group` value, else its name.
+      columns, attributes, codes, keys, digest: see `Source`. The key of a picture is its `group` value, else its name.
       names: relative posix path of every picture, sorted; this is the order of the items.
-      skipped: (relative path, reason) of every file that is left out.
-      duplicates: groups of names of pictures whose files are equal byte for byte; all are kept.
+      skipped: (relative path, reason) of every file that cannot be used.
+      duplicates: groups of names of pictures with byte-identical files; all are kept.
     """
 
     def __init__(
@@ -51,23 +51,24 @@ class Folder:
         cache_bytes: int = 0,
         workers: int = 2,
     ):
-        """Examines the folder.
+        """Finds, reads and decodes the pictures.
 
         Args:
           path: the folder; `~` is expanded.
           size: (height, width) of the pictures.
           fit: `pad`, `crop` or `stretch`, see `images.load_image`.
           background: colour behind transparent pixels and of the bars of `pad`.
-          group: column whose value says which pictures show one product; empty uses `sku` where it exists.
+          group: metadata column that identifies the product; empty uses `sku` where it exists.
           cache_bytes: fitted pictures stay in memory if all of them fit into this many bytes.
           workers: threads that read and decode.
 
         Raises:
-          DataError: there is no such folder, no usable picture in it, more unusable files than usable ones, a
-            malformed table, or no column `group`.
+          DataError: the folder does not exist, has no usable picture, more unusable files than usable ones, a malformed
+            table, or no column `group`.
         """
         self.path = Path(path).expanduser()
         self.skipped: list[tuple[str, str]] = []
+        self.columns = {'image': (*size, 3)}
         self._load = {'size': size, 'fit': fit, 'background': background}
         images.check_fit(fit)
         images.parse_color(background)
@@ -77,8 +78,8 @@ class Folder:
             rows = _rows_from_folders(found, self.path)
         candidates = sorted(found | set(rows))
 
-        # One slot for each candidate; the few unusable ones leave holes, which cost no memory.
-        self._pictures = cache.Pictures(len(candidates), size, cache_bytes)
+        # One slot for each candidate; the slots of unusable ones stay empty.
+        self._pixels = cache.PixelCache(len(candidates), self.columns, cache_bytes)
         hashes = self._examine(candidates, workers)
         self._slots = [slot for slot, digest in enumerate(hashes) if digest]
         self._check_usable(len(candidates))
@@ -97,26 +98,31 @@ class Folder:
         return len(self.names)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """`image` uint8 [H, W, 3]; raises DataError if the file has been damaged or removed since the start."""
+        """`image` uint8 [H, W, 3].
+
+        Raises:
+          DataError: the file has been damaged or removed since the start.
+        """
         path = self.path / self.names[index]
         try:
-            return {'image': self._pictures.get(self._slots[index], lambda: images.load_image(path, **self._load))}
+            load = lambda: images.load_image(path, **self._load)
+            return {'image': self._pixels.get('image', self._slots[index], load)}
         except images.BadImage as error:
-            raise DataError(f'{path} changed after the start', f'{error}.') from error
+            raise DataError(str(path), f'changed after the start: {error}', 'restore the file and resume') from error
 
     def text(self, index: int) -> str:
         """The `text` column of the item, or ''."""
         return self._texts[index]
 
     def _scan(self) -> set[str]:
-        """Relative posix paths of all files that look like pictures."""
+        """Relative posix paths of all files with the extension of an image format."""
         found = set()
 
         def unreadable(error: OSError):
             self.skipped.append((_posix(error.filename, self.path), f'unreadable folder: {error.strerror}'))
 
         for root, folders, files in os.walk(self.path, onerror=unreadable, followlinks=True):
-            # A linked folder is welcome, a link back to a folder that is being walked would never end.
+            # Linked folders are followed, except links back to a folder that is being walked, which would never end.
             folders[:] = [name for name in folders if _visible(name) and not _is_loop(root, name, self.path)]
             for name in files:
                 if _visible(name) and os.path.splitext(name)[1].lower() in images.EXTENSIONS:
@@ -124,9 +130,9 @@ class Folder:
         return found
 
     def _examine(self, candidates: list[str], workers: int) -> list[str]:
-        """Content hash of every candidate that can be decoded, '' for the others, which join `skipped`.
+        """Content hash of every candidate that can be decoded; '' for the others, which are added to `skipped`.
 
-        Files that have not changed since an earlier run (same size and time) are not opened again.
+        Files that have not changed since an earlier run (same size and modification time) are not opened again.
         """
         key = str(self.path.resolve())
         known = cache.read('folders', key) or {}
@@ -139,12 +145,12 @@ class Folder:
                 stat = path.stat()
                 stamp = [stat.st_size, stat.st_mtime_ns]
             except OSError:
-                stamp = None  # reading will say why
+                stamp = None  # reading it gives the reason
             if stamp and known.get(name, ())[:2] == stamp:
                 entries[name] = known[name]
                 return known[name][2]
             data = images.read_file(path)
-            self._pictures.get(slot, lambda: images.load_image(data, **self._load))
+            self._pixels.get('image', slot, lambda: images.load_image(data, **self._load))
             entries[name] = [*stamp, hashlib.blake2b(data, digest_size=16).hexdigest()]
             return entries[name][2]
 
@@ -157,7 +163,7 @@ class Folder:
         hashes = []
         with ThreadPoolExecutor(max(1, workers)) as pool:
             results = pool.map(attempt, range(len(candidates)))
-            # Nothing is shown for the first seconds, and in a log file only a line now and then.
+            # Shown after two seconds; in a log file a line every 20 seconds.
             every = 0.1 if sys.stderr.isatty() else 20
             results = tqdm(results, 'Reading pictures', len(candidates), delay=2, mininterval=every, unit='file')
             for name, (digest, reason) in zip(candidates, results, strict=True):
@@ -174,7 +180,7 @@ class Folder:
             return
         if not candidates and not bad:
             kinds = ' '.join(sorted(images.EXTENSIONS))
-            raise DataError('data.source', f'no picture in {self.path} or below it (looked for {kinds}).')
+            raise DataError('data.source', f'no picture in {self.path} or below it (looked for {kinds})')
         reasons = ''.join(f'\n  {name}: {reason}' for name, reason in bad[:_SHOWN])
         more = f'\n  and {len(bad) - _SHOWN} more' if len(bad) > _SHOWN else ''
         many = 'more than half of them' if usable else 'all of them'
@@ -185,9 +191,8 @@ class Folder:
     def _keys(self, rows: list[dict[str, Any]], group: str) -> tuple[str, ...]:
         columns = sorted({column for row in rows for column in row})
         if group and group not in columns:
-            raise DataError(
-                'data.group', f'{self.path} has no column {group!r}', f'it has {", ".join(columns) or "no columns"}.'
-            )
+            existing = ', '.join(columns) or 'no columns'
+            raise DataError('data.group', f'{self.path} has no column {group!r}', f'it has {existing}')
         column = group or 'sku'
         values = [row.get(column) for row in rows]
         return tuple(name if v is None or v == '' else str(v) for name, v in zip(self.names, values, strict=True))
@@ -197,15 +202,15 @@ def _check_folder(path: Path) -> None:
     if path.is_dir():
         return
     if path.exists():
-        raise DataError('data.source', f'{path} is a file, not a folder', 'unpack it if it is an archive.')
+        raise DataError('data.source', f'{path} is a file, not a folder', 'unpack it if it is an archive')
     parent = path.absolute().parent
     missing = path.name
     while not parent.is_dir():
         parent, missing = parent.parent, parent.name
     siblings = [entry.name for entry in parent.iterdir() if entry.is_dir()] if os.access(parent, os.R_OK) else []
     close = difflib.get_close_matches(missing, siblings, n=1)
-    hint = f'did you mean {parent / close[0]}?' if close else f'{parent} exists, but has no {missing}.'
-    raise DataError('data.source', f'there is no folder {path}', f'{hint}')
+    hint = f'did you mean {parent / close[0]}?' if close else f'{parent} exists, but has no {missing}'
+    raise DataError('data.source', f'there is no folder {path}', hint)
 
 
 def _rows_from_folders(found: set[str], path: Path) -> dict[str, dict[str, Any]]:
@@ -215,7 +220,7 @@ def _rows_from_folders(found: set[str], path: Path) -> dict[str, dict[str, Any]]
         raise DataError(
             'data.source',
             f'the sub-folders of {path} ({", ".join(sorted(classes))}) are splits, not classes',
-            f'name one of them, such as folder:{path / max(classes, key=_is_train)}.',
+            f'name one of them, such as folder:{path / max(classes, key=_is_train)}',
         )
     return rows
 

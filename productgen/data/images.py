@@ -1,8 +1,8 @@
-"""From an image file to a picture of the wanted size: uint8 [H, W, 3] in sRGB, whatever the file holds.
+"""Reads image files into pictures of a given size, uint8 [H, W, 3] in sRGB, whatever the file's format and mode.
 
-Everything a shop's archive contains comes through here: transparency, palettes, CMYK, 16 bits, camera orientation,
-wide-gamut profiles. What cannot be read raises `BadImage` with a reason fit to be shown to a user; it is never
-half-read (Pillow's LOAD_TRUNCATED_IMAGES stays off). All functions may be called from many threads at once.
+Handles what a shop's archive contains: transparency, palettes, CMYK, 16 bits, camera orientation, wide-gamut profiles.
+A file that cannot be read raises `BadImage` with a reason to show to a user; a truncated file is never decoded in part
+(Pillow's LOAD_TRUNCATED_IMAGES stays off). All functions are safe to call from many threads.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from productgen.data.source import DataError
 EXTENSIONS = frozenset(['.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.avif'])
 FITS = ('pad', 'crop', 'stretch')
 
-# Largest width x height that is decoded: above a 150 megapixel product camera, below what fills a machine's memory.
+# Largest width x height that is decoded: more than a 150 megapixel product camera, less than fills a machine's memory.
 MAX_PIXELS = 178_956_970
 
-# Lanczos, widened by Pillow to the downsampling ratio (so it is antialiased): of Pillow's filters it keeps fabric,
-# print and edges sharpest without aliasing. Changing it changes every FID, so it is not an option.
+# Lanczos, which Pillow widens by the downsampling ratio (so it is antialiased): of Pillow's filters it keeps fabric,
+# print and edges sharpest without aliasing. Another filter would change every FID, so it is no setting.
 FILTER = Image.Resampling.LANCZOS
 
 _SRGB = ImageCms.createProfile('sRGB')
@@ -39,8 +39,9 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 
-Image.init()  # Pillow registers its formats on first use, which is a race between threads; here it is not
-_FORMATS = tuple({'JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF', 'AVIF'} & Image.OPEN.keys())  # no other parser may run
+Image.init()  # Pillow registers its formats on first use, where threads would race
+# Only these parsers may run.
+_FORMATS = tuple({'JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF', 'AVIF'} & Image.OPEN.keys())
 
 
 class BadImage(ValueError):
@@ -80,7 +81,11 @@ def load_image(
 
 
 def read_file(path: str | os.PathLike) -> bytes:
-    """The bytes of a file; raises BadImage with the reason where there are none."""
+    """The bytes of a file.
+
+    Raises:
+      BadImage: it cannot be read.
+    """
     path = Path(path)
     try:
         return path.read_bytes()
@@ -92,26 +97,28 @@ def read_file(path: str | os.PathLike) -> bytes:
 
 @functools.lru_cache(maxsize=64)
 def parse_color(text: str) -> tuple[int, int, int]:
-    """(red, green, blue), each 0..255, of a colour name or `#rrggbb`; raises DataError naming `data.background`."""
+    """(red, green, blue), each 0..255, of a colour name or `#rrggbb`.
+
+    Raises:
+      DataError: `data.background` is no colour, or a transparent one.
+    """
     try:
         color = ImageColor.getrgb(text)
     except (ValueError, AttributeError, TypeError):
         color = ()
     if len(color) != 3:
-        raise DataError(
-            'data.background', f'{text!r} is not an opaque colour', 'write a name (white) or hex (#f4f4f4).'
-        )
+        raise DataError('data.background', f'{text!r} is not an opaque colour', 'use a name (white) or hex (#f4f4f4)')
     return color
 
 
 def check_fit(fit: str) -> None:
     """Raises DataError unless `fit` is one of FITS."""
     if fit not in FITS:
-        raise DataError('data.fit', f'{fit!r} is not one of {", ".join(FITS)}.')
+        raise DataError('data.fit', f'{fit!r} is not one of {", ".join(FITS)}')
 
 
 def _decode(data: bytes, size: tuple[int, int], fit: str, color: tuple[int, int, int]) -> Image.Image:
-    """An upright, opaque RGB image in sRGB, not yet fitted; JPEGs may come at a fraction of their size."""
+    """An upright, opaque RGB image in sRGB, not yet fitted; JPEGs may be decoded at a fraction of their size."""
     if not data:
         raise BadImage('empty file (0 bytes)')
     try:
@@ -121,7 +128,7 @@ def _decode(data: bytes, size: tuple[int, int], fit: str, color: tuple[int, int,
             if image.format in ('JPEG', 'MPO'):  # MPO is a JPEG with more pictures behind it
                 image.draft(image.mode, _draft_size(image.size, _orientation(image), size, fit))
             image.load()
-            orientation = _orientation(image)  # asked for again: TIFF turns itself, PNG may keep its tag at the end
+            orientation = _orientation(image)  # again: loading rotates a TIFF, and a PNG may have its tag at the end
             image = _opaque(image, color)
     except BadImage:
         raise
@@ -131,7 +138,7 @@ def _decode(data: bytes, size: tuple[int, int], fit: str, color: tuple[int, int,
         raise BadImage('not an image, or of a kind that is not supported') from None
     except MemoryError:
         raise BadImage('too large for the memory of this machine') from None
-    except Exception as error:  # decoders meet damage with OSError, SyntaxError, ValueError, struct.error, ...
+    except Exception as error:  # decoders report damage as OSError, SyntaxError, ValueError, struct.error, ...
         raise BadImage(f'damaged: {error or type(error).__name__}') from error
     return image if orientation == 1 else image.transpose(_TURNS[orientation])
 
@@ -140,13 +147,13 @@ def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 (upright) to 8."""
     try:
         orientation = image.getexif().get(_EXIF_ORIENTATION)
-    except Exception:  # broken EXIF does not make a broken picture
+    except Exception:  # broken EXIF leaves the picture usable
         return 1
     return orientation if orientation in _TURNS else 1
 
 
 def _draft_size(shape: tuple[int, int], orientation: int, size: tuple[int, int], fit: str) -> tuple[int, int]:
-    """(width, height) that a JPEG may be shrunk to while it decodes: twice what is needed, for Lanczos to work on."""
+    """(width, height) that a JPEG may be decoded at: twice what is needed, so that Lanczos still antialiases."""
     height, width = size if orientation < 5 else size[::-1]
     across, down = width / shape[0], height / shape[1]
     if fit != 'stretch':
@@ -155,10 +162,10 @@ def _draft_size(shape: tuple[int, int], orientation: int, size: tuple[int, int],
 
 
 def _opaque(image: Image.Image, color: tuple[int, int, int]) -> Image.Image:
-    """RGB in sRGB, with transparent pixels composed on the background.
+    """RGB in sRGB, with transparent pixels composited on the background.
 
-    Composing comes before resizing: on a constant background that equals resizing premultiplied alpha, so the hidden
-    colour of transparent pixels, often black, never bleeds into the edge of a product.
+    Compositing comes before resizing: on a constant background that equals resizing premultiplied alpha, so the hidden
+    colour of transparent pixels, often black, does not bleed into the edge of a product.
     """
     profile = image.info.get('icc_profile')
     if image.mode in ('I', 'F') or image.mode.startswith('I;16'):
@@ -183,10 +190,10 @@ def _opaque(image: Image.Image, color: tuple[int, int, int]) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scales 16-bit, 32-bit and float gray images to 0..255, where Pillow's own conversion clips them.
+    """Scales 16-bit, 32-bit and float gray images to 0..255; Pillow's own conversion clips them.
 
-    Such files do not say what white is. 16 bits mean 65535. Integers above that span 31 bits. Floats span 0..1, 0..255
-    or 0..65535, the first of these that their brightest pixel does not exceed twofold.
+    Such files do not say which value is white. It is taken to be 65535 for integers up to that, else 2^31 - 1; for
+    floats the first of 1, 255, 65535 of which the brightest pixel is at most twice (65535 if none).
     """
     pixels = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0, neginf=0)
     peak = pixels.max()
@@ -196,14 +203,14 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         white = 65535 if peak <= 65535 else 2**31 - 1
     result = Image.fromarray(np.rint(np.clip(pixels / white, 0, 1) * 255).astype(np.uint8))
     key = image.info.get('transparency')
-    if isinstance(key, int):  # PNG: the one gray value that is transparent
+    if isinstance(key, int):  # PNG: the gray value that is transparent
         result.putalpha(Image.fromarray(np.where(pixels == key, 0, 255).astype(np.uint8)))
     return result
 
 
 @functools.lru_cache(maxsize=64)
 def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """The conversion from an embedded profile to sRGB; None where there is nothing to do or the profile is broken."""
+    """The conversion from an embedded profile to sRGB; None where it changes nothing or the profile is broken."""
     try:
         transform = ImageCms.buildTransform(
             io.BytesIO(profile),
@@ -214,10 +221,10 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
             flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
         )
     except (ImageCms.PyCMSError, OSError, TypeError, ValueError):
-        return None  # damaged, or for another kind of image: shown as if it were sRGB, as browsers do
+        return None  # damaged, or for another mode: taken as sRGB, as browsers do
     if mode == 'RGB':
-        # Most profiles are some spelling of sRGB. Trying them out on a grid of colours finds those, and saves the time
-        # and the rounding.
+        # Most profiles are variants of sRGB. Converting a grid of colours finds those; skipping them saves time and
+        # rounding.
         grid = np.stack(np.meshgrid(*[np.linspace(0, 255, 9).astype(np.uint8)] * 3), axis=-1).reshape(27, 27, 3)
         if np.abs(np.asarray(transform.apply(Image.fromarray(grid))) - grid.astype(int)).max() <= 1:
             return None

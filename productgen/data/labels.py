@@ -1,6 +1,6 @@
-"""The labels of a training set: which there are, how often each combination occurs, and how a user names them.
+"""The labels of a training set: their values, how often each combination occurs, and how a user names them.
 
-Training writes this table into the workdir, so that a trained model can be used where its data set is not.
+Training writes this table into the workdir, so that a trained model can be used without its data set.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ class LabelTable:
     """The attributes a method is conditioned on and the label rows of its training pictures.
 
     Attributes:
-      attributes: the value names of each attribute, in code order; the attributes stand in the order of the columns of
+      attributes: the value names of each attribute, in code order; the attributes are in the order of the columns of
         `label`.
-      rows: int32 [R, A], the different label rows there are; -1 where a value is unknown.
-      counts: int64 [R], training pictures with each row.
+      rows: int32 [R, A], the distinct label rows; -1 where a value is unknown.
+      counts: int64 [R], number of training pictures with each row.
     """
 
     attributes: Mapping[str, tuple[str, ...]]
@@ -61,77 +61,75 @@ class LabelTable:
         return tuple(self.attributes)
 
     def same_values(self, other: LabelTable) -> bool:
-        """Whether codes mean the same in both: the same attributes and values, in the same order."""
+        """Whether codes have the same meaning in both: equal attributes and values, in the same order."""
         return list(self.attributes.items()) == list(other.attributes.items())
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """How many values each attribute has."""
+        """Number of values of each attribute."""
         return tuple(len(values) for values in self.attributes.values())
 
     @property
     def pictures(self) -> int:
-        """How many training pictures there are."""
+        """Number of training pictures."""
         return int(self.counts.sum())
 
     def draw(self, seeds: Sequence[int], kind: Mapping[str, str] | None = None) -> np.ndarray:
-        """Label rows, int32 [N, A], as frequent as in the training set; a seed always draws the same one.
+        """Draws label rows, int32 [N, A], as frequent as in the training set; a seed always draws the same row.
 
         Args:
-          seeds: one a row.
-          kind: values that are given, by attribute; the others are those of training pictures of this kind. Where
-            there is no such picture they are taken from any, and a warning tells.
+          seeds: one for each row.
+          kind: fixed values, by attribute; the others are drawn from training pictures with these values. Where there
+            is none they are drawn from all, and a warning is logged.
         """
         given = {self.names.index(name): self.attributes[name].index(value) for name, value in (kind or {}).items()}
         fits = np.ones(len(self.rows), bool)
         for column, code in given.items():
             fits &= self.rows[:, column] == code
         if not fits.any():
-            _log.warning(
-                'No training picture is %s; expect little of what is made of it', ', '.join(self.words(kind or {}))
-            )
+            _log.warning('No training picture is %s; samples of it may look wrong', ', '.join(self.words(kind or {})))
             fits[:] = True
         ends = np.cumsum(self.counts[fits])
-        # SeedSequence is the one NumPy generator whose numbers are promised never to change.
-        places = [int(np.random.SeedSequence(int(s)).generate_state(1, np.uint64)[0]) % int(ends[-1]) for s in seeds]
-        label = self.rows[fits][np.searchsorted(ends, places, side='right')]
+        # NumPy guarantees that SeedSequence's numbers never change.
+        ranks = [int(np.random.SeedSequence(int(s)).generate_state(1, np.uint64)[0]) % int(ends[-1]) for s in seeds]
+        label = self.rows[fits][np.searchsorted(ends, ranks, side='right')]
         for column, code in given.items():
             label[:, column] = code
         return label
 
     def values(self, row: np.ndarray) -> dict[str, str]:
-        """A label row by name; `-` where a value is unknown."""
+        """The value names of a label row, by attribute; `-` where a value is unknown."""
         columns = zip(self.attributes.items(), row, strict=True)
         return {name: values[code] if code >= 0 else '-' for (name, values), code in columns}
 
     def words(self, kind: Mapping[str, str]) -> list[str]:
-        """A kind as shortly as `kinds` understands it: `mug`, or `lid=red` where other attributes have a `red`."""
+        """The shortest names of a kind that `kinds` parses: `mug`, or `lid=red` where several attributes have `red`."""
         owners = lambda value: sum(value in values for values in self.attributes.values())
         return [value if owners(value) == 1 else f'{name}={value}' for name, value in kind.items()]
 
     def kinds(self, text: str, field: str) -> list[dict[str, str]]:
-        """What a user asks for: `mug`, `label=mug,colour=red`, several kinds separated by `;`; quotes protect both.
+        """Parses what a user requests: `mug`, `label=mug,colour=red`, several kinds separated by `;`.
 
         Args:
-          text: the request; empty asks for nothing in particular.
-          field: for messages.
+          text: the request; double quotes protect separators in names.
+          field: the setting it comes from, for messages.
 
         Returns:
-          for each kind its values by attribute; no kinds where `text` is empty.
+          the values of each kind, by attribute; no kinds where `text` is empty.
 
         Raises:
-          UserError: a name there is not, one that could be meant in two ways, or two values of one attribute.
+          UserError: an unknown name, one that several attributes have, or two values of one attribute.
         """
         kinds = []
         for part in filter(str.strip, _split(text, ';')):
             if not self.attributes:
-                raise UserError(f'{field}', f'{text!r} cannot be chosen, the run was trained without labels')
+                raise UserError(field, f'{text!r} cannot be chosen, the run was trained without labels')
             kind: dict[str, str] = {}
             for item in _split(part, ','):
                 name, value = self._find(item.strip(), field)
                 if name in kind:
                     raise UserError(
-                        f'{field}',
+                        field,
                         f'{part.strip()!r} gives {name!r} two values, {kind[name]!r} and {value!r}',
                         "separate kinds by ';'",
                     )
@@ -140,28 +138,28 @@ class LabelTable:
         return kinds
 
     def _find(self, item: str, field: str) -> tuple[str, str]:
-        """Attribute and value of `value` or `attribute=value`."""
+        """(attribute, value) of `value` or `attribute=value`."""
         bare = _unquoted(item)
         owners = [name for name, values in self.attributes.items() if bare in values]
         if len(owners) == 1:
             return owners[0], bare
         if owners:
             ways = ' or '.join(f'{name}={bare}' for name in owners)
-            raise UserError(f'{field}', f'{bare!r} is a value of several attributes', f'write {ways}')
+            raise UserError(field, f'{bare!r} is a value of several attributes', f'write {ways}')
         name, given, value = item.partition('=')
         if not given:
-            every = {value for values in self.attributes.values() for value in values}
-            raise UserError(f'{field}', f'there is no {bare!r}{nearest(bare, every)}')
+            known = {value for values in self.attributes.values() for value in values}
+            raise UserError(field, f'there is no {bare!r}{nearest(bare, known)}')
         name, value = _unquoted(name.strip()), _unquoted(value.strip())
         if name not in self.attributes:
-            raise UserError(f'{field}', f'there is no attribute {name!r}{nearest(name, self.attributes)}')
+            raise UserError(field, f'there is no attribute {name!r}{nearest(name, self.attributes)}')
         if value not in self.attributes[name]:
-            raise UserError(f'{field}', f'{name} has no value {value!r}{nearest(value, self.attributes[name])}')
+            raise UserError(field, f'{name} has no value {value!r}{nearest(value, self.attributes[name])}')
         return name, value
 
 
 def _split(text: str, separator: str) -> list[str]:
-    """The parts between separators that do not stand inside double quotes."""
+    """The parts of a text between separators outside double quotes."""
     return re.split(rf'{separator}(?=(?:[^"]*"[^"]*")*[^"]*$)', text)
 
 

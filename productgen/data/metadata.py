@@ -1,7 +1,7 @@
-"""Tables that say what the pictures of a folder show, and how their columns become categorical attributes.
+"""Reads the metadata table of a folder of pictures and turns its columns into categorical attributes.
 
-Three layouts are read, the first that exists: `metadata.jsonl` (an object with `file_name` per line), `metadata.csv`
-(a header with `file_name`), and `dataset.json` as StyleGAN's tools write it.
+Three formats are supported; the first file that exists is read: `metadata.jsonl` (one object with `file_name` a line),
+`metadata.csv` (a header with `file_name`), and `dataset.json` as StyleGAN's tools write it.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ import numpy as np
 
 from productgen.data.source import DataError
 
-MAX_VALUES = 1000  # a column with more distinct values than this identifies things, it does not sort them
+MAX_VALUES = 1000  # a column with more distinct values than this identifies items instead of grouping them
 
 Row = dict[str, Any]
 
 
 def read_metadata(folder: Path) -> dict[str, Row] | None:
-    """The columns of every file that a folder's table names.
+    """Reads the columns of every file that a folder's table lists.
 
     Returns:
       {relative posix path: {column: value}}, without `file_name`; None if the folder has no table.
 
     Raises:
-      DataError: a table is malformed; the message names the file and the line.
+      DataError: a table is malformed; `field` is the file and the line.
     """
     for name, reader in (('metadata.jsonl', _jsonl), ('metadata.csv', _csv), ('dataset.json', _dataset_json)):
         path = folder / name
@@ -41,34 +41,34 @@ def read_metadata(folder: Path) -> dict[str, Row] | None:
         for place, row in reader(path):
             file = _relative(row.pop('file_name', None), place)
             if file in rows:
-                raise DataError(f'{place}', f'{file} appears before, at {places[file]}.')
+                raise DataError(place, f'{file} appears before, at {places[file]}', 'keep one of them')
             rows[file], places[file] = row, place
-        return _spread_vectors(rows, path)
+        return _expand_vectors(rows, path)
     return None
 
 
 def categorical(column: str, values: Sequence[Any]) -> tuple[tuple[str, ...], np.ndarray] | None:
     """Turns a column into an attribute, if it is one.
 
-    `label` always is. Any other column is if it holds strings, integers or booleans, at most MAX_VALUES different ones,
-    and most items share theirs with another item. So a colour is an attribute, and a price, a description or an order
-    number is not.
+    `label` always is one. Another column is one if it holds strings, integers or booleans, at most MAX_VALUES different
+    ones, and most items have the same value as another item. So a colour is an attribute; a price, a description and an
+    order number are not.
 
     Args:
       column: its name.
-      values: one per item; None and '' mean that the item lacks it.
+      values: one per item; None and '' mean that the item has none.
 
     Returns:
-      (value names in code order, int32 [N] codes with -1 for missing), or None. Names are ordered as numbers if they
-      all are integers, else as text.
+      (value names in code order, int32 [N] codes with -1 for missing), or None where the column is no attribute. Names
+      are sorted as numbers if all are integers, else as text.
     """
     present = [value for value in values if value is not None and value != '']
     names = Counter(map(_name, present))
     if column != 'label':
         if not all(isinstance(value, (str, int)) for value in present):
             return None
-        shared = sum(count for count in names.values() if count > 1)
-        if len(names) > MAX_VALUES or 2 * shared <= len(present):
+        repeated = sum(count for count in names.values() if count > 1)
+        if len(names) > MAX_VALUES or 2 * repeated <= len(present):
             return None
     if not names:
         return None
@@ -94,9 +94,9 @@ def _jsonl(path: Path) -> Iterator[tuple[str, Row]]:
         try:
             row = json.loads(line)
         except ValueError as error:
-            raise DataError(f'{place}', f'not a line of JSON ({error}).') from error
+            raise DataError(place, f'not a line of JSON ({error})') from error
         if not isinstance(row, dict):
-            raise DataError(f'{place}', f'a JSON object with `file_name` is expected, not {line[:60]!r}.')
+            raise DataError(place, f'a JSON object with `file_name` is expected, not {line[:60]!r}')
         yield place, row
 
 
@@ -104,31 +104,31 @@ def _csv(path: Path) -> Iterator[tuple[str, Row]]:
     try:
         text = _bytes(path).decode('utf-8-sig')
     except UnicodeDecodeError as error:
-        raise DataError(f'{path}', f'not UTF-8 ({error}).') from error
+        raise DataError(str(path), f'not UTF-8 ({error})', 'save it as UTF-8') from error
     rows = csv.DictReader(io.StringIO(text, newline=''), restkey='')
     try:
         for row in rows:
             place = f'{path}:{rows.line_num}'
             if '' in row or None in row.values():
-                raise DataError(f'{place}', f'{len(rows.fieldnames)} fields are expected, as in the header.')
+                raise DataError(place, f'{len(rows.fieldnames)} fields are expected, as in the header')
             yield place, row
     except csv.Error as error:
-        raise DataError(f'{path}:{rows.line_num}', f'{error}.') from error
+        raise DataError(f'{path}:{rows.line_num}', str(error)) from error
 
 
 def _dataset_json(path: Path) -> Iterator[tuple[str, Row]]:
     try:
         content = json.loads(_bytes(path))
     except json.JSONDecodeError as error:
-        raise DataError(f'{path}:{error.lineno}', f'not JSON ({error.msg}).') from error
+        raise DataError(f'{path}:{error.lineno}', f'not JSON ({error.msg})') from error
     except ValueError as error:
-        raise DataError(f'{path}', f'not JSON ({error}).') from error
+        raise DataError(str(path), f'not JSON ({error})') from error
     if not isinstance(content, dict) or not isinstance(content.get('labels', 0), (list, type(None))):
-        raise DataError(f'{path}', '{"labels": [["picture.png", label], ...]} or {"labels": null} is expected.')
+        raise DataError(str(path), '{"labels": [["picture.png", label], ...]} or {"labels": null} is expected')
     for number, entry in enumerate(content['labels'] or ()):
         place = f'{path}: labels[{number}]'
         if not isinstance(entry, list) or len(entry) != 2:
-            raise DataError(f'{place}', f'["picture.png", label] is expected, not {str(entry)[:60]}.')
+            raise DataError(place, f'["picture.png", label] is expected, not {str(entry)[:60]}')
         yield place, {'file_name': entry[0], 'label': entry[1]}
 
 
@@ -136,20 +136,20 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f'{path}', f'{error.strerror}.') from error
+        raise DataError(str(path), f'it cannot be read: {error.strerror}') from error
 
 
 def _relative(file: Any, place: str) -> str:
     if not isinstance(file, str) or not file:
-        raise DataError(f'{place}', 'no `file_name`.')
+        raise DataError(place, 'no `file_name`')
     path = posixpath.normpath(file.replace('\\', '/'))
     if path.startswith(('/', '../')):
-        raise DataError(f'{place}', f'{file} lies outside the folder.')
+        raise DataError(place, f'{file} lies outside the folder')
     return path
 
 
-def _spread_vectors(rows: dict[str, Row], path: Path) -> dict[str, Row]:
-    """Labels given as vectors: one-hot ones become their index, other integers the attributes label_0, label_1, ..."""
+def _expand_vectors(rows: dict[str, Row], path: Path) -> dict[str, Row]:
+    """Replaces labels that are vectors: one-hot ones by their index, others by the attributes label_0, label_1, ..."""
     labels: Mapping[str, Any] = {file: row['label'] for file, row in rows.items() if row.get('label') is not None}
     if not any(isinstance(label, (list, dict)) for label in labels.values()):
         return rows
@@ -158,12 +158,10 @@ def _spread_vectors(rows: dict[str, Row], path: Path) -> dict[str, Row]:
         whole = isinstance(label, list) and all(isinstance(x, (int, float)) and float(x).is_integer() for x in label)
         if not whole or len(label) != width or not width:
             raise DataError(
-                f'{path}',
-                (
-                    f'the label of {file} is {str(label)[:60]}. A label is a string, an integer, or for all pictures '
-                    'a list of as many integers'
-                ),
-                'put other values into columns of their own.',
+                str(path),
+                f'the label of {file} is {str(label)[:60]}, not a string, an integer, or for all pictures a list of '
+                'equally many integers',
+                'put other values into columns of their own',
             )
     one_hot = all(set(label) <= {0, 1} and sum(label) == 1 for label in labels.values())
     for file, label in labels.items():

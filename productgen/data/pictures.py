@@ -1,4 +1,4 @@
-"""Writing pictures people look at: grids, single files, animations."""
+"""Grids of pictures, and writing pictures and animations to files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ MARGIN = 2  # pixels between the pictures of a grid
 
 
 def grid(images: np.ndarray, columns: int, rows: Sequence[str] = ()) -> np.ndarray:
-    """Lays pictures out in rows on white.
+    """Arranges pictures in rows on white.
 
     Args:
-      images: uint8 [N, H, W, 3]; small ones are enlarged by a whole factor to be seen at all.
-      columns: pictures a row.
-      rows: a name to print beside each row; none without.
+      images: uint8 [N, H, W, 3]; small ones are enlarged by an integer factor.
+      columns: pictures in a row.
+      rows: a name to print to the left of each row; may be empty.
 
     Returns:
       uint8 [H', W', 3].
@@ -30,7 +30,7 @@ def grid(images: np.ndarray, columns: int, rows: Sequence[str] = ()) -> np.ndarr
     images = _enlarge(images)
     count, height, width = images.shape[:3]
     lines = -(-count // columns)
-    left = _label_width(rows)
+    left = _names_width(rows)
     sheet = np.full((lines * (height + MARGIN) + MARGIN, left + columns * (width + MARGIN) + MARGIN, 3), 255, np.uint8)
     for i, image in enumerate(images):
         y = MARGIN + i // columns * (height + MARGIN)
@@ -47,52 +47,55 @@ def grid(images: np.ndarray, columns: int, rows: Sequence[str] = ()) -> np.ndarr
 
 
 def _enlarge(images: np.ndarray) -> np.ndarray:
-    """[N, H, W, 3] by a whole factor, so that small pictures can be seen."""
+    """Enlarges small pictures [N, H, W, 3] by an integer factor, to a longer side of at most 64."""
     zoom = max(1, 64 // max(images.shape[1:3]))
     return images.repeat(zoom, 1).repeat(zoom, 2)
 
 
-def _label_width(rows: Sequence[str]) -> int:
+def _names_width(rows: Sequence[str]) -> int:
     font = ImageFont.load_default(12)
     return max((int(font.getlength(name)) + 10 for name in rows), default=0)
 
 
-def beside(left: np.ndarray, right: np.ndarray, names: tuple[str, str]) -> np.ndarray:
-    """Two sheets of one height side by side, each under its name."""
-    font, head = ImageFont.load_default(14), 22
-    canvas = Image.new('RGB', (left.shape[1] + right.shape[1] + 12, max(left.shape[0], right.shape[0]) + head), 'white')
+def beside(sheets: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
+    """Puts sheets uint8 [H, W, 3] side by side, each under its name."""
+    font, head, gap = ImageFont.load_default(14), 22, 12
+    width = sum(sheet.shape[1] for sheet in sheets) + gap * (len(sheets) - 1)
+    canvas = Image.new('RGB', (width, max(sheet.shape[0] for sheet in sheets) + head), 'white')
     draw = ImageDraw.Draw(canvas)
-    for sheet, x, name in ((left, 0, names[0]), (right, left.shape[1] + 12, names[1])):
+    x = 0
+    for sheet, name in zip(sheets, names, strict=True):
         canvas.paste(Image.fromarray(sheet), (x, head))
         draw.text((x + sheet.shape[1] // 2, head // 2), name, fill=(32, 32, 32), anchor='mm', font=font)
+        x += sheet.shape[1] + gap
     return np.asarray(canvas)
 
 
 def save_png(path: Path, image: np.ndarray) -> None:
-    """Writes uint8 [H, W, 3]; a reader never sees half a file."""
-    with _whole(path) as temporary:
+    """Writes uint8 [H, W, 3] atomically."""
+    with _atomic(path) as temporary:
         Image.fromarray(image).save(temporary, format='PNG')
 
 
 def save_animation(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
-    """Writes uint8 [H, W, 3] frames as a GIF that repeats for ever, or as H.264 MP4, by the file's ending.
+    """Writes frames as a GIF that repeats forever, or as H.264 MP4, atomically.
 
     Args:
-      path: ends in `.gif` or `.mp4`; a reader never sees half a file.
-      frames: an array or an iterator, at least one; small ones are enlarged as in `grid`. Equal frames in a row become
+      path: ends in `.gif` or `.mp4`.
+      frames: uint8 [H, W, 3] each, at least one; small ones are enlarged as in `grid`. Consecutive equal frames become
         one longer frame of a GIF.
-      fps: frames a second; a GIF holds whole hundredths of a second a frame, at least 2.
+      fps: frames per second; of a GIF rounded to a whole number of hundredths of a second per frame, at least 2.
 
     Raises:
-      OSError: it could not be written.
+      OSError: the file could not be written.
     """
     enlarged = (_enlarge(frame[None])[0] for frame in frames)
-    with _whole(path) as temporary:
+    with _atomic(path) as temporary:
         (_save_gif if path.suffix == '.gif' else _save_mp4)(temporary, enlarged, fps)
 
 
 def _save_gif(path: Path, frames: Iterator[np.ndarray], fps: int) -> None:
-    # Each frame has colours of its own, without dithering, which would crawl over a plain background.
+    # Each frame has its own palette, without dithering, which would flicker on a plain background.
     reduced = (Image.fromarray(frame).quantize(256, dither=Image.Dither.NONE) for frame in frames)
     milliseconds = 10 * max(2, round(100 / fps))
     next(reduced).save(path, save_all=True, append_images=reduced, duration=milliseconds, loop=0)
@@ -100,7 +103,7 @@ def _save_gif(path: Path, frames: Iterator[np.ndarray], fps: int) -> None:
 
 def _save_mp4(path: Path, frames: Iterator[np.ndarray], fps: int) -> None:
     first = next(frames)
-    # The common form of H.264 has colour at half the resolution: both sides must be even.
+    # yuv420p, which every player supports, has colour at half the resolution: both sides must be even.
     odd = [(0, side % 2) for side in first.shape[:2]]
     height, width = (side + side % 2 for side in first.shape[:2])
     # fmt: off
@@ -111,7 +114,7 @@ def _save_mp4(path: Path, frames: Iterator[np.ndarray], fps: int) -> None:
     ]
     # fmt: on
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        with contextlib.suppress(BrokenPipeError):  # its own message tells more
+        with contextlib.suppress(BrokenPipeError):  # ffmpeg's own message says more
             for frame in chain([first], frames):
                 process.stdin.write(np.pad(frame, [*odd, (0, 0)], mode='edge').tobytes())
         message = process.communicate()[1].decode(errors='replace').strip()
@@ -120,8 +123,8 @@ def _save_mp4(path: Path, frames: Iterator[np.ndarray], fps: int) -> None:
 
 
 @contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place once it is written."""
+def _atomic(path: Path) -> Iterator[Path]:
+    """A temporary file in the same folder that replaces `path` once it is written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'.{path.name}')
     try:

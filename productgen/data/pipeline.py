@@ -1,12 +1,12 @@
-"""Endless shuffled batches whose content depends on the seed and the step alone.
+"""Endless shuffled batches whose content depends only on the seed and the step.
 
-Because batch `step` can be had without the ones before it, the position in the data needs no checkpoint of its own: it
-is the step.
+The batch of any step can be made without those before it, so a checkpoint need not store a position in the data: the
+step is the position.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import grain
 import numpy as np
@@ -16,17 +16,19 @@ from productgen.data.source import Source
 
 
 class Batches:
-    """Batches of a part of a source, every epoch in another order.
+    """Batches of some items of a source, in another order every epoch.
 
     Args:
-      source: where pictures come from.
-      indices: items to use.
+      source: the data set.
+      indices: items to use, int [N].
       labels: attributes that make the columns of `label`.
-      batch_size: pictures a batch, over all processes.
+      batch_size: items in a batch, over all processes.
       seed: of the order.
-      process: this process and how many there are; each loads its own run of rows of every batch.
+      process: index of this process and number of processes; each loads its own contiguous rows of every batch.
       threads: batches that are made at a time.
       balance: how evenly the values of the first of `labels` are drawn, 0 to 1; see `BalancedOrder`.
+      inputs: what a batch holds, as a method's `inputs()` names it: `label` and columns of the source. Other columns
+        are not decoded.
     """
 
     def __init__(
@@ -39,20 +41,41 @@ class Batches:
         process: tuple[int, int] = (0, 1),
         threads: int = 2,
         balance: float = 0.0,
+        inputs: Iterable[str] = ('image', 'label'),
     ):
-        self._source, self._threads = source, threads
+        self._source, self._threads, self._inputs = source, threads, tuple(inputs)
         self._codes = np.stack([source.codes[n] for n in labels], 1) if labels else np.zeros((len(source), 0), np.int32)
-        share = batch_size // process[1]
-        rows = slice(process[0] * share, (process[0] + 1) * share)
+        count = batch_size // process[1]
+        rows = slice(process[0] * count, (process[0] + 1) * count)
         if balance:
             order = grain.MapDataset.source(BalancedOrder(indices, self._codes[indices, 0], balance, seed))
         else:
             order = grain.MapDataset.source(indices).seed(seed).shuffle().repeat()
         self._batches = order.batch(batch_size).map(lambda batch: self.load(batch[rows]))
 
-    def load(self, items: np.ndarray) -> dict[str, np.ndarray]:
-        """`image` uint8 [B, H, W, 3] and `label` int32 [B, A] of the given items of the source."""
-        return {'image': np.stack([self._source[int(i)]['image'] for i in items]), 'label': self.label(items)}
+    def load(self, items: np.ndarray, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """Loads the given items of the source.
+
+        Args:
+          items: int [B].
+          names: what to load of them; by default what a batch holds.
+
+        Returns:
+          by name `label` int32 [B, A] and columns of the source, uint8 [B, H, W, C].
+
+        Raises:
+          DataError: a picture can no longer be read.
+        """
+        names = self._inputs if names is None else tuple(names)
+        columns = [name for name in names if name != 'label']
+        rows = [self._read(int(i), columns) for i in items] if columns else []
+        batch = {name: np.stack([row[i] for row in rows]) for i, name in enumerate(columns)}
+        return batch | {'label': self.label(items)} if 'label' in names else batch
+
+    def _read(self, index: int, columns: Sequence[str]) -> list[np.ndarray]:
+        """Columns of one item; all from one look-up, since a source may get them from one rendering."""
+        item = self._source[index]
+        return [item[name] for name in columns]
 
     def label(self, items: np.ndarray) -> np.ndarray:
         """`label` int32 [B, A] of the given items."""
@@ -63,6 +86,6 @@ class Batches:
         return self._batches[step]
 
     def iterate(self, start: int) -> Iterator[dict[str, np.ndarray]]:
-        """The batches from step `start` on, read ahead by threads."""
+        """The batches from step `start` on, loaded ahead by threads."""
         options = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=2 * self._threads + 2)
         return iter(self._batches[start:].to_iter_dataset(options))

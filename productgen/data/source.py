@@ -1,37 +1,64 @@
 """What a data source is: a sequence of product pictures with named attributes.
 
-Every source is built for one output size and yields pictures that already have it, so that nothing after it has to
-know where a picture came from. The columns that choose and label pictures (`codes`, `keys`) are known without decoding
-a single one.
+A source is built for one output size and yields pictures of that size, so nothing downstream depends on where a picture
+came from. The arrays that select and label pictures (`codes`, `keys`) are known without decoding a picture.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
 
+from productgen.config import UserError
 
-class DataError(ValueError):
-    """A data set that cannot be used; the message names the file or field and the way out."""
+
+class DataError(UserError):
+    """A data set that cannot be used; `field` is the setting or the file that is wrong."""
+
+
+class Item(Mapping[str, np.ndarray]):
+    """The columns of one item, each decoded when it is looked up, so that unused ones cost nothing.
+
+    Args:
+      readers: for each column a function that returns it, uint8 [H, W, C].
+    """
+
+    def __init__(self, readers: Mapping[str, Callable[[], np.ndarray]]):
+        self._readers = readers
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._readers[name]()
+
+    def __contains__(self, name: object) -> bool:  # Mapping's own would decode the column
+        return name in self._readers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        return len(self._readers)
 
 
 class Source(Protocol):
-    """A data set of N pictures of one size.
+    """A data set of N items.
 
     Attributes:
+      columns: shape (H, W, C) of every array of an item, by name: `image` (H, W, 3) in sRGB and, where the source has
+        it, `mask` (H, W, 1), 255 where the product is. `input` and `target` exist where the config names them.
       attributes: value names of every categorical attribute, in code order; the class of a picture is `label`.
       codes: for every attribute an int32 [N] array of indices into its value names; -1 where an item lacks the value.
-      keys: N strings that identify the *product* of each item (its SKU or group where there is one, else the file):
-        the train/validation split hashes them, so that views of one product stay together.
-      digest: a hex string that changes when any picture or column does.
+      keys: N strings that identify the *product* of each item (its SKU or group where there is one, else the file).
+        The train/validation split hashes them, so that all views of a product are on the same side.
+      digest: a hex string that changes when any picture, attribute or key does.
 
     A source may also have `usual_conditions` (what `data.labels=auto` means), `skipped` (pairs of path and reason) and
     `duplicates` (groups of paths), which a run reports.
     """
 
+    columns: Mapping[str, tuple[int, int, int]]
     attributes: Mapping[str, tuple[str, ...]]
     codes: Mapping[str, np.ndarray]
     keys: Sequence[str]
@@ -39,8 +66,8 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """`image` uint8 [H, W, 3] in sRGB and, where the source knows it, `mask` uint8 [H, W, 1] (255 = product)."""
+    def __getitem__(self, index: int) -> Mapping[str, np.ndarray]:
+        """The columns of an item, uint8 [H, W, C] each; a source may decode a column when it is looked up (`Item`)."""
         ...
 
     def text(self, index: int) -> str:
@@ -55,19 +82,25 @@ class DataConfig:
     Attributes:
       source: `catalog` (embedded, procedural), `folder:PATH`, or `tfds:NAME`.
       resolution: `64` or WIDTHxHEIGHT such as `96x128`.
-      fit: how a photo of another shape is brought to the resolution: `pad` keeps all of it, `crop` fills the frame
-        from its centre, `stretch` distorts.
+      fit: how a photo of another aspect ratio is brought to the resolution: `pad` keeps all of it, `crop` fills the
+        frame from its centre, `stretch` distorts.
       background: colour (`white`, `#f4f4f4`, ...) behind transparent pictures and around padded ones.
       labels: attributes to condition on, comma separated; `none` is unconditional; `auto` is the class (and, for the
         catalog, colour and background) where there are at least two values.
-      group: metadata column that says which pictures show one product (an SKU); empty uses `sku` where it exists.
-      validation: share of the products kept out of training, 0 to below 1.
+      group: metadata column that identifies the product (an SKU); empty uses `sku` where it exists.
+      validation: fraction of the products held out from training, 0 to below 1.
       balance: how evenly the values of the first attribute conditioned on are drawn: 0 as the data has them, 1 every
         value equally often; a value of n pictures is drawn in proportion to n^(1 - balance). Pictures without a value
-        keep their share.
+        are drawn as often as the data has them.
       catalog_items: number of pictures of the `catalog` source; other sources always use all they have.
-      cache_gb: decoded pictures are kept in memory up to this size; beyond it they are read again each epoch.
+      cache_gb: decoded pictures are kept in memory up to this size; beyond it they are decoded again each epoch.
       workers: threads that read and decode.
+      input: column of the source, such as `mask`, that is the `input` of a method that translates pictures; empty where
+        no method needs one.
+      target: column of the source, such as `image`, that such a method learns to produce.
+
+    Raises:
+      DataError: a value is out of range.
     """
 
     source: str = 'catalog'
@@ -81,7 +114,12 @@ class DataConfig:
     cache_gb: float = 4.0
     workers: int = 2
     balance: float = 0.0
+    input: str = ''
+    target: str = ''
 
     def __post_init__(self):
+        for name, least in (('catalog_items', 1), ('workers', 1), ('cache_gb', 0)):
+            if not getattr(self, name) >= least:  # not `<`: a NaN is refused too
+                raise DataError(f'data.{name}', f'{getattr(self, name)} is below {least}, the smallest value')
         if not 0 <= self.balance <= 1:
             raise DataError('data.balance', f'{self.balance} is not from 0 (as the data is) to 1 (every value equally)')

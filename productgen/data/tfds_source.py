@@ -2,15 +2,16 @@
 
 NAME is what `tfds.builder` takes (`name`, `name/config`, `name:1.0.0`, `name/config:1.0.0`), optionally with a split
 in TFDS's own notation after an `@`: `tfds:beans@validation`, `tfds:beans@train[:80%]`. Without one it is `train`, or
-the only split there is. Data is kept where TFDS keeps it: `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+the only split. Data is stored where TFDS stores it: `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
 
 TFDS reads array_record files without TensorFlow and can prepare most data sets in that format; for the others the
-error says what to run once.
+error gives the command to run once.
 """
 
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import importlib
 import json
@@ -22,19 +23,20 @@ import numpy as np
 from tqdm import tqdm
 
 from productgen.data import cache, images
-from productgen.data.source import DataError
+from productgen.data.source import DataError, Item
 
 
 class TfdsSource:
     """A `Source` over one split of a TFDS image data set.
 
-    The picture is the feature `image`, else the first one of image type. ClassLabel features are the attributes. If
-    none is called `label`, the supervised target or the only one there is takes that name. A one-channel image feature
-    called `mask` is the mask, a text feature called `text`, `caption` or `description` the text.
+    The picture is the feature `image`, else the supervised input, else the first feature of image type. ClassLabel
+    features are the attributes. If none is called `label`, the supervised target or the only ClassLabel is renamed to
+    it. A one-channel image feature called `mask` is the mask, a text feature called `text`, `caption` or `description`
+    the text.
 
     Attributes:
-      attributes, codes, keys, digest: see `Source`. The key of a picture is its `group` value, else a hash of its
-        content, which stays the same when the data set grows.
+      columns, attributes, codes, keys, digest: see `Source`. The key of a picture is its `group` value, else a hash of
+        its content, which stays the same when the data set grows.
     """
 
     def __init__(
@@ -48,23 +50,22 @@ class TfdsSource:
         cache_bytes: int = 0,
         data_dir: str | None = None,
     ):
-        """Prepares the data set if it is not, which may download it, and reads its labels.
+        """Prepares the data set if necessary, which may download it, and reads its labels.
 
         Args:
           name: see the module's docstring.
           size: (height, width) of the pictures.
           fit: `pad`, `crop` or `stretch`, see `images.load_image`.
           background: colour behind transparent pixels and of the bars of `pad`.
-          group: scalar feature that says which pictures show one product; empty uses `sku` where it exists.
+          group: scalar feature that identifies the product; empty uses `sku` where it exists.
           cache_bytes: fitted pictures stay in memory if all of them fit into this many bytes.
-          data_dir: where TFDS keeps its data; None is TFDS's default.
+          data_dir: where TFDS stores its data; None is TFDS's default.
 
         Raises:
-          DataError: there is no such data set or split, it cannot be prepared or read without TensorFlow, it has no
+          DataError: the data set or split does not exist, cannot be prepared or read without TensorFlow, has no
             pictures, or no feature `group`.
         """
         self._load = {'size': size, 'fit': fit}
-        self._background = background
         images.check_fit(fit)
         images.parse_color(background)
         self._name = f'tfds:{name}'
@@ -72,48 +73,54 @@ class TfdsSource:
         builder = _prepared(builder_name, data_dir)
         split = split or _default_split(builder, self._name)
         features = builder.info.features
-        self._image, self._mask = _image_features(builder, self._name)
+        image, mask = _image_features(builder, self._name)
+        # By column the feature and the colour behind what it does not cover.
+        self._features = {'image': (image, background)} | ({'mask': (mask, 'black')} if mask else {})
+        self.columns = {'image': (*size, 3)} | ({'mask': (*size, 1)} if mask else {})
         self._text = _text_feature(features)
         labels = _label_features(builder)
         group = _group_feature(features, group, self._name)
 
         self._records = _open(builder, split, self._name)
-        columns = self._columns(builder, split, [*labels.values(), *([group] if group else [])])
+        values = self._read_values(builder, split, [*labels.values(), *([group] if group else [])])
         self.attributes = {label: tuple(features[feature].names) for label, feature in labels.items()}
-        self.codes = {label: np.array(columns[feature], np.int32) for label, feature in labels.items()}
-        self.keys = tuple(map(str, columns[group] if group else columns['@content']))
-        content = [self._load, background, columns['@digest'], list(self.attributes.items())]
+        self.codes = {label: np.array(values[feature], np.int32) for label, feature in labels.items()}
+        self.keys = tuple(map(str, values[group] if group else values['@content']))
+        content = [self._load, background, values['@digest'], list(self.attributes.items())]
         self.digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
-        self._pictures = cache.Pictures(len(self.keys), size, cache_bytes)
+        self._pixels = cache.PixelCache(len(self.keys), self.columns, cache_bytes)
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """`image` uint8 [H, W, 3] and, where there is one, `mask` uint8 [H, W, 1]; DataError if it cannot be decoded.
+    def __getitem__(self, index: int) -> Item:
+        """`image` uint8 [H, W, 3] and, where the data set has one, `mask` uint8 [H, W, 1]; decoded when looked up.
 
-        A mask is read anew each time; only images are kept in memory.
+        A look-up raises DataError where the picture cannot be decoded.
         """
+        return Item({column: functools.partial(self._read, index, column) for column in self.columns})
+
+    def _read(self, index: int, column: str) -> np.ndarray:
         try:
-            item = {'image': self._pictures.get(index, lambda: self._decoded(index, self._image, self._background))}
-            if self._mask:
-                item['mask'] = self._decoded(index, self._mask, 'black')[..., :1]
+            return self._pixels.get(column, index, lambda: self._decode(index, column))
         except images.BadImage as error:
-            raise DataError('data.source', f'picture {index} of {self._name} cannot be used: {error}.') from error
-        return item
+            reason = f'the {column} of item {index} of {self._name} cannot be used: {error}'
+            raise DataError('data.source', reason, 'prepare the data set again') from error
 
     def text(self, index: int) -> str:
         """The text feature of the item, or ''."""
         return _plain(self._records[index][self._text]) if self._text else ''
 
-    def _decoded(self, index: int, feature: str, background: str) -> np.ndarray:
-        return images.load_image(self._records[index][feature], background=background, **self._load)
+    def _decode(self, index: int, column: str) -> np.ndarray:
+        feature, background = self._features[column]
+        picture = images.load_image(self._records[index][feature], background=background, **self._load)
+        return picture[..., : self.columns[column][-1]]  # a mask is decoded as RGB like every picture
 
-    def _columns(self, builder: Any, split: str, features: list[str]) -> dict[str, Any]:
-        """Values of the features for all items, `@content` hashes of the pictures, and the `@digest` of everything.
+    def _read_values(self, builder: Any, split: str, features: list[str]) -> dict[str, Any]:
+        """Values of the features of all items, `@content` hashes of the pictures, and the `@digest` of everything.
 
-        Reading them takes a pass over the records (without decoding a picture), so they are cached on disk until a
-        file of the data set changes.
+        This takes a pass over the records (without decoding a picture), so the result is cached on disk until a file of
+        the data set changes.
         """
         files = sorted(path for path in Path(builder.data_path).iterdir() if path.is_file())
         stamp = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
@@ -121,29 +128,29 @@ class TfdsSource:
         known = cache.read('tfds', key) or {}
         if known.get('stamp') == stamp and set(features) <= set(known['columns']):
             return known['columns']
-        columns: dict[str, Any] = {feature: [] for feature in (*features, '@content')}
+        values: dict[str, Any] = {feature: [] for feature in (*features, '@content')}
         digest = hashlib.blake2b(digest_size=16)
-        every = 0.1 if sys.stderr.isatty() else 20  # in a log file only a line now and then
+        every = 0.1 if sys.stderr.isatty() else 20  # in a log file a line every 20 seconds
         for index in tqdm(range(len(self._records)), f'Reading {self._name}', delay=2, mininterval=every):
             record = self._records[index]
             for feature in features:
-                columns[feature].append(_plain(record[feature]))
-            columns['@content'].append(hashlib.blake2b(record[self._image], digest_size=16).hexdigest())
+                values[feature].append(_plain(record[feature]))
+            values['@content'].append(hashlib.blake2b(record[self._features['image'][0]], digest_size=16).hexdigest())
             for feature, value in sorted(record.items()):
                 digest.update(f'{feature}:'.encode() + (value if isinstance(value, bytes) else repr(value).encode()))
-        columns['@digest'] = digest.hexdigest()
-        cache.write('tfds', key, {'stamp': stamp, 'columns': columns})
-        return columns
+        values['@digest'] = digest.hexdigest()
+        cache.write('tfds', key, {'stamp': stamp, 'columns': values})
+        return values
 
 
 def _prepared(name: str, data_dir: str | None) -> Any:
-    """The builder of a data set that is on disk; prepares it as array_record where it is not."""
+    """The builder of a data set; prepares it as array_record unless it is on disk."""
     import tensorflow_datasets as tfds
 
     if name.split('/')[0].split(':')[0] == 'product_catalog':
         importlib.import_module('productgen.data.catalog.builder')  # importing it registers it with TFDS
     try:
-        # An existing copy decides its own format, asking for another one would be an error.
+        # A copy on disk is read in its own format; naming another one would be an error.
         builder = tfds.builder(name, data_dir=data_dir)
         if builder.is_prepared():
             return builder
@@ -151,8 +158,8 @@ def _prepared(name: str, data_dir: str | None) -> Any:
     except tfds.core.registered.DatasetNotFoundError as error:
         names = tfds.list_builders(with_community_datasets=False)
         close = difflib.get_close_matches(name.split('/')[0].split(':')[0], names)
-        hint = f'did you mean {" or ".join(close)}?' if close else 'see https://www.tensorflow.org/datasets/catalog.'
-        raise DataError('data.source', f'TFDS has no data set {name!r}', f'{hint}') from error
+        hint = f'did you mean {" or ".join(close)}?' if close else 'see https://www.tensorflow.org/datasets/catalog'
+        raise DataError('data.source', f'TFDS has no data set {name!r}', hint) from error
     except (ValueError, AssertionError, ImportError) as error:  # an unknown config or version, a missing package
         raise DataError('data.source', f'tfds:{name} cannot be opened: {error}') from error
     try:
@@ -160,18 +167,18 @@ def _prepared(name: str, data_dir: str | None) -> Any:
     except Exception as error:  # anything from the network to the code of the data set
         location = f', data_dir={data_dir!r}' if data_dir else ''
         command = f"tfds.builder('{name}', file_format='array_record'{location}).download_and_prepare()"
-        hint = ''
+        remedy = ''
         if "No module named 'tensorflow'" in str(error):
-            hint = (
-                '\nIts preparation needs TensorFlow, once. In any environment:\n  pip install tensorflow '
+            remedy = (
+                'its preparation needs TensorFlow, once. In any environment:\n  pip install tensorflow '
                 f'tensorflow-datasets array_record\n  python -c "import tensorflow_datasets as tfds; {command}"'
             )
-        raise DataError('data.source', f'tfds:{name} cannot be prepared: {error}{hint}') from error
+        raise DataError('data.source', f'tfds:{name} cannot be prepared: {error}', remedy) from error
     return builder
 
 
 def _open(builder: Any, split: str, name: str) -> Any:
-    """Random access to the records; images stay encoded, so that reading a label or a text costs little."""
+    """Random access to the records; images stay encoded, so that reading a label or a text is cheap."""
     import tensorflow_datasets as tfds
 
     skip = {
@@ -184,17 +191,16 @@ def _open(builder: Any, split: str, name: str) -> Any:
     except NotImplementedError as error:
         raise DataError(
             'data.source',
-            (
-                f'{name} is on disk as {builder.info.file_format.value}, which cannot be read without TensorFlow. '
-                f'Move {builder.data_path} away (or set TFDS_DATA_DIR to another folder) and start again to '
-                'prepare it as array_record, or convert it once:\n  pip install tensorflow\n  python -m '
-                f'tensorflow_datasets.scripts.convert_format --out_file_format=array_record --dataset_version_dir={builder.data_path}'
-            ),
+            f'{name} is on disk as {builder.info.file_format.value}, which cannot be read without TensorFlow',
+            f'move {builder.data_path} away (or set TFDS_DATA_DIR to another folder) and start again to prepare it as '
+            'array_record, or convert it once:\n  pip install tensorflow\n  python -m '
+            'tensorflow_datasets.scripts.convert_format --out_file_format=array_record '
+            f'--dataset_version_dir={builder.data_path}',
         ) from error
     except ValueError as error:
-        raise DataError('data.source', f'{name}: no split {split!r}', f'there are {_splits(builder)}.') from error
+        raise DataError('data.source', f'{name} has no split {split!r}', f'there are {_splits(builder)}') from error
     if not len(records):
-        raise DataError('data.source', f'{name}: split {split!r} is empty.')
+        raise DataError('data.source', f'the split {split!r} of {name} is empty', f'there are {_splits(builder)}')
     return records
 
 
@@ -202,7 +208,7 @@ def _default_split(builder: Any, name: str) -> str:
     splits = list(builder.info.splits)
     if 'train' in splits or len(splits) == 1:
         return 'train' if 'train' in splits else splits[0]
-    raise DataError('data.source', f'{name} has no split `train`', f'choose from {_splits(builder)} with {name}@SPLIT.')
+    raise DataError('data.source', f'{name} has no split `train`', f'choose from {_splits(builder)} with {name}@SPLIT')
 
 
 def _splits(builder: Any) -> str:
@@ -215,7 +221,7 @@ def _supervised(builder: Any) -> tuple[Any, Any]:
 
 
 def _image_features(builder: Any, name: str) -> tuple[str, str | None]:
-    """The names of the picture and of its mask."""
+    """The features that are the picture and its mask, None where there is no mask."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -229,7 +235,7 @@ def _image_features(builder: Any, name: str) -> tuple[str, str | None]:
     mask = 'mask' if 'mask' in found and features['mask'].shape[-1] == 1 else None
     found = [feature for feature in found if feature != mask]
     if not found:
-        raise DataError('data.source', f'{name} holds no pictures', f'its features are {", ".join(features)}.')
+        raise DataError('data.source', f'{name} holds no pictures', f'its features are {", ".join(features)}')
     for preferred in ('image', _supervised(builder)[0]):
         if preferred in found:
             return preferred, mask
@@ -237,7 +243,7 @@ def _image_features(builder: Any, name: str) -> tuple[str, str | None]:
 
 
 def _label_features(builder: Any) -> dict[str, str]:
-    """{attribute: feature} of all ClassLabels that have a known number of values."""
+    """{attribute: feature} of all ClassLabels with a known number of values."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -270,12 +276,12 @@ def _group_feature(features: Any, group: str, name: str) -> str | None:
         if isinstance(kind, tfds.features.Tensor | tfds.features.Text | tfds.features.ClassLabel) and kind.shape == ()
     ]
     if group and group not in scalars:
-        raise DataError('data.group', f'{name} has no feature {group!r}', f'it has {", ".join(scalars) or "none"}.')
+        raise DataError('data.group', f'{name} has no feature {group!r}', f'it has {", ".join(scalars) or "none"}')
     return group or ('sku' if 'sku' in scalars else None)
 
 
 def _plain(value: Any) -> str | int | float:
-    """A scalar as Python (and JSON) knows it; TFDS gives text as bytes."""
+    """A scalar as a Python type that JSON knows; TFDS returns text as bytes."""
     if isinstance(value, bytes):
         return value.decode('utf-8', 'replace')
     return value.item() if isinstance(value, np.generic | np.ndarray) else value

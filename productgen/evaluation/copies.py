@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from productgen.evaluation.sets import SEED, Measured, Pictures
+from productgen.evaluation.sets import SEED, Measured, PictureSet
 from productgen.metrics.memorisation import memorisation, near_duplicates
 from productgen.metrics.neighbours import Pairs, Progress, nearest
 
@@ -16,14 +16,14 @@ LISTED = 1000  # near duplicates in report.json at most
 
 
 def copying(
-    measured: Measured, train: Measured, alone: Measured, progress: Progress | None = None
+    measured: Measured, train: Measured, independent: Measured, progress: Progress | None = None
 ) -> tuple[dict[str, dict[str, float]], dict[str, Pairs]]:
-    """Whether pictures are nearer to training pictures than new real ones are, by features and by pixels.
+    """Tests whether pictures are nearer to training pictures than new real ones are, by features and by pixels.
 
     Args:
       measured: the pictures.
       train: training pictures.
-      alone: held-out pictures of different products, which the test wants to be independent.
+      independent: held-out pictures of different products, since the test assumes independent samples.
       progress: see `memorisation`.
 
     Returns:
@@ -31,7 +31,7 @@ def copying(
     """
     figures, closest = {}, {}
     for name in ('features', 'thumbnails'):
-        rows = [getattr(x, name) for x in (measured, train, alone)]
+        rows = [getattr(x, name) for x in (measured, train, independent)]
         found = memorisation(*rows, seed=SEED, progress=progress)
         word = 'pixels' if name == 'thumbnails' else name
         figures[word] = {'share': found.share, 'expected_share': found.quantile, 'c_t': found.c_t, 'p': found.p}
@@ -40,9 +40,9 @@ def copying(
 
 
 def duplicates(
-    train: Pictures,
+    train: PictureSet,
     train_rows: np.ndarray,
-    held_out: Pictures,
+    held_out: PictureSet,
     held_out_rows: np.ndarray,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], Pairs, Pairs]:

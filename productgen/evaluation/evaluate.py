@@ -1,11 +1,10 @@
-"""Measures what a generator makes, or any folder of pictures, against real ones: `--mode=eval`.
+"""Measures a run, or any folder of pictures: `--mode=eval`.
 
-Two sets of pictures are measured against the same reference by the same features: the generated ones, and real pictures
-that are not in the reference. The second says what a perfect generator would have, at these counts and with these
-features. Every figure stands with its protocol, and figures of unlike protocols are not compared.
-
-A run that generates nothing but has features (configs/classifier.py) is measured by what these tell of held-out
-pictures.
+Generators and folders: two sets of pictures are measured against the same reference by the same features: the generated
+ones, and real pictures that are not in the reference. The second says what a perfect generator would reach, at these
+counts and with these features. Methods that translate pictures are measured on held-out pairs (`evaluation.pairs`),
+methods that only have features on their predictions for held-out pictures (`evaluation.recogniser`). Every report has
+its protocol, and figures of different protocols are not compared.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import dataclasses
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +21,34 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from productgen.config import UserError, build, difference
+from productgen.config import UserError, difference
 from productgen.config.sections import EvalConfig
 from productgen.evaluation import generator
 from productgen.evaluation.copies import PAIRS, copying, duplicates
 from productgen.evaluation.figures import Comparison, accuracies, by_class, confusion, pairwise
-from productgen.evaluation.plan import Plan, make_plan
+from productgen.evaluation.pairs import translated
+from productgen.evaluation.plan import Plan, make_plan, open_checked_lpips
 from productgen.evaluation.recogniser import recognised
 from productgen.evaluation.report import write_report
-from productgen.evaluation.sets import LOOKED_AT, Measured, Pictures, measure
-from productgen.methods import Reconstructing, Representing
+from productgen.evaluation.result import Earlier, Result
+from productgen.evaluation.sets import LOOKED_AT, Measured, measure
+from productgen.methods.base import Generates, Reconstructs, Represents, Translates
 from productgen.metrics.neighbours import Progress
-from productgen.model.ensemble import Ensemble
-from productgen.model.rows import Sampler
-from productgen.model.workdir import config_changes, label_changes, locked, read_digest
-from productgen.train.run import Run, prepare
+from productgen.model.config import Config
+from productgen.model.workdir import config_changes, label_changes, locked, read_facts
+from productgen.train.run import Run, open_run
 
 _log = logging.getLogger('productgen')
+Check = Callable[[Mapping[str, Any]], None]  # raises where an earlier report has another protocol
 SHOWN = 48  # pictures of each set in the report
-BRIEF = ('frechet_distance', 'kernel_distance', 'precision', 'recall', 'accuracy')  # said in the log
+BRIEF = ('frechet_distance', 'kernel_distance', 'precision', 'recall', 'accuracy', 'psnr', 'ssim')  # in the log
 
 
-def evaluate(config: Mapping[str, Any], workdir: Path, accept_change: bool = False) -> Path:
+def evaluate(config: Config, workdir: Path, accept_change: bool = False) -> Path:
     """Measures, and writes `report.json` and `report.html`.
 
     Args:
-      config: all sections; those of training must be the workdir's own if it holds a run.
+      config: the typed config; what training reads must be the workdir's own if it holds a run.
       workdir: of a run or, with `eval.images`, any folder.
       accept_change: also measure against pictures that came, went or changed since the training.
 
@@ -55,166 +56,177 @@ def evaluate(config: Mapping[str, Any], workdir: Path, accept_change: bool = Fal
       the HTML file.
 
     Raises:
-      UserError, DataError, CheckpointError: something cannot be used; the message names it and the way out.
+      UserError, CheckpointError: something cannot be used; the message names it and what to do.
     """
-    settings, has_run = build(EvalConfig, config.get('eval', {}), 'eval'), (workdir / 'config.json').exists()
+    settings, has_run = config.eval, (workdir / 'config.json').exists()
     if jax.process_count() > 1:
-        raise UserError('--mode=eval', 'one process is enough, which uses all devices that it sees')
+        raise UserError('--mode=eval', 'it runs in one process, which uses all devices that it sees')
     if has_run:
         _check_same(workdir, config)
-        # How samples are shown is nothing to this.
-        config = {**config, 'sample': {**config['sample'], 'output': 'grid'}}
     elif not settings.images:
         raise UserError(f'--workdir={workdir}', 'there is no run in it to measure', 'or set eval.images')
     elif not settings.out:
-        raise UserError('eval.out', f'where to write? --workdir={workdir} holds no run')
+        raise UserError('eval.out', f'no folder to write to is given, and --workdir={workdir} holds no run')
     out = Path(settings.out).expanduser() if settings.out else workdir / 'eval'
     earlier = _earlier(settings.against)
-    run = prepare(config, devices=1)
+    run = open_run(config, devices=1)
     if has_run:
         _check_pictures(workdir, run, accept_change)
     metrics = None if settings.images else workdir / 'metrics.jsonl'
     _check_writable(out)
     check = lambda protocol: _check_protocol(settings, earlier, protocol)
     with locked(out):
-        if isinstance(run.method, Representing) and not settings.images:
-            result, sheets = recognised(run, workdir, check)
-        else:
-            plan = make_plan(config, run, workdir)
-            check(plan.protocol)
-            result, sheets = measured(plan, out)
-        path = write_report(out, result, sheets, earlier, metrics)
-    found = result['figures']['measured']
+        result = _evaluator(run)(run, workdir, check, out)
+        path = write_report(out, result, earlier, metrics)
+    found = result.figures['measured']
     brief = [f'{name} {value:.4g}' for name, value in found.items() if name.startswith(BRIEF) and name[-6:] != '_error']
     _log.info('%s: %s', path, ', '.join(brief))
     return path
 
 
-def _check_same(workdir: Path, config: Mapping[str, Any]) -> None:
-    """Raises a UserError where the config is not that of the run in the workdir."""
+def _evaluator(run: Run) -> Callable[[Run, Path, Check, Path], Result]:
+    """What measures a run, by what its method can do."""
+    if run.config.eval.images or isinstance(run.method, Generates):
+        return _measured
+    if isinstance(run.method, Translates):
+        return _translated
+    if isinstance(run.method, Represents):
+        return lambda run, workdir, check, out: recognised(run, workdir, check)
+    raise UserError('--mode=eval', f'there are no figures for {run.config.method.name!r}')
+
+
+def _translated(run: Run, workdir: Path, check: Check, out: Path) -> Result:
+    settings = run.config.eval
+    size = run.facts.columns.get('target', (*run.problem.resolution, 3))[:2]
+    lpips = open_checked_lpips(settings, size) if settings.lpips else None
+    return translated(run, workdir, lpips, check)
+
+
+def _check_same(workdir: Path, config: Config) -> None:
+    """Raises a UserError where the workdir holds a run with another config."""
     lines = config_changes(workdir, config)
     if lines:
         raise UserError(
-            f'--workdir={workdir} holds a run with another config; leave --config out to measure that run, or choose '
-            'another --workdir:\n  ' + '\n  '.join(lines)
+            f'--workdir={workdir}',
+            'it holds a run with another config:\n  ' + '\n  '.join(lines) + '\n',
+            'Leave --config out to measure that run, or choose another --workdir.',
         )
 
 
 def _check_pictures(workdir: Path, run: Run, accept: bool) -> None:
     """Raises a UserError where the pictures are not those that the run in the workdir was trained on.
 
-    Codes of labels, and what was trained on, are those of the run only if its pictures are.
+    Codes of labels, and the split, are those of the run only if its pictures are.
     """
-    lines = label_changes(workdir, run.table)
-    if lines or (read_digest(workdir) not in ('', run.source.digest) and not accept):
-        way = 'put them back' if lines else 'put them back, or add --accept_config_change to measure against them now'
+    lines = label_changes(workdir, run.facts.labels)
+    if lines or (read_facts(workdir).digest not in ('', run.facts.digest) and not accept):
+        more = '' if lines else ', or add --accept_config_change to measure against them as they are now'
         raise UserError(
-            f'data.source: the pictures of {run.data.source} are not what they were when {workdir} was trained; {way}'
-            + ''.join(f'\n  {line}' for line in lines)
+            'data.source',
+            f'the pictures of {run.config.data.source} have changed since {workdir} was trained'
+            + ''.join(f'\n  {line}' for line in lines),
+            f'put the earlier ones back{more}',
         )
 
 
-def measured(plan: Plan, out: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The report and its pictures, see `write_report`.
-
-    Args:
-      plan: what to measure.
-      out: a folder for what is needed in between.
-    """
-    settings, table, known = plan.settings, plan.run.table, plan.net.attributes
-    ours, train, held_out = (measure(plan.net, p, settings.batch_size) for p in (plan.other, plan.train, plan.held_out))
-    base, beside = (train, held_out) if settings.reference == 'train' else (held_out, train)
-    base, beside = base.first(settings.count), beside.first(plan.count)
+def _measured(run: Run, workdir: Path, check: Check, out: Path) -> Result:
+    """The report on generated pictures, or on a folder; `out` is a folder for temporary files."""
+    plan = make_plan(run, workdir)
+    check(plan.protocol)
+    settings, table, known, sets = plan.settings, run.facts.labels, plan.net.attributes, plan.sets
+    ours, train, held_out = (
+        measure(plan.net, p, settings.batch_size) for p in (sets.measured, sets.train, sets.held_out)
+    )
+    base, other = (train, held_out) if settings.reference == 'train' else (held_out, train)
+    base, other = base.first(settings.count), other.first(plan.count)
     compare = Comparison(base)
-    sets = {'measured': ours, 'real': beside} if settings.floor else {'measured': ours}
-    figures = {name: compare(m, _bar(f'Neighbours, {name}')) | accuracies(m, table, known) for name, m in sets.items()}
+    columns = {'measured': ours, 'real': other} if settings.floor else {'measured': ours}
+    figures = {
+        name: compare(m, _bar(f'Neighbours, {name}')) | accuracies(m, table, known) for name, m in columns.items()
+    }
     alike, sheets = _alike(plan, ours, train, held_out)
     paths, sweep = _of_generator(plan, compare, figures['measured'])
     figures['measured'] |= paths
     for name, found in _recognition(plan, out).items():
         figures[name] |= found
-    result = {
-        'measured': dict(plan.about),
-        'features': dict(plan.net.about),
-        'protocol': dict(plan.protocol),
-        'figures': figures,
-        'classes': {name: by_class(base, m, table) for name, m in sets.items()},
-        'confusion': confusion(ours, table, known),
+    return Result(
+        measured=dict(plan.about),
+        features=dict(plan.net.about),
+        protocol=dict(plan.protocol),
+        figures=figures,
+        classes={name: by_class(base, m, table) for name, m in columns.items()},
+        confusion=confusion(ours, table, known),
         **alike,
-        'truncation': sweep,
-        'pairs': _pairs(plan),
-    }
-    return result, {'measured': ours.some[:SHOWN], 'real': base.some[:SHOWN], **sheets}
+        truncation=sweep,
+        pairs=_pairs(plan),
+        sheets={'measured': ours.some[:SHOWN], 'real': base.some[:SHOWN], **sheets},
+    )
 
 
 def _alike(
     plan: Plan, ours: Measured, train: Measured, held_out: Measured
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Copies of training pictures, near duplicates of the data set, and sheets of the closest pairs."""
-    # The test for copies wants independent pictures, which views of one product are not.
-    copies, closest = copying(ours, train, held_out.take(plan.alone), _bar('Search for copies'))
+    sets = plan.sets
+    # The test for copies assumes independent pictures, which views of one product are not.
+    copies, closest = copying(ours, train, held_out.take(sets.independent), _bar('Search for copies'))
     bar = _bar('Search for duplicates')
-    alike, within, across = duplicates(plan.train, train.thumbnails, plan.held_out, held_out.thumbnails, bar)
-    found = {f'copies, {name}': (plan.other, pairs) for name, pairs in closest.items()}
-    found |= {'alike, training': (plan.train, within), 'alike, held_out': (plan.held_out, across)}
+    alike, within, across = duplicates(sets.train, train.thumbnails, sets.held_out, held_out.thumbnails, bar)
+    found = {f'copies, {name}': (sets.measured, pairs) for name, pairs in closest.items()}
+    found |= {'alike, training': (sets.train, within), 'alike, held_out': (sets.held_out, across)}
     sheets = {
-        name: np.stack([first.load(pairs.first[:PAIRS]), plan.train.load(pairs.second[:PAIRS])], 1)
+        name: np.stack([first.load(pairs.first[:PAIRS]), sets.train.load(pairs.second[:PAIRS])], 1)
         for name, (first, pairs) in found.items()
         if len(pairs.first)
     }
-    searched = {'searched': plan.train.count, 'held_out': len(plan.alone)}
+    searched = {'searched': sets.train.count, 'held_out': len(sets.independent)}
     return {'copies': copies | searched, 'near_duplicates': alike}, sheets
 
 
 def _of_generator(
     plan: Plan, compare: Comparison, known: Mapping[str, float]
 ) -> tuple[dict[str, float], list[dict[str, float]]]:
-    """Path length, and the figures for several truncations, where they are asked for; `known` are those of one."""
+    """Path length, and the figures of several truncations, where they are requested; `known` are those of one."""
     settings, ensemble, paths, sweep = plan.settings, plan.ensemble, {}, []
+    size = settings.batch_size
     if ensemble and settings.truncations:
         values = [psi for psi in settings.truncation_list() if psi != settings.truncation]
-        sweep = generator.truncation_sweep(ensemble, values, plan.net, compare, plan.count, settings.batch_size)
+        sweep = generator.truncation_sweep(ensemble, values, plan.knobs, plan.net, compare, plan.count, size)
         known = {name: known[name] for name in (sweep[0] if sweep else BRIEF) if name in known}
         sweep = sorted([*sweep, {'truncation': settings.truncation, **known}], key=lambda row: row['truncation'])
     if ensemble and settings.path_pairs:
         distance = plan.lpips or generator.feature_distance(plan.net)
         paths = generator.path_length(
-            plan.config, ensemble, settings.path_pairs, settings.truncation, distance, settings.batch_size
+            plan.workdir, plan.run.config.sample, settings.path_pairs, settings.truncation, distance, size
         )
     return paths, sweep
 
 
 def _recognition(plan: Plan, out: Path) -> dict[str, dict[str, float]]:
     """Accuracies of classifiers of the measured and of as many training pictures, by column."""
-    if not plan.classifier:
+    if not plan.recognition:
         return {}
-    size, table = plan.settings.batch_size, plan.run.table
+    size, table, sets = plan.settings.batch_size, plan.run.facts.labels, plan.sets
+    config, names = plan.recognition.config, plan.recognition.names
     return {
-        name: generator.recognition(plan.classifier, pictures, plan.taught, plan.held_out, table, size, out)
-        for name, pictures in {'measured': plan.other, 'real': plan.train.first(plan.count)}.items()
+        name: generator.recognition(config, pictures, names, sets.held_out, table, size, out)
+        for name, pictures in {'measured': sets.measured, 'real': sets.train.first(plan.count)}.items()
         if name == 'measured' or plan.settings.floor
     }
 
 
 def _pairs(plan: Plan) -> dict[str, Any]:
-    """Figures of pictures and what they should be: originals, or what an autoencoder was given."""
-    size = plan.settings.batch_size
-    if plan.originals:
+    """Figures of pictures and their targets: originals, or the inputs of an autoencoder."""
+    size, sets = plan.settings.batch_size, plan.sets
+    if sets.originals:
         what = f'pictures and their originals in {plan.settings.originals}'
-        return {'what': what, **pairwise(plan.other, plan.originals, size, plan.lpips)}
-    if plan.ensemble and len(plan.ensemble.members) == 1 and isinstance(plan.run.method, Reconstructing):
-        real = plan.held_out.first(LOOKED_AT)
-        what = 'reconstructions of held-out pictures'
-        return {'what': what, **pairwise(_rebuilt(plan.ensemble, real), real, size, plan.lpips)}
+        return {'what': what, **pairwise(sets.measured, sets.originals, size, plan.lpips)}
+    if plan.ensemble and len(plan.ensemble.members) == 1 and isinstance(plan.run.method, Reconstructs):
+        real, trained = sets.held_out.first(LOOKED_AT), plan.ensemble.first
+        load = lambda i: trained.reconstruct(real.load(i), real.label[i])
+        rebuilt = dataclasses.replace(real, name='reconstructions', load=load, workers=0)
+        return {'what': 'reconstructions of held-out pictures', **pairwise(rebuilt, real, size, plan.lpips)}
     return {}
-
-
-def _rebuilt(ensemble: Ensemble, real: Pictures) -> Pictures:
-    """What a method makes of pictures from their codes."""
-    model, state = ensemble.members[0]
-    sampler = Sampler(model, model.sample.batch_size, model.method.reconstruct)
-    load = lambda i: sampler(state, i.astype(np.int32), real.label[i], image=real.load(i))
-    return dataclasses.replace(real, name='reconstructions', load=load, workers=0)
 
 
 def _bar(what: str) -> Progress:
@@ -231,10 +243,10 @@ def _bar(what: str) -> Progress:
     return progress
 
 
-def _check_protocol(settings: EvalConfig, earlier: Mapping[str, Any] | None, protocol: Mapping[str, Any]) -> None:
+def _check_protocol(settings: EvalConfig, earlier: Earlier | None, protocol: Mapping[str, Any]) -> None:
     """Raises a UserError where an earlier report is of another protocol."""
-    if earlier and earlier['protocol'] != protocol:
-        lines = '\n  '.join(difference(earlier['protocol'], protocol))
+    if earlier and earlier.protocol != protocol:
+        lines = '\n  '.join(difference(earlier.protocol, protocol))
         raise UserError(
             f'eval.against={settings.against}', f'of another protocol, so its figures cannot be compared:\n  {lines}'
         )
@@ -250,12 +262,12 @@ def _check_writable(out: Path) -> None:
         raise UserError(f'eval.out={out}', 'it cannot be written to')
 
 
-def _earlier(path: str) -> dict[str, Any] | None:
+def _earlier(path: str) -> Earlier | None:
     """An earlier report."""
     if not path:
         return None
     try:
         report = json.loads(Path(path).expanduser().read_text())
-        return {'figures': report['figures']['measured'], **{name: report[name] for name in ('measured', 'protocol')}}
+        return Earlier(report['measured'], report['protocol'], report['figures']['measured'])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f'eval.against={path}', f'not a report.json ({error})') from None

@@ -1,4 +1,4 @@
-"""What a set of pictures comes to: against real ones, as pictures of products, by label, and pair by pair."""
+"""Figures of a set of pictures: against real ones, as product pictures, by label, and pair by pair."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from productgen.data.labels import LabelTable
-from productgen.evaluation.sets import SEED, Measured, Pictures
+from productgen.evaluation.sets import SEED, Measured, PictureSet
 from productgen.metrics.distribution import Reference, intervals_of_class
 from productgen.metrics.inception_score import SPLITS, inception_score
 from productgen.metrics.memorisation import LEAST
@@ -18,7 +18,7 @@ from productgen.metrics.neighbours import Progress
 from productgen.metrics.pairwise import PAIRWISE, ms_ssim, ms_ssim_diversity, ms_ssim_levels
 from productgen.metrics.product import product_figures
 from productgen.metrics.swd import SlicedWasserstein
-from productgen.model.features import Told
+from productgen.model.features import Predicted
 
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
@@ -49,7 +49,7 @@ class Comparison:
         levels = ms_ssim_levels(other.some.shape[1:3])
         if levels:
             found['ms_ssim_of_pairs'] = ms_ssim_diversity(other.some, seed=SEED, levels=levels)
-        for probabilities in list(other.told.values())[:1]:
+        for probabilities in list(other.predicted.values())[:1]:
             if len(probabilities) >= SPLITS:
                 score = inception_score(probabilities)
                 found |= {'inception_score': score.mean, 'inception_score_deviation': score.std}
@@ -61,40 +61,40 @@ class Comparison:
         return found
 
 
-def answers(
-    label: np.ndarray, told: Told, table: LabelTable, known: Mapping[str, tuple[str, ...]]
+def predictions(
+    label: np.ndarray, predicted: Predicted, table: LabelTable, known: Mapping[str, tuple[str, ...]]
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """For each attribute that pictures are labelled with and features tell: what was asked and what was told.
+    """True and predicted codes, for each attribute that pictures are labelled with and features classify.
 
     Args:
       label: int32 [N, A] of `table`.
-      told: probabilities by attribute.
+      predicted: probabilities by attribute.
       table: names of the labels.
       known: the values of the features' attributes, in the order of their probabilities.
 
     Yields:
-      name, and the codes [n] of the labelled pictures twice, as asked and as told; told is -1 where the features think
-      of a value that the table does not have.
+      name, true codes [n] and predicted codes [n] of the labelled pictures; a prediction is -1 where the table does not
+      have the value.
     """
     for column, (name, values) in enumerate(table.attributes.items()):
-        asked = label[:, column]
-        if name in told and name in known and (asked >= 0).any():
+        true = label[:, column]
+        if name in predicted and name in known and (true >= 0).any():
             code = np.asarray([values.index(v) if v in values else -1 for v in known[name]])
-            yield name, asked[asked >= 0], code[np.argmax(told[name], 1)[asked >= 0]]
+            yield name, true[true >= 0], code[np.argmax(predicted[name], 1)[true >= 0]]
 
 
 def accuracies(other: Measured, table: LabelTable, known: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
-    """Share of pictures that are told to be what they were asked to be, for each attribute both sides know."""
-    found = answers(other.label, other.told, table, known)
-    return {f'accuracy/{name}': float(np.mean(told == asked)) for name, asked, told in found}
+    """Accuracy of the predicted labels, for each attribute that both sides know."""
+    found = predictions(other.label, other.predicted, table, known)
+    return {f'accuracy/{name}': float(np.mean(predicted == true)) for name, true, predicted in found}
 
 
 def confusion(other: Measured, table: LabelTable, known: Mapping[str, tuple[str, ...]]) -> dict[str, Any] | None:
-    """Counts [asked, told] of the first attribute that both sides know; the last column is what the table lacks."""
-    for name, asked, told in answers(other.label, other.told, table, known):
+    """Counts [true, predicted] of the first attribute that both sides know; the last column is what the table lacks."""
+    for name, true, predicted in predictions(other.label, other.predicted, table, known):
         values = table.attributes[name]
         counts = np.zeros((len(values), len(values) + 1), int)
-        np.add.at(counts, (asked, told), 1)
+        np.add.at(counts, (true, predicted), 1)
         return {'attribute': name, 'values': list(values), 'counts': counts.tolist()}
     return None
 
@@ -123,8 +123,8 @@ def pair_distances(size: tuple[int, int], lpips: Distance | None) -> dict[str, D
     return found | ({'lpips': lpips} if lpips else {})
 
 
-def pairwise(first: Pictures, second: Pictures, batch_size: int, lpips: Distance | None) -> dict[str, float]:
-    """Means of the pairwise figures of pictures and what they should be; PSNR's over pairs that differ at all."""
+def pairwise(first: PictureSet, second: PictureSet, batch_size: int, lpips: Distance | None) -> dict[str, float]:
+    """Means of the pairwise figures of pictures and their targets; PSNR's over the pairs that differ."""
     distances, rows = None, {}
     for a, b in zip(first.parts(batch_size), second.parts(batch_size), strict=True):
         distances = distances or pair_distances(a.shape[1:3], lpips)

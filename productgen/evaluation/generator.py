@@ -1,4 +1,4 @@
-"""What only a generator can be measured by: its truncation, the paths between its latents, what it teaches."""
+"""Figures that only a generator has: truncation, paths between latents, and what its pictures teach a classifier."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import dataclasses
 import json
 import logging
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,64 +15,62 @@ from PIL import Image
 from tqdm import tqdm
 
 from productgen.config import UserError
+from productgen.config.sections import SampleConfig
 from productgen.core.rng import sample_keys, streams
 from productgen.core.state import State
 from productgen.data.labels import LabelTable
 from productgen.evaluation.figures import Comparison, Distance, accuracies
-from productgen.evaluation.sets import Pictures, generated_pictures, measure
-from productgen.methods import StyleMethod
-from productgen.methods.base import Batch
+from productgen.evaluation.sets import PictureSet, generated_pictures, measure
+from productgen.methods.base import Batch, Classifies
 from productgen.metrics.arrays import unit_length
 from productgen.metrics.path_length import STEP, perceptual_path_length
-from productgen.model.ensemble import Ensemble
+from productgen.model.config import Config
+from productgen.model.ensemble import Ensemble, open_ensemble
 from productgen.model.features import INCEPTION, FeatureNet, open_features
-from productgen.model.prepared import prepare_model
+from productgen.model.prepared import prepare
 from productgen.model.rows import RowByRow
-from productgen.model.workdir import parse_run, read_config
-from productgen.train.log import start_logging
+from productgen.model.workdir import parse_run, read_config, read_facts
 from productgen.train.loop import train
 
 _log = logging.getLogger('productgen')
 
 
 def truncation_sweep(
-    ensemble: Ensemble, values: list[float], net: FeatureNet, compare: Comparison, count: int, batch_size: int
+    ensemble: Ensemble,
+    values: list[float],
+    knobs: dict[str, float],
+    net: FeatureNet,
+    compare: Comparison,
+    count: int,
+    batch_size: int,
 ) -> list[dict[str, float]]:
-    """Figures of the features for each psi, with it: quality against diversity."""
+    """Figures of the features for each psi, to plot quality against diversity; `knobs` are the other settings."""
     rows = []
     for psi in values:
-        made = measure(net, generated_pictures(ensemble, count, psi), batch_size)
+        made = measure(net, generated_pictures(ensemble, count, knobs | {'truncation': psi}), batch_size)
         rows.append({'truncation': psi, **compare.distribution(made)})
         _log.info('Truncation %g: %s', psi, ', '.join(f'{name} {value:.4g}' for name, value in rows[-1].items()))
     return rows
 
 
-def check_paths(method: Any) -> None:
-    """Raises a UserError where a method has no latents to walk between."""
-    if not isinstance(method, StyleMethod):
-        raise UserError('eval.path_pairs', 'the method has no style latents', 'path lengths are those of StyleGAN')
-
-
 def path_length(
-    config: Mapping[str, Any], ensemble: Ensemble, pairs: int, truncation: float, distance: Distance, batch_size: int
+    workdir: Path, settings: SampleConfig, pairs: int, truncation: float, distance: Distance, batch_size: int
 ) -> dict[str, float]:
     """Perceptual path length in W at the ends of paths, t = 0, of uncropped pictures (Karras et al., CVPR 2020).
 
-    Both pictures have the same label and noise. All is float32 whatever the run computes in: they differ by little.
+    Both pictures have the same label and noise. Everything is computed in float32 whatever the run's config says: the
+    two pictures differ by little.
 
     Args:
-      config: of the run.
-      ensemble: its generator, one.
-      pairs: how many paths.
+      workdir: of a run whose method has latents.
+      settings: the `sample` section, which names its generators; they must come to one.
+      pairs: number of paths.
       truncation: psi.
       distance: of pictures float32 [B, H, W, 3] of values 0 to 255, twice, [B].
       batch_size: paths at a time.
     """
-    model, state = ensemble.members[0]
-    if 'bf16_levels' in config['model']:
-        config = {**config, 'model': {**config['model'], 'bf16_levels': 0}}
-        model = prepare_model(config, model.table, devices=1)
-    method = model.method
+    trained = open_ensemble(workdir, settings, one=True, float32=True).first
+    model, method = trained.model, trained.model.method
 
     def ends(state: State, batch: Batch, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         with jax.default_matmul_precision('float32'):
@@ -85,11 +81,10 @@ def path_length(
             return make(first), make(first + STEP * (other - first))
 
     seeds, found = np.arange(pairs, dtype=np.int32), []
-    rows = RowByRow(model.mesh, batch_size, ends, model.seed)
-    label, psi = model.table.draw(seeds), np.full(pairs, truncation, np.float32)
-    for a, b in tqdm(
-        rows.batches(state, seed=seeds, label=label, truncation=psi), 'Paths', -(-pairs // batch_size), delay=2
-    ):
+    rows = RowByRow(model.mesh, batch_size, ends, model.config.seed)
+    label, psi = model.facts.labels.draw(seeds), np.full(pairs, truncation, np.float32)
+    batches = rows.batches(trained.state, seed=seeds, label=label, truncation=psi)
+    for a, b in tqdm(batches, 'Paths', -(-pairs // batch_size), delay=2):
         found.append(distance(a, b))
     length = perceptual_path_length(np.concatenate(found))
     return {'path_length': length.value, 'path_length_error': length.standard_error}
@@ -105,44 +100,47 @@ def feature_distance(net: FeatureNet) -> Distance:
     return distance
 
 
-def recognition_config(features: str, duration: str) -> dict[str, Any]:
-    """The config of the classifier whose features measure, to be trained anew for so long on a folder.
+def recognition_config(features: str, duration: str) -> Config:
+    """The config of the classifier whose features measure, to be trained again for `duration` on a folder.
 
     Raises:
       UserError: the features are of no classifier.
     """
     inception = features.strip().partition(':')[0] == INCEPTION
     workdir, _ = (None, 0) if inception else parse_run(features, 'eval.features')
-    try:
-        config = read_config(workdir) if workdir else {'method': {'name': ''}}
-    except UserError as error:
-        raise UserError(f'eval.features={features}', f'{str(error).removeprefix(f"--workdir={workdir}: ")}') from None
-    if config['method']['name'] != 'classifier':
+    method = None
+    if workdir:
+        try:
+            config = read_config(workdir)
+            method = prepare(config, read_facts(workdir), devices=1).method
+        except UserError as error:
+            raise error.at(f'eval.features={features}', f'--workdir={workdir}') from None
+    if not isinstance(method, Classifies):
         raise UserError(
-            'eval.recognition', f'the classifier that it trains is that of eval.features, and {features!r} is none'
+            'eval.recognition', f'it trains the classifier of eval.features again, and {features!r} is no classifier'
         )
     devices = jax.device_count()
-    size = -(-config['train']['batch_size'] // devices) * devices
+    size = -(-config.train.batch_size // devices) * devices
     changes = {'init_from': '', 'validate_every': '', 'stop_on': '', 'duration': duration}
     changes |= {'accumulate': 1, 'batch_size': size}
     every = dict.fromkeys(('log_every', 'sample_every', 'checkpoint_every'), duration)
-    return {**config, 'train': {**config['train'], **changes, **every}}
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, **changes, **every))
 
 
 def recognition(
-    config: Mapping[str, Any],
-    pictures: Pictures,
+    config: Config,
+    pictures: PictureSet,
     names: tuple[str, ...],
-    held_out: Pictures,
+    held_out: PictureSet,
     table: LabelTable,
     batch_size: int,
     out: Path,
 ) -> dict[str, float]:
-    """Accuracy on real pictures of a classifier that was trained on others.
+    """Accuracy on real pictures of a classifier that was trained on other pictures.
 
-    Of generated pictures it is the classification accuracy score, CAS: Ravuri and Vinyals, "Classification Accuracy
-    Score for Conditional Generative Models", NeurIPS 2019. What a generator leaves out of a class or confuses, such a
-    classifier does not learn. To be compared with a classifier of as many real pictures.
+    For generated pictures it is the classification accuracy score, CAS: Ravuri and Vinyals, "Classification Accuracy
+    Score for Conditional Generative Models", NeurIPS 2019. A classifier does not learn what a generator leaves out of a
+    class or confuses. To be compared with a classifier trained on as many real pictures.
 
     Args:
       config: of `recognition_config`.
@@ -151,13 +149,13 @@ def recognition(
       held_out: labelled real ones.
       table: names of the labels.
       batch_size: pictures at a time.
-      out: a folder in which another is made for the while.
+      out: a folder for temporary files.
 
     Returns:
       `recognition/NAME` of these attributes.
     """
     scratch = out / '.recognition'
-    shutil.rmtree(scratch, ignore_errors=True)  # of an evaluation that was killed; no other is at work in `out`
+    shutil.rmtree(scratch, ignore_errors=True)  # of an evaluation that was killed; `out` is locked
     folder, workdir = scratch / 'pictures', scratch / 'run'
     folder.mkdir(parents=True)
     try:
@@ -169,11 +167,10 @@ def recognition(
                     row = {name: v for name, v in table.values(pictures.label[i]).items() if name in names and v != '-'}
                     file.write(json.dumps({'file_name': f'{i:06d}.png', **row}) + '\n')
         changes = {'source': f'folder:{folder}', 'labels': ','.join(names), 'validation': 0.0, 'group': ''}
-        train({**config, 'data': {**config['data'], **changes}}, workdir)
+        train(dataclasses.replace(config, data=dataclasses.replace(config.data, **changes)), workdir)
         net = open_features(str(workdir), batch_size)
         real = measure(net, dataclasses.replace(held_out, key=''), batch_size)
         found = accuracies(real, table, net.attributes)
         return {name.replace('accuracy/', 'recognition/'): value for name, value in found.items()}
     finally:
-        start_logging(None)
         shutil.rmtree(scratch, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What a network whose features measure others is itself worth: its answers to held-out pictures."""
+"""Evaluation of methods with features, such as classifiers: their predictions for held-out pictures."""
 
 from __future__ import annotations
 
@@ -9,78 +9,78 @@ from typing import Any
 import numpy as np
 
 from productgen.config import UserError
-from productgen.evaluation.figures import answers, confusion
+from productgen.evaluation.figures import confusion, predictions
+from productgen.evaluation.result import Result
 from productgen.evaluation.sets import SEED, Measured, measure, real_pictures
 from productgen.metrics.arrays import unit_length
 from productgen.metrics.neighbours import nearest
 from productgen.model.features import FeatureNet, open_features
 from productgen.train.run import Run
 
-NEIGHBOURS = 7  # training pictures shown beside a held-out one
+NEIGHBOURS = 7  # training pictures shown for a held-out one
 ROWS = 14  # of these
 
 
-def recognised(
-    run: Run, workdir: Path, check: Callable[[Mapping[str, Any]], None]
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The report on a run of configs/classifier.py and its pictures, see `write_report`.
+def recognised(run: Run, workdir: Path, check: Callable[[Mapping[str, Any]], None]) -> Result:
+    """The report on a run of a method with features, such as those of configs/classifier.py.
 
-    Both columns are of as many pictures: held-out ones, and some that were trained on. `accuracy/NAME` is the share of
-    right answers, with its binomial standard error; `nearest/NAME` that of pictures whose nearest other training
-    picture (by the cosine of the features) has the same value, which is all that features learnt without labels can be
-    measured by. Pictures without a value do not count; of a run with data.labels=none there are no figures, only
-    pictures.
+    Both columns are of as many pictures: held-out ones, and some that were trained on. `accuracy/NAME` has its binomial
+    standard error; `nearest/NAME` is the fraction of pictures whose nearest other training picture (by the cosine of
+    the features) has the same value, which is all that features learned without labels can be measured by. Pictures
+    without a value do not count; a run with data.labels=none has no figures, only pictures.
 
     Args:
       run: the run.
       workdir: its folder.
-      check: takes the protocol before anything long begins.
+      check: is given the protocol before any long work.
 
     Raises:
-      UserError: a setting that is for generators, nothing was held out, or there is too little to search.
+      UserError: a setting that is for generators, nothing was held out, or there are too few training pictures.
     """
+    settings = run.config.eval
     for field in ('truncations', 'path_pairs', 'lpips', 'recognition'):
-        if getattr(run.eval, field):
+        if getattr(settings, field):
             raise UserError(f'eval.{field}', f'this is measured of a generator, and the run in {workdir} is none')
     train, held_out, products = real_pictures(run)
     if not held_out.count:
-        raise UserError(f'data.validation={run.data.validation}', 'nothing was held out, so nothing can be measured')
+        raise UserError('data.validation', f'{run.config.data.validation} holds no picture out to measure', 'raise it')
     if train.count <= NEIGHBOURS:
-        raise UserError('data.source', f'{train.count} training pictures are too few, {NEIGHBOURS + 1} are needed')
-    size, count = run.eval.batch_size, min(run.eval.count, held_out.count, train.count)
+        raise UserError(
+            'data.source', f'{train.count} training pictures are too few, at least {NEIGHBOURS + 1} are needed'
+        )
+    size, count = settings.batch_size, min(settings.count, held_out.count, train.count)
     height, width = run.problem.resolution
     protocol = {
         'size': f'{width}x{height}',
-        'data': {'digest': run.source.digest, 'validation': run.data.validation, 'group': run.data.group},
+        'data': {'digest': run.facts.digest, 'validation': run.config.data.validation, 'group': run.config.data.group},
         'counts': {'measured': count, 'searched': train.count},
         'seed': SEED,
     }
     check(protocol)
-    net = open_features(f'{workdir}:{run.sample.step}', size)
-    known, asked = measure(net, train, size), measure(net, held_out, size).first(count)
-    near = {'measured': _nearest(asked, known), 'training': _nearest(known.first(count), known, itself=True)}
-    sets = {'measured': asked, 'training': known.first(count)}
-    figures = {name: _figures(m, near[name], known, run, net) for name, m in sets.items()}
-    chosen = _spread(asked.label)
+    net = open_features(f'{workdir}:{run.config.sample.step}', size)
+    bank, queries = measure(net, train, size), measure(net, held_out, size).first(count)
+    near = {'measured': _nearest(queries, bank), 'training': _nearest(bank.first(count), bank, itself=True)}
+    sets = {'measured': queries, 'training': bank.first(count)}
+    chosen = _one_of_each(queries.label)
     rows = [np.concatenate([held_out.load(np.asarray([i])), train.load(near['measured'][i])]) for i in chosen]
-    result = {
-        'measured': {
+    return Result(
+        measured={
             'run': str(workdir),
             'checkpoint': f'step{net.about["step"]:06d}',
-            'data': run.data.source,
+            'data': run.config.data.source,
             'held-out products': len(products),
         },
-        'features': dict(net.about),
-        'protocol': protocol,
-        'figures': figures,
-        'confusion': confusion(asked, run.table, net.attributes),
-    }
-    return result, {'nearest': np.stack(rows)}
+        features=dict(net.about),
+        protocol=protocol,
+        figures={name: _figures(m, near[name], bank, run, net) for name, m in sets.items()},
+        confusion=confusion(queries, run.facts.labels, net.attributes),
+        sheets={'nearest': np.stack(rows)},
+    )
 
 
-def _nearest(asked: Measured, known: Measured, itself: bool = False) -> np.ndarray:
-    """Indices [N, NEIGHBOURS] of the nearest of `known`; with `itself`, `asked` are the first of these."""
-    found = nearest(unit_length(asked.features), unit_length(known.features), NEIGHBOURS + itself).index
+def _nearest(queries: Measured, bank: Measured, itself: bool = False) -> np.ndarray:
+    """Indices [N, NEIGHBOURS] of the nearest of the bank; with `itself`, the queries are the first of these."""
+    found = nearest(unit_length(queries.features), unit_length(bank.features), NEIGHBOURS + itself).index
     if not itself:
         return found
     others = found != np.arange(len(found))[:, None]
@@ -88,25 +88,25 @@ def _nearest(asked: Measured, known: Measured, itself: bool = False) -> np.ndarr
     return found[others].reshape(len(found), NEIGHBOURS)
 
 
-def _figures(m: Measured, near: np.ndarray, known: Measured, run: Run, net: FeatureNet) -> dict[str, float]:
+def _figures(m: Measured, near: np.ndarray, bank: Measured, run: Run, net: FeatureNet) -> dict[str, float]:
     found = {}
-    for name, asked, told in answers(m.label, m.told, run.table, net.attributes):
-        found |= _share(f'accuracy/{name}', told == asked)
+    for name, true, predicted in predictions(m.label, m.predicted, run.facts.labels, net.attributes):
+        found |= _fraction(f'accuracy/{name}', predicted == true)
     for column, name in enumerate(run.labels):
-        asked, beside = m.label[:, column], known.label[near[:, 0], column]
-        counted = (asked >= 0) & (beside >= 0)
+        own, neighbour = m.label[:, column], bank.label[near[:, 0], column]
+        counted = (own >= 0) & (neighbour >= 0)
         if counted.any():
-            found |= _share(f'nearest/{name}', (asked == beside)[counted])
+            found |= _fraction(f'nearest/{name}', (own == neighbour)[counted])
     return found
 
 
-def _share(name: str, right: np.ndarray) -> dict[str, float]:
-    share = float(np.mean(right))
-    return {name: share, f'{name}_error': float(np.sqrt(share * (1 - share) / len(right)))}
+def _fraction(name: str, correct: np.ndarray) -> dict[str, float]:
+    fraction = float(np.mean(correct))
+    return {name: fraction, f'{name}_error': float(np.sqrt(fraction * (1 - fraction) / len(correct)))}
 
 
-def _spread(label: np.ndarray) -> np.ndarray:
-    """Indices of `ROWS` pictures [N, A], one of each value of the first attribute after the other."""
+def _one_of_each(label: np.ndarray) -> np.ndarray:
+    """Indices of `ROWS` pictures of labels [N, A], one of each value of the first attribute after the other."""
     if not label.shape[1]:
         return np.arange(min(ROWS, len(label)))
     turn = np.zeros(len(label), int)

@@ -19,12 +19,15 @@ from PIL import Image
 
 from productgen.data.pictures import grid
 from productgen.evaluation import plots
+from productgen.evaluation.result import Earlier, Result
 from productgen.evaluation.sets import LOOKED_AT
 
 COLUMNS = 8
 CELL = 192  # longer side of the pictures of a sheet at most: the page has a hundred of them
-TITLES = {'real': 'real pictures', 'training': 'training pictures'}  # of columns
+TITLES = {'real': 'real pictures', 'training': 'training pictures', 'input': 'inputs'}  # of columns
 SAID = {  # by the second column
+    'input': 'Pairs of held-out pictures. The first column compares translations with their targets, the second the '
+    'inputs themselves: a method is of use where it is better.',
     'real': 'The first two columns are measured against the same reference. The second is of real pictures that are '
     'not in it: what a perfect generator would come to. Both are of as many pictures.',
     'training': 'The first column is of held-out pictures, the second of as many that were trained on.',
@@ -53,8 +56,8 @@ MEANINGS = {  # with an arrow where the better direction is the same for everyon
     'product/area_share': 'product: share of the picture it takes',
     'product/edge_sharpness': 'product: sharpness of its outline, 0.5 for a step',
     'path_length': '↓ how unevenly pictures change along paths in W (Karras et al. 2019), ± one standard error',
-    'accuracy/': '↑ share told to be what the label says',
-    'nearest/': '↑ share whose nearest training picture is of the same value',
+    'accuracy/': '↑ accuracy of the predicted label',
+    'nearest/': '↑ fraction whose nearest training picture has the same value',
     'recognition/': '↑ accuracy on held-out pictures of a classifier trained on these, or on as many training pictures '
     '(CAS, Ravuri and Vinyals 2019)',
     'psnr': '↑ dB',
@@ -70,57 +73,46 @@ td.n{text-align:right;font-variant-numeric:tabular-nums}img{max-width:100%}pre{b
 overflow:auto}h2{margin-top:2.5rem}.two{display:flex;gap:1rem;flex-wrap:wrap}.two>div{flex:1;min-width:20rem}"""
 
 
-def write_report(
-    out: Path,
-    result: Mapping[str, Any],
-    sheets: Mapping[str, np.ndarray],
-    earlier: Mapping[str, Any] | None,
-    log: Path | None,
-) -> Path:
+def write_report(out: Path, result: Result, earlier: Earlier | None, log: Path | None) -> Path:
     """Writes `report.json` and `report.html`; earlier ones of that name are kept as `report.N.*`.
 
     Args:
       out: the folder.
-      result: `measured`, `protocol` and `figures` (by column, by name); the other parts, which
-        `productgen.evaluation.evaluate` makes, are shown where they are there.
-      sheets: uint8 pictures by name: `measured` and `real` [N, H, W, 3]; `copies, ...`, `alike, ...` and `nearest`
-        [N, M, H, W, 3], M that belong together.
-      earlier: a report of the same protocol to stand beside, or None.
+      result: what was found.
+      earlier: a report of the same protocol to show as a further column, or None.
       log: metrics.jsonl of the run, for the plots, or None; it need not exist.
 
     Returns:
       the HTML file.
     """
-    generated = 'training' not in result['figures']
+    generated = 'training' not in result.figures
     titles = TITLES if generated else {**TITLES, 'measured': 'held-out pictures'}
-    columns = {titles.get(name, name): figures for name, figures in result['figures'].items()}
+    columns = {titles.get(name, name): figures for name, figures in result.figures.items()}
     if earlier:
-        words = (
-            str(earlier['measured'][name]) for name in ('run', 'checkpoint', 'folder') if name in earlier['measured']
-        )
-        columns[f'earlier: {" ".join(words)}'] = earlier['figures']
+        words = (str(earlier.measured[name]) for name in ('run', 'checkpoint', 'folder') if name in earlier.measured)
+        columns[f'earlier: {" ".join(words)}'] = earlier.figures
     body = [
         '<h1>Evaluation</h1>',
-        _table(([name, value] for name, value in result['measured'].items())),
+        _table(([name, value] for name, value in result.measured.items())),
         '<h2>Metrics</h2>',
-        *_figures(columns, next((SAID[name] for name in SAID if name in result['figures']), '')),
-        *_pairs(result.get('pairs')),
-        *_pictures(sheets),
-        *_copies(result.get('copies'), sheets),
-        *_duplicates(result.get('near_duplicates'), sheets),
-        *_truncation(result.get('truncation')),
-        *_classes(result.get('classes')),
-        *_confusion(result.get('confusion'), 'asked for' if generated else 'true'),
+        *_figures(columns, next((SAID[name] for name in SAID if name in result.figures), '')),
+        *_pairs(result.pairs),
+        *_pictures(result.sheets),
+        *_copies(result.copies, result.sheets),
+        *_duplicates(result.near_duplicates, result.sheets),
+        *_truncation(result.truncation),
+        *_classes(result.classes),
+        *_confusion(result.confusion, 'requested' if generated else 'true'),
         *_training(log),
-        '<h2>Features</h2>',
-        _table(([name, value] for name, value in result.get('features', {}).items())),
-        f'<h2>Protocol</h2><pre>{html.escape(json.dumps(result["protocol"], indent=2))}</pre>',
+        '<h2>Features</h2>' if result.features else '',
+        _table(([name, value] for name, value in result.features.items())) if result.features else '',
+        f'<h2>Protocol</h2><pre>{html.escape(json.dumps(result.protocol, indent=2))}</pre>',
     ]
     page = f'<!doctype html><meta charset="utf-8"><title>Evaluation</title><style>{STYLE}</style>' + '\n'.join(body)
     out.mkdir(parents=True, exist_ok=True)
     _keep_earlier(out)
     _write(out / 'report.html', page + '\n')
-    _write(out / 'report.json', json.dumps(_plain(result), indent=2, allow_nan=False) + '\n')
+    _write(out / 'report.json', json.dumps(_plain(result.to_json()), indent=2, allow_nan=False) + '\n')
     return out / 'report.html'
 
 
@@ -183,6 +175,9 @@ def _pairs(pairs: Mapping[str, Any] | None) -> list[str]:
 
 
 def _pictures(sheets: Mapping[str, np.ndarray]) -> list[str]:
+    if 'pairs' in sheets:
+        said = 'Held-out pictures: input, translation and target.'
+        return ['<h2>Pictures</h2>', f'<p>{said}</p>', _sheet(sheets['pairs'], sheets['pairs'].shape[1] * 2)]
     if 'nearest' in sheets:
         return [
             '<h2>What the features find</h2><p>Held-out pictures, each with the nearest training pictures to its '
@@ -283,14 +278,14 @@ def _embedded(save: Callable[[io.BytesIO], None]) -> str:
     return f'<img src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
 
 
-def _sheet(images: np.ndarray) -> str:
+def _sheet(images: np.ndarray, columns: int = COLUMNS) -> str:
     """Pictures [N, H, W, 3] or [N, M, H, W, 3] as a grid, large ones smaller."""
     images = images.reshape(-1, *images.shape[-3:])
     height, width = images.shape[1:3]
     if max(height, width) > CELL:
         side = tuple(max(round(x * CELL / max(height, width)), 1) for x in (width, height))
         images = np.stack([np.asarray(Image.fromarray(x).resize(side, Image.Resampling.LANCZOS)) for x in images])
-    sheet = grid(images, COLUMNS)
+    sheet = grid(images, columns)
     return _embedded(lambda file: Image.fromarray(sheet).save(file, 'PNG'))
 
 

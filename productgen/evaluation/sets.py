@@ -1,4 +1,4 @@
-"""The sets of pictures that an evaluation measures, and what features say of them."""
+"""The sets of pictures that an evaluation measures, and their features."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import concurrent.futures
 import dataclasses
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from PIL import Image
 from tqdm import tqdm
 
 from productgen import data
-from productgen.config import UserError
 from productgen.data import cache
 from productgen.model.ensemble import Ensemble
 from productgen.model.features import FeatureNet
@@ -28,16 +27,16 @@ THUMBNAIL = 16  # side of the pictures whose pixels are compared to find copies
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
-    """A set of pictures that is loaded a part at a time, in an order of which every beginning stands for the whole.
+class PictureSet:
+    """A set of pictures that is loaded a part at a time, in an order whose every prefix is a random sample.
 
     Attributes:
       name: for people.
       load: indices -> uint8 [n, H, W, 3]; from several threads if `workers` is above 0.
       label: int32 [count, A] of the run's attributes, -1 where unknown.
       files: a name for each picture, or none.
-      workers: threads that load ahead; 0 loads in the caller's own, as what computes on the devices must.
-      key: what tells these very pictures from others, for the cache; empty where they are not to be kept.
+      workers: threads that load ahead; 0 loads in the calling thread, as sampling must.
+      key: identifies these pictures in the cache; empty where nothing of them is to be cached.
     """
 
     name: str
@@ -52,7 +51,7 @@ class Pictures:
         """How many there are."""
         return len(self.label)
 
-    def first(self, count: int) -> Pictures:
+    def first(self, count: int) -> PictureSet:
         """The first of them; nothing of these is cached."""
         return dataclasses.replace(self, label=self.label[:count], files=self.files[:count], key='')
 
@@ -79,14 +78,14 @@ class Measured:
     Attributes:
       features: [N, D].
       label: int32 [N, A].
-      told: probabilities [N, K] of the values of each attribute that the features were trained to tell.
+      predicted: probabilities [N, K] of the values of each attribute that the feature network classifies.
       thumbnails: uint8 [N, THUMBNAIL * THUMBNAIL * 3].
       some: the first pictures, uint8 [n, H, W, 3].
     """
 
     features: np.ndarray
     label: np.ndarray
-    told: dict[str, np.ndarray]
+    predicted: dict[str, np.ndarray]
     thumbnails: np.ndarray
     some: np.ndarray
 
@@ -96,11 +95,11 @@ class Measured:
 
     def take(self, index: np.ndarray) -> Measured:
         """Of some pictures; `some` stay the first."""
-        told = {name: x[index] for name, x in self.told.items()}
-        return Measured(self.features[index], self.label[index], told, self.thumbnails[index], self.some)
+        predicted = {name: x[index] for name, x in self.predicted.items()}
+        return Measured(self.features[index], self.label[index], predicted, self.thumbnails[index], self.some)
 
 
-def measure(net: FeatureNet, pictures: Pictures, batch_size: int) -> Measured:
+def measure(net: FeatureNet, pictures: PictureSet, batch_size: int) -> Measured:
     """Features of all pictures of a set, with a progress bar; those of a set with a key are kept in the cache."""
     key = json.dumps([pictures.key, net.about['weights'], net.about.get('protocol'), THUMBNAIL, pictures.count])
     arrays = cache.read_arrays('features', key) if pictures.key else None
@@ -110,10 +109,10 @@ def measure(net: FeatureNet, pictures: Pictures, batch_size: int) -> Measured:
         bar = tqdm(total=pictures.count, desc=f'Features of {pictures.name}', unit='picture', delay=2)
         with bar:
             for images in pictures.parts(batch_size):
-                features, told = net(images)
+                features, predicted = net(images)
                 parts['features'].append(features)
                 parts['thumbnails'].append(thumbnails(images))
-                for name, x in told.items():
+                for name, x in predicted.items():
                     parts[f'told/{name}'].append(x)
                 if bar.n < LOOKED_AT:
                     some.append(images)
@@ -121,9 +120,9 @@ def measure(net: FeatureNet, pictures: Pictures, batch_size: int) -> Measured:
         arrays = {name: np.concatenate(x) for name, x in parts.items()}
         if pictures.key:
             cache.write_arrays('features', key, arrays)
-    told = {name.removeprefix('told/'): x for name, x in arrays.items() if name.startswith('told/')}
+    predicted = {name.removeprefix('told/'): x for name, x in arrays.items() if name.startswith('told/')}
     first = np.concatenate(some or list(pictures.first(LOOKED_AT).parts(batch_size)))[:LOOKED_AT]
-    return Measured(arrays['features'], pictures.label, told, arrays['thumbnails'], first)
+    return Measured(arrays['features'], pictures.label, predicted, arrays['thumbnails'], first)
 
 
 def thumbnails(images: np.ndarray) -> np.ndarray:
@@ -133,14 +132,14 @@ def thumbnails(images: np.ndarray) -> np.ndarray:
     return np.stack(small).reshape(len(images), -1)
 
 
-def real_pictures(run: Run) -> tuple[Pictures, Pictures, np.ndarray]:
-    """Training pictures, `SEARCHED` at most; held-out ones; and the places of those that are first of their product."""
-    batches, config = run.batches(), run.data
+def real_pictures(run: Run) -> tuple[PictureSet, PictureSet, np.ndarray]:
+    """Training pictures, at most `SEARCHED`; held-out ones; and the indices of the first of each held-out product."""
+    batches, config = run.batches(), run.config.data
     names = getattr(run.source, 'names', ())
 
-    def pictures(items: np.ndarray, name: str) -> Pictures:
+    def pictures(items: np.ndarray, name: str) -> PictureSet:
         source = [run.source.digest, *run.problem.resolution, config.fit, config.background, zlib.crc32(items)]
-        return Pictures(
+        return PictureSet(
             name,
             lambda i: batches.load(items[i])['image'],
             batches.label(items),
@@ -155,26 +154,25 @@ def real_pictures(run: Run) -> tuple[Pictures, Pictures, np.ndarray]:
     return train, pictures(held_out, 'held-out pictures'), np.sort(first)
 
 
-def generated_pictures(ensemble: Ensemble, count: int, truncation: float) -> Pictures:
-    """What trained generators make, of labels as frequent as in the training set.
+def generated_pictures(ensemble: Ensemble, count: int, knobs: Mapping[str, float]) -> PictureSet:
+    """Pictures of trained generators, of labels as frequent as in the training set.
 
     Args:
       ensemble: the generators.
-      count: how many.
-      truncation: psi.
+      count: number of pictures.
+      knobs: values by name, such as truncation.
     """
     seeds = np.arange(count, dtype=np.int32)
-    label = ensemble.model.table.draw(seeds)
-    psi = np.full(count, truncation, np.float32)
+    label = ensemble.first.model.facts.labels.draw(seeds)
 
     def make(index: np.ndarray) -> np.ndarray:
-        return np.stack(list(ensemble.iterate(seed=seeds[index], label=label[index], truncation=psi[index])))
+        return np.stack(list(ensemble.iterate(seeds[index], label[index], knobs)))
 
-    return Pictures('generated pictures', make, label, tuple(f'seed {i}' for i in seeds))
+    return PictureSet('generated pictures', make, label, tuple(f'seed {i}' for i in seeds))
 
 
-def folder_pictures(field: str, path: str, run: Run, count: int | None) -> tuple[Pictures, dict[str, Any]]:
-    """The pictures of a folder, read like a data set, and what they are, for a report.
+def folder_pictures(field: str, path: str, run: Run, count: int | None) -> tuple[PictureSet, dict[str, Any]]:
+    """The pictures of a folder, read like a data set, and a description of them for a report.
 
     Labels of sub-folders or metadata count where the run knows them.
 
@@ -182,21 +180,21 @@ def folder_pictures(field: str, path: str, run: Run, count: int | None) -> tuple
       UserError: `eval.FIELD` cannot be read.
     """
     try:
-        source = data.open_source(dataclasses.replace(run.data, source=f'folder:{path}', group=''))
+        source = data.open_source(dataclasses.replace(run.config.data, source=f'folder:{path}', group=''))
     except data.DataError as error:
-        raise UserError(f'eval.{field}={path}', f'{str(error).removeprefix("data.source: ")}') from None
+        raise error.at(f'eval.{field}={path}', 'data.source') from None
     chosen = mixed(np.arange(len(source)))[:count]
     label = np.full((len(chosen), len(run.labels)), -1, np.int32)
-    for column, (name, values) in enumerate(run.table.attributes.items()):
+    for column, (name, values) in enumerate(run.facts.labels.attributes.items()):
         if name in source.attributes:
             codes = np.asarray([values.index(v) if v in values else -1 for v in source.attributes[name]] + [-1])
             label[:, column] = codes[np.asarray(source.codes[name])[chosen]]
     load = lambda index: np.stack([source[int(i)]['image'] for i in chosen[index]])
     files = tuple(source.names[i] for i in chosen)
     about = {'folder': path, 'digest': source.digest, 'pictures': len(source)}
-    return Pictures(f'pictures of {path}', load, label, files, run.data.workers), about
+    return PictureSet(f'pictures of {path}', load, label, files, run.config.data.workers), about
 
 
 def mixed(items: np.ndarray) -> np.ndarray:
-    """Items in an order that depends on their number alone and has all classes in every beginning."""
+    """Items in a random order that depends on their number alone."""
     return items[np.random.RandomState(SEED).permutation(len(items))]

@@ -1,1 +1,1 @@
-"""Losses and penalties: pure functions of arrays, and of functions given to them."""
+"""Losses and penalties: pure functions of arrays, or of functions passed to them."""

@@ -1,72 +1,80 @@
-"""Adversarial losses, each a function of the discriminator's logits on real and on fake images.
-
-A loss returns what the generator and what the discriminator minimise, per sample; whichever is unused costs nothing
-under `jit`. All take logits [B] of real and of fake images, return a pair of [B], and raise a ValueError for logits of
-different or other shapes, which would broadcast to something else in silence.
-"""
+"""Adversarial losses, each what the generator and what the discriminator minimises as functions of the logits."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-Loss = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+Game = Callable[[jax.Array, jax.Array], jax.Array]  # logits of real and of fake images [B] -> values [B]
 
 
-def _check(real: jax.Array, fake: jax.Array) -> None:
-    if real.ndim != 1 or real.shape != fake.shape:
-        raise ValueError(f'logits must both be [B], got {real.shape} and {fake.shape}')
+def _of_logits(part: Game) -> Game:
+    """The function with its arguments checked: other shapes would broadcast without an error."""
+
+    @functools.wraps(part)
+    def checked(real: jax.Array, fake: jax.Array) -> jax.Array:
+        if real.ndim != 1 or real.shape != fake.shape:
+            raise ValueError(f'logits must both be [B], got {real.shape} and {fake.shape}')
+        return part(real, fake)
+
+    return checked
 
 
-def minimax(real: jax.Array, fake: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Goodfellow et al. 2014, equation 1, with logits: the generator minimises log(1 - D(fake))."""
-    _check(real, fake)
-    return -jax.nn.softplus(fake), jax.nn.softplus(-real) + jax.nn.softplus(fake)
+@dataclasses.dataclass(frozen=True)
+class AdversarialLoss:
+    """The objectives of both players, per sample.
+
+    Both are functions of the discriminator's logits on real and on fake images, [B] each, and return [B]. They raise a
+    ValueError for logits of other or different shapes.
+
+    Attributes:
+      generator: what the generator minimises.
+      discriminator: what the discriminator minimises.
+      paired: the generator's part depends on the real logits.
+      signed: a logit of zero separates real from fake.
+    """
+
+    generator: Game
+    discriminator: Game
+    paired: bool = False
+    signed: bool = False
+
+    def __post_init__(self):
+        for player in ('generator', 'discriminator'):
+            object.__setattr__(self, player, _of_logits(getattr(self, player)))
 
 
-def non_saturating(real: jax.Array, fake: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Goodfellow et al. 2014, section 3, with logits: -log D(fake), and -log D(real) - log(1 - D(fake))."""
-    _check(real, fake)
-    return jax.nn.softplus(-fake), jax.nn.softplus(-real) + jax.nn.softplus(fake)
+def _cross_entropy(real: jax.Array, fake: jax.Array) -> jax.Array:
+    """-log D(real) - log(1 - D(fake)), D being the logit's sigmoid."""
+    return jax.nn.softplus(-real) + jax.nn.softplus(fake)
 
 
-def least_squares(real: jax.Array, fake: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """LSGAN (Mao et al. 2017), equation 9: targets 1 for real and 0 for fake, and 1 for the generator."""
-    _check(real, fake)
-    return 0.5 * jnp.square(fake - 1), 0.5 * (jnp.square(real - 1) + jnp.square(fake))
-
-
-def wasserstein(real: jax.Array, fake: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """WGAN (Arjovsky et al. 2017), algorithm 1: the critic's difference; it needs a bound on the critic's slope."""
-    _check(real, fake)
-    return -fake, fake - real
-
-
-def hinge(real: jax.Array, fake: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Lim and Ye 2017, as in SNGAN (Miyato et al. 2018), equations 16 and 17."""
-    _check(real, fake)
-    return -fake, jax.nn.relu(1 - real) + jax.nn.relu(1 + fake)
-
-
-def relativistic(real: jax.Array, fake: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Relativistic pairing (Jolicoeur-Martineau 2019; R3GAN, Huang et al. 2024, equation 2), softplus form."""
-    _check(real, fake)
-    return jax.nn.softplus(real - fake), jax.nn.softplus(fake - real)
-
-
-ADVERSARIAL: dict[str, Loss] = {
-    'minimax': minimax,
-    'non_saturating': non_saturating,
-    'least_squares': least_squares,
-    'wasserstein': wasserstein,
-    'hinge': hinge,
-    'relativistic': relativistic,
+ADVERSARIAL: dict[str, AdversarialLoss] = {
+    # Goodfellow et al. 2014, equation 1: the generator minimises log(1 - D(fake)).
+    'minimax': AdversarialLoss(lambda real, fake: -jax.nn.softplus(fake), _cross_entropy, signed=True),
+    # Goodfellow et al. 2014, section 3: the generator minimises -log D(fake).
+    'non_saturating': AdversarialLoss(lambda real, fake: jax.nn.softplus(-fake), _cross_entropy, signed=True),
+    # LSGAN (Mao et al. 2017), equation 9: targets 1 for real and 0 for fake, and 1 for the generator.
+    'least_squares': AdversarialLoss(
+        lambda real, fake: 0.5 * jnp.square(fake - 1),
+        lambda real, fake: 0.5 * (jnp.square(real - 1) + jnp.square(fake)),
+    ),
+    # WGAN (Arjovsky et al. 2017), algorithm 1: a difference of means, which needs a bound on the critic's slope.
+    'wasserstein': AdversarialLoss(lambda real, fake: -fake, lambda real, fake: fake - real),
+    # Lim and Ye 2017, as in SNGAN (Miyato et al. 2018), equations 16 and 17.
+    'hinge': AdversarialLoss(
+        lambda real, fake: -fake,
+        lambda real, fake: jax.nn.relu(1 - real) + jax.nn.relu(1 + fake),
+        signed=True,
+    ),
+    # Relativistic pairing (Jolicoeur-Martineau 2019; R3GAN, Huang et al. 2024, equation 2) with softplus.
+    'relativistic': AdversarialLoss(
+        lambda real, fake: jax.nn.softplus(real - fake),
+        lambda real, fake: jax.nn.softplus(fake - real),
+        paired=True,
+    ),
 }
-
-# Losses under which zero divides real from fake, so that the sign of a logit says which it is.
-SIGNED = frozenset({'minimax', 'non_saturating', 'hinge'})
-
-# Losses in which the generator's part depends on the logits of real images.
-PAIRED = frozenset({'relativistic'})

@@ -1,4 +1,4 @@
-"""Losses of networks that recognise: cross entropy over attributes, and contrast between views."""
+"""Losses for classification and representation learning: cross entropy over attributes, contrastive loss."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import optax
 
 
 def cross_entropy(classes: Sequence[jax.Array], label: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """Cross entropy, summed over attributes: also AC-GAN's term L_C (Odena et al. 2017), equation 3, negated.
+    """Cross entropy, summed over attributes; also AC-GAN's -L_C (Odena et al. 2017, equation 3).
 
     Args:
       classes: for each attribute the logits of its values, [B, n].
-      label: int [B, A]; -1 where unknown, which adds nothing.
-      smoothing: share of the target that is spread over all values (Szegedy et al. 2016, section 7).
+      label: int [B, A]; an unknown value, -1, contributes 0.
+      smoothing: label smoothing, the probability mass spread over all values (Szegedy et al. 2016, section 7).
 
     Returns:
       [B], the sum over attributes.
 
     Raises:
-      ValueError: as many logits as attributes are needed.
+      ValueError: the numbers of logits and attributes differ.
     """
     if len(classes) != label.shape[-1]:
         raise ValueError(f'{len(classes)} classifiers for {label.shape[-1]} attributes')
@@ -35,21 +35,21 @@ def cross_entropy(classes: Sequence[jax.Array], label: jax.Array, smoothing: flo
 def nt_xent(first: jax.Array, second: jax.Array, temperature: float) -> jax.Array:
     """Normalised temperature-scaled cross entropy (Chen et al., SimCLR, ICML 2020, equation 1).
 
-    Each view is to be told from all others by its cosine similarity to the other view of its picture.
+    Each view must identify the other view of its image among all other views, by cosine similarity.
 
     Args:
-      first: projections of one view of each picture, [B, D].
-      second: of another view of the same pictures, [B, D].
-      temperature: tau, which the similarities are divided by.
+      first: projections of one view of each image, [B, D].
+      second: projections of another view of the same images, [B, D].
+      temperature: tau, divides the similarities.
 
     Returns:
-      [B], the mean over both views of a picture; log(2 B - 1) where all are alike.
+      [B], the mean over both views of an image; log(2 B - 1) where all views are equal.
 
     Raises:
-      ValueError: the shapes differ, or there is nothing to tell apart.
+      ValueError: the shapes differ or are not [B, D] with B of at least 2.
     """
     if first.shape != second.shape or first.ndim != 2 or len(first) < 2:
-        raise ValueError(f'two views [B, D] of at least two pictures are needed, got {first.shape} and {second.shape}')
+        raise ValueError(f'two views [B, D] of at least two images are needed, got {first.shape} and {second.shape}')
     views = jnp.concatenate([first, second])  # [2 B, D]
     views *= jax.lax.rsqrt(jnp.sum(jnp.square(views), -1, keepdims=True) + 1e-12)
     count = len(first)

@@ -1,4 +1,4 @@
-"""Penalties on gradients: of the discriminator's logits with respect to images, of images with respect to latents."""
+"""Gradient penalties of discriminators with respect to images, and path lengths of generators."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Penalty = Callable[[Logits, jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def gradient_norms(logits_fn: Logits, image: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Squared norm of the logits' gradient with respect to the images.
+    """Computes squared norms of the logits' gradients with respect to the images.
 
     Args:
       logits_fn: images [B, H, W, C] -> logits [B].
@@ -27,55 +27,55 @@ def gradient_norms(logits_fn: Logits, image: jax.Array) -> tuple[jax.Array, jax.
 
 
 def r1(logits_fn: Logits, real: jax.Array, fake: jax.Array, keys: jax.Array) -> jax.Array:
-    """Half the squared gradient norm at real images (Mescheder et al. 2018, equation 9)."""
+    """R1: half the squared gradient norm at real images (Mescheder et al. 2018, equation 9)."""
     return 0.5 * gradient_norms(logits_fn, real)[0]
 
 
 def r2(logits_fn: Logits, real: jax.Array, fake: jax.Array, keys: jax.Array) -> jax.Array:
-    """The same at fake images (Mescheder et al. 2018, equation 10)."""
+    """R2: half the squared gradient norm at fake images (Mescheder et al. 2018, equation 10)."""
     return 0.5 * gradient_norms(logits_fn, fake)[0]
 
 
 def r1_r2(logits_fn: Logits, real: jax.Array, fake: jax.Array, keys: jax.Array) -> jax.Array:
-    """Both (R3GAN, Huang et al. 2024, section 2.2)."""
+    """R1 + R2 (R3GAN, Huang et al. 2024, section 2.2)."""
     return r1(logits_fn, real, fake, keys) + r2(logits_fn, real, fake, keys)
 
 
 def _distance_from_one(logits_fn: Logits, image: jax.Array) -> jax.Array:
-    """(|gradient| - 1)^2; the offset keeps the slope of the root finite where the gradient vanishes."""
+    """Computes (|gradient| - 1)^2; an offset keeps the derivative of the root finite at gradient 0."""
     return jnp.square(jnp.sqrt(gradient_norms(logits_fn, image)[0] + 1e-12) - 1)
 
 
 def wgan_gp(logits_fn: Logits, real: jax.Array, fake: jax.Array, keys: jax.Array) -> jax.Array:
-    """Distance of the gradient norm from 1 between real and fake images (Gulrajani et al. 2017, equation 3)."""
-    share = jax.vmap(jax.random.uniform)(keys)[:, None, None, None]
-    return _distance_from_one(logits_fn, share * real + (1 - share) * fake)
+    """WGAN-GP: (|gradient| - 1)^2 at random interpolations of real and fake images (Gulrajani et al. 2017, eq. 3)."""
+    fraction = jax.vmap(jax.random.uniform)(keys)[:, None, None, None]
+    return _distance_from_one(logits_fn, fraction * real + (1 - fraction) * fake)
 
 
 def dragan(logits_fn: Logits, real: jax.Array, fake: jax.Array, keys: jax.Array) -> jax.Array:
-    """The same around real images (Kodali et al. 2017, section 2.4).
+    """DRAGAN: (|gradient| - 1)^2 at perturbed real images (Kodali et al. 2017, section 2.4).
 
-    The perturbation is that of the authors' code: uniform noise of up to half the batch's standard deviation (of its
-    part, with `train.accumulate`) in every pixel, of which a random share is taken for each image.
+    The perturbation is that of the authors' code: uniform noise per pixel, up to half the standard deviation of the
+    batch (with `train.accumulate` of its part), times a uniform random factor per image.
     """
 
     def perturbation(key):
-        share, noise = jax.random.split(key)
-        return jax.random.uniform(share) * jax.random.uniform(noise, real.shape[1:])
+        factor, noise = jax.random.split(key)
+        return jax.random.uniform(factor) * jax.random.uniform(noise, real.shape[1:])
 
     return _distance_from_one(logits_fn, real + 0.5 * jnp.std(real) * jax.vmap(perturbation)(keys))
 
 
-# Of logits function, real and fake images [B, H, W, C] and keys [B] to [B].
+# (logits function, real and fake images [B, H, W, C], keys [B]) -> penalties [B].
 PENALTIES: dict[str, Penalty] = {'r1': r1, 'r2': r2, 'r1_r2': r1_r2, 'wgan_gp': wgan_gp, 'dragan': dragan}
 
 
 def path_lengths(synthesize: Callable[[jax.Array], jax.Array], ws: jax.Array, noise: jax.Array) -> jax.Array:
-    """Length |J^T y| of a random image direction pulled back to the latents, StyleGAN2 (Karras et al. 2020), eq. 4.
+    """Computes |J^T y| of random image directions y, J being the generator's Jacobian (StyleGAN2, Karras 2020, eq. 4).
 
     Args:
       synthesize: latents [B, L, W] -> images [B, H, W, C].
-      ws: [B, L, W]; the square is summed over W and averaged over the L layers.
+      ws: [B, L, W]; squares are summed over W and averaged over the L layers.
       noise: y before scaling, standard normal, [B, H, W, C].
 
     Returns:

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from productgen.methods import classifier, diffusion, gan, latent_diffusion, simclr, stylegan2, vae, vaegan, vqvae
-from productgen.methods.base import Evaluable, Method, Problem, Reconstructing, Representing, Sampling, StyleMethod
+from productgen.methods.base import (
+    Classifies,
+    Evaluable,
+    Family,
+    Generates,
+    HasLatents,
+    Method,
+    Problem,
+    Reconstructs,
+    Represents,
+    Translates,
+)
 
-METHODS: dict[str, Callable[..., Method]] = {
-    'classifier': classifier.make,
-    'diffusion': diffusion.make,
-    'gan': gan.make,
-    'latent_diffusion': latent_diffusion.make,
-    'simclr': simclr.make,
-    'stylegan2': stylegan2.make,
-    'vqvae': vqvae.make,
-    'vae': vae.make,
-    'vaegan': vaegan.make,
+METHODS: dict[str, Family] = {
+    'classifier': classifier.FAMILY,
+    'diffusion': diffusion.FAMILY,
+    'gan': gan.FAMILY,
+    'latent_diffusion': latent_diffusion.FAMILY,
+    'simclr': simclr.FAMILY,
+    'stylegan2': stylegan2.FAMILY,
+    'vqvae': vqvae.FAMILY,
+    'vae': vae.FAMILY,
+    'vaegan': vaegan.FAMILY,
 }
 
-__all__ = ['METHODS', 'Evaluable', 'Method', 'Problem', 'Reconstructing', 'Representing', 'Sampling', 'StyleMethod']
+__all__ = [
+    'METHODS',
+    'Classifies',
+    'Evaluable',
+    'Family',
+    'Generates',
+    'HasLatents',
+    'Method',
+    'Problem',
+    'Reconstructs',
+    'Represents',
+    'Translates',
+]

@@ -7,34 +7,33 @@ Representation using Deep Conditional Generative Models", NeurIPS 2015 (with lab
 "Simple and Effective VAE Training with Calibrated Decoders", ICML 2021; warm-up of Bowman et al. 2016 and Sonderby et
 al. 2016.
 
-Encoder and decoder are convolutional and are one network to the optimiser, since one bound trains both; their weights
-lie apart in it, as `encoder` and `decoder`, so that `optim.vae.freeze` can keep either. The prior
-is N(0, I) whatever the label, a simplification that Sohn et al. name themselves: with a conditional decoder it costs no
-generality, and one z then means the same for every label.
+Encoder and decoder are convolutional. They share one optimiser, since one bound trains both; their weights are its
+subtrees `encoder` and `decoder`, so that `optim.vae.freeze` can freeze either. The prior is N(0, I) for every label, a
+simplification named by Sohn et al. themselves: with a conditional decoder it loses no generality, and a z then means
+the same for every label.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from productgen.config import UserError, build, choose
-from productgen.core.optim import OptimConfig, make_optimizer
+from productgen.config import UserError, choose
+from productgen.core.optim import make_optimizer
 from productgen.core.pixels import to_float
 from productgen.core.rng import normal, sample_keys, stream, streams
 from productgen.core.schedule import Annealed, parse_annealed
-from productgen.core.state import State, create_net
-from productgen.core.step import average, ema_decay, step_net
+from productgen.core.state import PyTree, State, create_net
 from productgen.losses.elbo import LIKELIHOODS, Likelihood, bits_per_dim, by_group, free_bits, gaussian_kl
 from productgen.losses.pixel import mse
-from productgen.methods.base import Batch, Problem
+from productgen.methods.base import Batch, Family, Knob, Knobs, Method, Metrics, Problem, Sections, scaled, weighted
 from productgen.methods.models.vae import VAEModel
+from productgen.methods.parts.averaging import check_not_negative, keyed, step_averaged
 from productgen.nets import vae as nets
 from productgen.nets.layers import one_hot_labels
 
@@ -47,14 +46,14 @@ class VAEConfig:
       name: `vae`.
       likelihood: of a picture given its latent: `gaussian`, `discretized_logistic` or `bernoulli`.
       scale: standard deviation, or the logistic's scale, of pixel values in [-1, 1], where the likelihood has one.
-      learn_scale: one scale for all pixels is learned, `scale` being where it starts.
+      learn_scale: learn one scale for all pixels, starting at `scale`.
       beta: weight of the divergence; 1 is the evidence lower bound.
-      kl_weight: a further weight that may move: `0->1` is warm-up.
-      anneal: share of the training over which it moves.
-      free_bits: nats below which the divergence of a latent dimension, or of a latent map's channel, costs no less; it
-        is a mean over the pictures of a forward pass.
+      kl_weight: a further weight, constant or annealed: `0->1` is warm-up.
+      anneal: fraction of the training over which it moves.
+      free_bits: nats below which the divergence of a latent dimension, or of a latent map's channel, is not penalised;
+        the divergence is a mean over the pictures of a forward pass.
       ema_kimg: half-life of the averaged weights, thousands of images.
-      ema_rampup: the half-life is at most this share of the images seen; 0 for no limit.
+      ema_rampup: the half-life is at most this fraction of the images seen; 0 for no limit.
     """
 
     name: str = 'vae'
@@ -71,22 +70,20 @@ class VAEConfig:
     def __post_init__(self):
         if self.scale <= 0:
             raise UserError('method.scale', f'{self.scale} is not above 0')
-        for field in ('beta', 'free_bits', 'ema_kimg', 'ema_rampup'):
-            if getattr(self, field) < 0:
-                raise UserError(f'method.{field}', 'must not be negative')
+        check_not_negative(self, 'beta', 'free_bits', 'ema_kimg', 'ema_rampup')
         if self.learn_scale and not choose(LIKELIHOODS, self.likelihood, 'method.likelihood').scaled:
             raise UserError('method.learn_scale', f'{self.likelihood} has no scale', 'set it to False')
 
 
 @dataclasses.dataclass(frozen=True)
-class VAE:
-    """See the module; built by `make`."""
+class VAE(Method):
+    """See the module; built by `make`. `latent` is the shape of one latent, (Z,) or (h, w, c)."""
 
     config: VAEConfig
     problem: Problem
     encoder: nets.Encoder
     decoder: nets.Decoder
-    latent: tuple[int, ...]  # shape of one
+    latent: tuple[int, ...]
     likelihood: Likelihood
     kl_weight: Annealed
     tx: optax.GradientTransformation
@@ -97,6 +94,7 @@ class VAE:
         return one_hot_labels(label, self.problem.labels)
 
     def _encode(self, params: Any, batch: Batch, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        """Mean and log-variance of the posterior, [B, *latent] each."""
         label = self._one_hot(batch['label'])
         return self.encoder.apply({'params': params['encoder']}, batch['image'], label, batch['key'], train=train)
 
@@ -120,7 +118,11 @@ class VAE:
 
     # The method.
 
-    def init(self, rng: jax.Array, batch: Batch) -> State:
+    def conventions(self) -> dict[str, dict[str, Any]]:
+        """The likelihood, which says what the decoder's output is."""
+        return {'vae': {'likelihood': self.config.likelihood}}
+
+    def init(self, rng: jax.Array, batch: Batch, frozen: dict[str, PyTree]) -> State:
         """State at step 0; of `batch` only shapes matter."""
         image, label = to_float(batch['image'][:1]), self._one_hot(batch['label'][:1])
         params = {
@@ -130,17 +132,13 @@ class VAE:
         if self.config.learn_scale:
             params['log_scale'] = jnp.asarray(math.log(self.config.scale), jnp.float32)
         net = create_net(params, self.tx, ema=True)
-        return State(step=jnp.zeros((), jnp.int32), nets={'vae': net}, extra={}, frozen={})
+        return State(step=jnp.zeros((), jnp.int32), nets={'vae': net}, extra={}, frozen=frozen)
 
-    def update(self, state: State, batch: Batch, rng: jax.Array) -> tuple[State, dict[str, jax.Array]]:
+    def update(self, state: State, batch: Batch, rng: jax.Array) -> tuple[State, Metrics]:
         """One iteration."""
         c, problem = self.config, self.problem
         weight = c.beta * self.kl_weight(state.step)
-        batch = {
-            'image': to_float(batch['image']),
-            'label': batch['label'],
-            'key': sample_keys(rng, jnp.arange(problem.batch_size)),
-        }
+        batch = keyed(batch, rng, jnp.arange(problem.batch_size))
 
         def loss(params, stats, batch):
             location, kl = self._bound(params, batch, train=True)
@@ -154,36 +152,38 @@ class VAE:
             }
             return value, (stats, metrics)
 
-        net = state.nets['vae']
-        net, metrics = step_net(net, self.tx, loss, batch, accumulate=problem.accumulate, devices=problem.devices)
-        net = average(net, ema_decay(state.step, problem.batch_size, c.ema_kimg, c.ema_rampup))
+        net, metrics = step_averaged(
+            state.nets['vae'], self.tx, loss, batch, problem=problem, section=c, step=state.step
+        )
         metrics['beta'] = jnp.asarray(weight, jnp.float32)
         if c.learn_scale:
             metrics['scale'] = jnp.exp(net.params['log_scale'])
-        return State(state.step + 1, {'vae': net}, state.extra, state.frozen), metrics
+        return state.replace(step=state.step + 1, nets={'vae': net}), weighted(metrics)
 
     # From the averaged weights.
+
+    knobs = (Knob('truncation', 1.0, 0.0, 2.0),)
 
     def _picture(self, params: Any, z: jax.Array, batch: Batch) -> jax.Array:
         return jnp.clip(self.likelihood.mean(self._decode(params, z, batch)), -1, 1)
 
-    def sample(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
-        """`image` [B, H, W, 3], the likelihood's mean, of `seed` [B], `label` [B, A] and, optionally, `truncation` [B]:
-        the temperature of z, 1 without."""
+    def generate(self, state: State, batch: Batch, rng: jax.Array, knobs: Knobs) -> jax.Array:
+        """Images [B, H, W, 3] in [-1, 1], the likelihood's mean, of `seed` int32 [B] and `label` int32 [B, A].
+
+        `truncation` is the temperature of z, its standard deviation.
+        """
         z = normal(streams(sample_keys(rng, batch['seed']), 'z'), self.latent)
-        if 'truncation' in batch:
-            z = z * batch['truncation'].reshape(-1, *(1 for _ in self.latent))
-        return {'image': self._picture(state.nets['vae'].ema, z, batch)}
+        return self._picture(state.nets['vae'].ema, scaled(z, knobs.get('truncation', 1.0)), batch)
 
     def evaluate(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
         """Figures of each picture, [B], from one latent each.
 
-        `loss`: the negative evidence lower bound in nats, whatever beta and free bits; its parts, `reconstruction` and
+        `loss`: the negative evidence lower bound in nats, without beta and free bits; its parts, `reconstruction` and
         `kl`; `mse` of the likelihood's mean; `bits_per_dim`, an upper bound, where the likelihood gives 8-bit values a
         probability.
         """
-        params, image = state.nets['vae'].ema, to_float(batch['image'])
-        location, kl = self._bound(params, batch | {'image': image, 'key': sample_keys(rng, batch['seed'])})
+        params, batch = state.nets['vae'].ema, keyed(batch, rng, batch['seed'])
+        image, (location, kl) = batch['image'], self._bound(params, batch)
         kl, log_scale, model = jnp.sum(kl, 1), self._log_scale(params), self.likelihood
         reconstruction = -model.log_prob(image, location, log_scale)
         figures = {'loss': reconstruction + kl, 'reconstruction': reconstruction, 'kl': kl}
@@ -193,26 +193,25 @@ class VAE:
         return figures
 
     def reconstruct(self, state: State, batch: Batch, rng: jax.Array) -> jax.Array:
-        """Pictures [B, H, W, 3] of the posterior means of `image` uint8 [B, H, W, 3] of `label`; nothing is random."""
+        """Images [B, H, W, 3] in [-1, 1], decoded from the posterior means of `image` uint8 [B, H, W, 3] and `label`
+        int32 [B, A]; deterministic."""
         params = state.nets['vae'].ema
         batch = batch | {'image': to_float(batch['image']), 'key': None}
         return self._picture(params, self._encode(params, batch)[0], batch)
 
 
-def make(config: Mapping[str, Any], problem: Problem) -> VAE:
-    """Builds the method from the sections `method`, `model` and `optim` of a config.
+def make(sections: Sections, problem: Problem) -> VAE:
+    """Builds the method.
 
     Raises:
       UserError: a value that cannot be used, alone or with the others.
     """
-    c = build(VAEConfig, config['method'], 'method')
-    m = build(VAEModel, config['model'], 'model')
+    c = sections.method
     likelihood = choose(LIKELIHOODS, c.likelihood, 'method.likelihood')
     kl_weight = parse_annealed(c.kl_weight, 'method.kl_weight', problem.steps, c.anneal)
     if min(kl_weight.start, kl_weight.end) < 0:
         raise UserError('method.kl_weight', f'{c.kl_weight!r} is negative, which rewards divergence', '0 leaves it out')
-    optim = build(OptimConfig, choose(config['optim'], 'vae', 'optim'), 'optim.vae')
-    encoder, decoder, latent = m.nets(problem.resolution)
+    encoder, decoder, latent = sections.model.nets(problem.resolution)
     return VAE(
         config=c,
         problem=problem,
@@ -221,5 +220,8 @@ def make(config: Mapping[str, Any], problem: Problem) -> VAE:
         latent=latent,
         likelihood=likelihood,
         kl_weight=kl_weight,
-        tx=make_optimizer(optim, problem.steps),
+        tx=make_optimizer(sections.optim['vae'], problem.steps),
     )
+
+
+FAMILY = Family(method=VAEConfig, model=VAEModel, networks=('vae',), make=make)

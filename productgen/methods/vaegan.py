@@ -11,51 +11,56 @@ the encoder descends L_prior + L_llike, the decoder gamma L_llike - L_GAN, the d
 three gradients are taken at the same weights and the same random numbers, as there, so that XLA computes the forward
 passes they share once, unless the batch is taken in parts. Deviations:
 
-- The decoder's part of the game is the non-saturating one (Goodfellow et al. 2014), which has the same fixed point and
-  does not vanish while the discriminator wins. Each loss of the game is a mean over what it judges.
+- The decoder's part of the game is by default the non-saturating one (Goodfellow et al. 2014), which has the same fixed
+  point and does not vanish while the discriminator wins. Each loss of the game is a mean over the images it judges.
 - Group instead of batch normalisation, so that pictures do not depend on each other; 4x4 convolutions for 5x5.
-- Features are summed as published, and halved by the Gaussian's own factor.
+- Features are summed as published, with the Gaussian's factor of one half.
 - Encoder, decoder and discriminator are given the labels where there are any, as in their section 4.2.
+- The game can have another loss, a penalty and augmentation (`methods.parts.critic`). A penalty takes the pictures of
+  z_p for fake ones. A picture and its reconstruction are augmented alike, so that their features remain comparable.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
-from productgen.config import UserError, build, choose
-from productgen.core.optim import OptimConfig, make_optimizer
+from productgen.config import UserError
+from productgen.core.optim import make_optimizer
 from productgen.core.pixels import to_float
 from productgen.core.rng import normal, sample_keys, stream, streams
-from productgen.core.state import State, create_net
+from productgen.core.sharding import whole
+from productgen.core.state import PyTree, State, create_net
 from productgen.core.step import average, ema_decay, step_net
-from productgen.losses.adversarial import ADVERSARIAL
 from productgen.losses.elbo import gaussian_kl
 from productgen.losses.pixel import mse
-from productgen.methods.base import Batch, Problem
+from productgen.methods.base import Batch, Family, Knob, Knobs, Method, Metrics, Problem, Sections, scaled, weighted
 from productgen.methods.models.vae import VAEModel
+from productgen.methods.parts.averaging import check_not_negative
+from productgen.methods.parts.critic import Context, Critic, CriticConfig, Pictures, make_critic
 from productgen.nets import vae as nets
+from productgen.nets.conditioning import Judgement
 from productgen.nets.layers import one_hot_labels
 
 NETS = ('encoder', 'decoder', 'discriminator')
 
 
 @dataclasses.dataclass(frozen=True)
-class VAEGANConfig:
-    """The `method` section.
+class VAEGANConfig(CriticConfig):
+    """The `method` section: that of the critic (`CriticConfig`) and these.
 
     Attributes:
       name: `vaegan`.
-      gamma: weight of the learned similarity against the game, for the decoder. It is a sum over features, some
-        thousands, hence small.
-      similarity: the features are those after so many halvings, 1 or more.
+      gamma: weight of the learned similarity relative to the game, in the decoder's loss. The similarity is a sum over
+        thousands of features, hence the small value.
+      similarity: number of halvings, 1 or more, after which the discriminator's features are compared.
       ema_kimg: half-life of the averaged weights of encoder and decoder, thousands of images.
-      ema_rampup: the half-life is at most this share of the images seen; 0 for no limit.
+      ema_rampup: the half-life is at most this fraction of the images seen; 0 for no limit.
     """
 
     name: str = 'vaegan'
@@ -65,154 +70,224 @@ class VAEGANConfig:
     ema_rampup: float = 0.05
 
     def __post_init__(self):
-        for field in ('gamma', 'ema_kimg', 'ema_rampup'):
-            if getattr(self, field) < 0:
-                raise UserError(f'method.{field}', 'must not be negative')
+        super().__post_init__()
+        check_not_negative(self, 'gamma', 'ema_kimg', 'ema_rampup')
+
+
+@struct.dataclass
+class FeatureJudgement(Judgement):
+    """A judgement with the features [B, h, w, C] in which pictures are compared."""
+
+    features: jax.Array | None = None
+
+
+class Discriminator(nets.Discriminator):
+    """The discriminator with the signature of a critic's network."""
+
+    def __call__(
+        self, image: jax.Array, label: jax.Array | None, keys: jax.Array | None = None, train: bool = False
+    ) -> FeatureJudgement:
+        """[B, H, W, 3] and one-hot labels [B, N] -> judgement; nothing depends on `keys` and `train`."""
+        logit, features = super().__call__(image, label)
+        return FeatureJudgement(logit, features=features)
 
 
 @dataclasses.dataclass(frozen=True)
-class VAEGAN:
-    """See the module; built by `make`."""
+class VAEGAN(Method):
+    """See the module; built by `make`.
+
+    Attributes:
+      config: the `method` section.
+      problem: what it is built for.
+      encoder: of pictures.
+      decoder: of latents.
+      latent: shape of one latent, (Z,) or (h, w, c).
+      tx: optimisers of encoder and decoder.
+      critic: judges pictures given their labels.
+    """
 
     config: VAEGANConfig
     problem: Problem
     encoder: nets.Encoder
     decoder: nets.Decoder
-    discriminator: nets.Discriminator
-    latent: tuple[int, ...]  # shape of one
+    latent: tuple[int, ...]
     tx: Mapping[str, optax.GradientTransformation]
+    critic: Critic
 
     # Forward passes.
 
-    def _encode(self, params: Any, batch: Batch, train: bool = False) -> tuple[jax.Array, jax.Array]:
-        label = one_hot_labels(batch['label'], self.problem.labels)
+    def _one_hot(self, label: jax.Array) -> jax.Array | None:
+        return one_hot_labels(label, self.problem.labels)
+
+    def _encode(self, params: PyTree, batch: Batch, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        """Mean and log-variance of the posterior, [B, *latent] each."""
+        label = self._one_hot(batch['label'])
         return self.encoder.apply({'params': params}, batch['image'], label, batch['key'], train=train)
 
-    def _decode(self, params: Any, z: jax.Array, batch: Batch, train: bool = False) -> jax.Array:
-        """Images in [-1, 1]."""
-        label = one_hot_labels(batch['label'], self.problem.labels)
+    def _decode(self, params: PyTree, z: jax.Array, batch: Batch, train: bool = False) -> jax.Array:
+        """Images [B, H, W, 3] in [-1, 1]."""
+        label = self._one_hot(batch['label'])
         return jnp.tanh(self.decoder.apply({'params': params}, z, label, batch.get('key'), train=train))
 
-    def _judge(self, params: Any, image: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """Logits [B] and features [B, h, w, C]."""
-        return self.discriminator.apply({'params': params}, image, one_hot_labels(batch['label'], self.problem.labels))
+    def _drawn(self, params: PyTree, batch: Batch) -> jax.Array:
+        """Images of latents from the prior, in training."""
+        return self._decode(params, normal(streams(batch['key'], 'prior'), self.latent), self._apart(batch), train=True)
 
-    def _terms(self, params: Mapping[str, Any], batch: Batch) -> dict[str, jax.Array]:
-        """Everything the three losses are made of, one value a picture, [B], from the weights of all nets.
+    def _apart(self, batch: Batch) -> Batch:
+        """The rows with the keys of the images from the prior, which are independent of those of their pictures."""
+        return batch | {'key': streams(batch['key'], 'drawn')}
 
-        `batch` has `image` in [-1, 1], `label` and `key`.
+    def _context(self, batch: Batch) -> Context:
+        return Context(batch['key'], self._one_hot(batch['label']))
+
+    def _terms(self, params: Mapping[str, PyTree], batch: Batch, p: jax.Array | float) -> dict[str, jax.Array]:
+        """The terms of the three losses, one value per picture, [B].
+
+        Args:
+          params: weights of all networks.
+          batch: `image` in [-1, 1], `label` and `key`.
+          p: probability of an augmentation.
         """
-        keys = batch['key']
         mean, log_variance = self._encode(params['encoder'], batch, train=True)
-        posterior = mean + jnp.exp(0.5 * log_variance) * normal(streams(keys, 'posterior'), self.latent)
-        prior = normal(streams(keys, 'prior'), self.latent)
+        posterior = mean + jnp.exp(0.5 * log_variance) * normal(streams(batch['key'], 'posterior'), self.latent)
         rebuilt = self._decode(params['decoder'], posterior, batch, train=True)
-        drawn = self._decode(params['decoder'], prior, batch | {'key': streams(keys, 'drawn')}, train=True)
-        real, features = self._judge(params['discriminator'], batch['image'], batch)
-        fake, similar = self._judge(params['discriminator'], rebuilt, batch)
-        other, _ = self._judge(params['discriminator'], drawn, batch)
+        drawn = self._drawn(params['decoder'], batch)
+
+        def judge(image, rows):
+            return self.critic.judge(params['discriminator'], {}, image, self._context(rows), p)[0]
+
+        real, fake, other = judge(batch['image'], batch), judge(rebuilt, batch), judge(drawn, self._apart(batch))
         per_picture = lambda x: jnp.sum(x.reshape(x.shape[0], -1), 1)
         return {
             'kl': per_picture(gaussian_kl(mean, log_variance)),
-            'similarity': per_picture(0.5 * jnp.square(features - similar)),
+            'similarity': per_picture(0.5 * jnp.square(real.features - fake.features)),
             'mse': mse(batch['image'], rebuilt),
-            'real': real,
-            'rebuilt': fake,
-            'drawn': other,
+            'real': real.logit,
+            'rebuilt': fake.logit,
+            'drawn': other.logit,
         }
 
     def _loss(self, name: str, terms: dict[str, jax.Array]) -> jax.Array:
-        """What the net of that name minimises, [B]: algorithm 1."""
+        """What the network of that name minimises, [B]: algorithm 1."""
         if name == 'encoder':
             return terms['kl'] + terms['similarity']
-        game = [ADVERSARIAL['non_saturating'](terms['real'], terms[fake]) for fake in ('rebuilt', 'drawn')]
-        player = NETS.index(name) - 1  # 0 makes pictures, 1 judges them
-        value = 0.5 * (game[0][player] + game[1][player])
+        player = self.critic.loss.generator if name == 'decoder' else self.critic.loss.discriminator
+        value = 0.5 * (player(terms['real'], terms['rebuilt']) + player(terms['real'], terms['drawn']))
         return value + self.config.gamma * terms['similarity'] if name == 'decoder' else value
 
     # The method.
 
-    def init(self, rng: jax.Array, batch: Batch) -> State:
-        """State at step 0; of `batch` only shapes matter."""
-        image, label = to_float(batch['image'][:1]), one_hot_labels(batch['label'][:1], self.problem.labels)
-        inputs = {'encoder': image, 'decoder': jnp.zeros((1, *self.latent)), 'discriminator': image}
-        made = {}
-        for name, x in inputs.items():
-            params = getattr(self, name).init(stream(rng, name), x, label)['params']
-            made[name] = create_net(params, self.tx[name], ema=name != 'discriminator')
-        return State(step=jnp.zeros((), jnp.int32), nets=made, extra={}, frozen={})
+    def _optimizer(self, name: str) -> optax.GradientTransformation:
+        return self.critic.tx if name == 'discriminator' else self.tx[name]
 
-    def update(self, state: State, batch: Batch, rng: jax.Array) -> tuple[State, dict[str, jax.Array]]:
-        """One iteration: a step of each net, all from the weights before it."""
-        c, problem = self.config, self.problem
-        batch = {
-            'image': to_float(batch['image']),
-            'label': batch['label'],
-            'key': sample_keys(rng, jnp.arange(problem.batch_size)),
+    def init(self, rng: jax.Array, batch: Batch, frozen: dict[str, PyTree]) -> State:
+        """State at step 0; of `batch` only shapes matter."""
+        image, label = to_float(batch['image'][:1]), self._one_hot(batch['label'][:1])
+        networks = {
+            'encoder': (self.encoder, image),
+            'decoder': (self.decoder, jnp.zeros((1, *self.latent))),
+            'discriminator': (self.critic.network, image),
         }
-        old = {name: state.nets[name].params for name in NETS}
-        decay = ema_decay(state.step, problem.batch_size, c.ema_kimg, c.ema_rampup)
+        made = {}
+        for name, (network, x) in networks.items():
+            params = network.init(stream(rng, name), x, label)['params']
+            made[name] = create_net(params, self._optimizer(name), ema=name != 'discriminator')
+        return State(step=jnp.zeros((), jnp.int32), nets=made, extra=self.critic.initial(), frozen=frozen)
+
+    def update(self, state: State, batch: Batch, rng: jax.Array) -> tuple[State, Metrics]:
+        """One iteration: a step of each network, all from the weights before it, and the penalty's where it has one."""
+        c, problem, critic, step = self.config, self.problem, self.critic, state.step
+        phase = critic.phase(state.extra, step)
+        rows = {'image': to_float(batch['image']), 'label': batch['label']}
+        keyed = lambda rng: rows | {'key': sample_keys(rng, jnp.arange(problem.batch_size))}
+        batch, old = keyed(rng), {name: state.nets[name].params for name in NETS}
+        decay = ema_decay(step, problem.batch_size, c.ema_kimg, c.ema_rampup)
         new, metrics = {}, {}
         for name in NETS:
 
             def loss(params, stats, batch, name=name):
-                terms = self._terms({**old, name: params}, batch)
-                value = jnp.mean(self._loss(name, terms))
-                return value, (stats, {'loss': value} | {key: jnp.mean(x) for key, x in terms.items()})
+                weights = {**old, name: params}
+                terms = self._terms(weights, batch, phase.p)
+                total = jnp.mean(self._loss(name, terms))
+                means = {'loss': total} | {key: jnp.mean(x) for key, x in terms.items()}
+                if name == 'discriminator':
+                    means |= {'sign/real': jnp.mean(jnp.sign(terms['real']))} if critic.adaptive else {}
+                    pictures = self._show(weights, batch)
+                    total, penalty = critic.with_penalty(total, params, stats, pictures, phase)
+                    means |= penalty
+                return total, (stats, means)
 
             net, terms = step_net(
                 state.nets[name],
-                self.tx[name],
+                self._optimizer(name),
                 loss,
                 batch,
                 accumulate=problem.accumulate,
                 devices=problem.devices,
             )
-            new[name] = net if net.ema is None else average(net, decay)
+            new[name] = average(net, decay) if name != 'discriminator' else critic.clipped(net)
             metrics |= {f'{key}/{name}': terms.pop(key) for key in ('loss', 'grad_norm')}
+        extra = state.extra | critic.adapted(state.extra, terms.get('sign/real'), step, problem.batch_size)
         for key in ('real', 'rebuilt', 'drawn'):
             metrics[f'logits/{key}'] = terms.pop(key)
-        return State(state.step + 1, new, state.extra, state.frozen), metrics | terms
+        metrics |= terms | critic.logged(phase)
+
+        weights = {name: whole(net.params) for name, net in new.items()}
+        show = lambda batch: self._show(weights, batch)
+        new['discriminator'], penalty = critic.lazy_penalty(
+            new['discriminator'], keyed(stream(rng, 'penalty')), show, phase, problem
+        )
+        return state.replace(step=step + 1, nets=new, extra=extra), weighted(metrics) | penalty
+
+    def _show(self, params: Mapping[str, PyTree], batch: Batch) -> Pictures:
+        """The pictures at which a penalty is taken."""
+        drawn = jax.lax.stop_gradient(self._drawn(params['decoder'], batch))
+        return Pictures(batch['image'], drawn, self._context(batch))
 
     # From the averaged weights.
 
-    def sample(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
-        """`image` [B, H, W, 3] of `seed` [B], `label` [B, A] and, optionally, `truncation` [B]: the temperature of z, 1
-        without."""
+    knobs = (Knob('truncation', 1.0, 0.0, 2.0),)
+
+    def generate(self, state: State, batch: Batch, rng: jax.Array, knobs: Knobs) -> jax.Array:
+        """Images [B, H, W, 3] in [-1, 1] of `seed` int32 [B] and `label` int32 [B, A].
+
+        `truncation` is the temperature of z, its standard deviation.
+        """
         z = normal(streams(sample_keys(rng, batch['seed']), 'z'), self.latent)
-        if 'truncation' in batch:
-            z = z * batch['truncation'].reshape(-1, *(1 for _ in self.latent))
-        return {'image': self._decode(state.nets['decoder'].ema, z, batch)}
+        return self._decode(state.nets['decoder'].ema, scaled(z, knobs.get('truncation', 1.0)), batch)
 
     def reconstruct(self, state: State, batch: Batch, rng: jax.Array) -> jax.Array:
-        """Pictures [B, H, W, 3] of the posterior means of `image` uint8 [B, H, W, 3] of `label`; nothing is random."""
+        """Images [B, H, W, 3] in [-1, 1], decoded from the posterior means of `image` uint8 [B, H, W, 3] and `label`
+        int32 [B, A]; deterministic."""
         batch = batch | {'image': to_float(batch['image']), 'key': None}
         mean, _ = self._encode(state.nets['encoder'].ema, batch)
         return self._decode(state.nets['decoder'].ema, mean, batch)
 
 
-def make(config: Mapping[str, Any], problem: Problem) -> VAEGAN:
-    """Builds the method from the sections `method`, `model` and `optim` of a config.
+def make(sections: Sections, problem: Problem) -> VAEGAN:
+    """Builds the method.
 
     Raises:
       UserError: a value that cannot be used, alone or with the others.
     """
-    c = build(VAEGANConfig, config['method'], 'method')
-    m = build(VAEModel, config['model'], 'model')
+    c, m = sections.method, sections.model
     encoder, decoder, latent = m.nets(problem.resolution)
     if not 1 <= c.similarity <= encoder.levels:
         raise UserError(
             'method.similarity',
-            f'the discriminator halves {encoder.levels} times, so there are no features after {c.similarity}',
+            f'the discriminator halves {encoder.levels} times, so there are no features after {c.similarity} halvings',
             f'choose 1 to {encoder.levels}',
         )
-    optim = {name: build(OptimConfig, choose(config['optim'], name, 'optim'), f'optim.{name}') for name in NETS}
+    discriminator = Discriminator(encoder.levels, c.similarity, m.channels, m.channel_max, m.groups)
     return VAEGAN(
         config=c,
         problem=problem,
         encoder=encoder,
         decoder=decoder,
-        discriminator=nets.Discriminator(encoder.levels, c.similarity, m.channels, m.channel_max, m.groups),
         latent=latent,
-        tx={name: make_optimizer(optim[name], problem.steps) for name in NETS},
+        tx={name: make_optimizer(sections.optim[name], problem.steps) for name in ('encoder', 'decoder')},
+        critic=make_critic(c, discriminator, sections.optim['discriminator'], problem),
     )
+
+
+FAMILY = Family(method=VAEGANConfig, model=VAEModel, networks=NETS, make=make)

@@ -2,17 +2,17 @@
 
 van den Oord et al., "Neural Discrete Representation Learning", NeurIPS 2017. The codebook follows the encoder as a
 running mean (appendix A.1), so the loss is the first and third term of equation 3. As published, training has two
-stages: the autoencoder alone, then the prior over its codes, alone.
+stages: first the autoencoder, then the prior over its codes.
 
-What differs: the prior is a Transformer, not a PixelCNN, and knows the label; it models the codes of the averaged
-encoder, since the averaged decoder makes the pictures; codes out of use are revived; the two stages may run side by
-side. With a batch in parts the codebook still moves once an iteration, by all of the batch.
+Deviations: the prior is a Transformer instead of a PixelCNN, and is conditioned on the label; it models the codes of
+the averaged encoder, since the averaged decoder makes the pictures; unused codes are revived; both stages can be
+trained together. With `train.accumulate` the codebook still moves once an iteration, by all vectors of the
+batch.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -20,41 +20,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from productgen.config import UserError, build, choose
-from productgen.core.optim import OptimConfig, make_optimizer
+from productgen.config import UserError
+from productgen.core.optim import make_optimizer
 from productgen.core.pixels import to_float
 from productgen.core.rng import sample_keys, stream
 from productgen.core.sharding import whole
-from productgen.core.state import Net, State, create_net
-from productgen.core.step import apply_gradients, average, ema_decay, gradients, step_net
-from productgen.losses.pixel import Distance, mse, weighted
-from productgen.methods.base import Batch, Problem
+from productgen.core.state import Net, PyTree, State, create_net
+from productgen.core.step import apply_gradients, average, ema_decay, gradients
+from productgen.losses import pixel
+from productgen.methods.base import Batch, Family, Knob, Knobs, Method, Metrics, Problem, Sections, Stage, weighted
+from productgen.methods.models.vqvae import VQVAEModel
+from productgen.methods.parts.averaging import check_not_negative, keyed, step_averaged
+from productgen.methods.parts.stages import first_stage_steps, when
+from productgen.nets import transformer
 from productgen.nets.layers import one_hot_labels
-from productgen.nets.transformer import Transformer, generate
-from productgen.nets.vq import (
-    Decoder,
-    Encoder,
-    create_codebook,
-    move,
-    perplexity,
-    quantize,
-    revive,
-    tally,
-)
+from productgen.nets.vq import Decoder, Encoder, create_codebook, move, perplexity, quantize, revive, tally
 
 AUTOENCODER = ('encoder', 'decoder')
-METRICS = (
-    'loss/autoencoder',
-    'loss/prior',
-    'grad_norm/encoder',
-    'grad_norm/decoder',
-    'grad_norm/prior',
-    'mse',
-    'commitment',
-    'codes/perplexity',  # of the batch, at most the number of codes
-    'codes/revived',
-    'prior_bits_per_code',
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,17 +45,21 @@ class VQVAEConfig:
 
     Attributes:
       name: `vqvae`.
-      reconstruction: weights of the distances that make up the reconstruction loss, by name (`losses.pixel`).
+      reconstruction: weights of the distances that make up the reconstruction loss, by name (`losses.pixel`);
+        those that are missing are 0.
       commitment: weight beta of the commitment term (0.25 in the paper).
-      decay: share of the old value in the running means of the codebook (0.99).
-      revive: codes used less than this share of even use get new vectors; 0 leaves them (the paper).
-      prior_start: share of the training after which the autoencoder stops and the prior begins; 0: both all along.
+      decay: weight of the old value in the running means of the codebook (0.99).
+      revive: codes used less than this fraction of even use get new vectors; 0 leaves them (the paper).
+      prior_start: fraction of the training after which the autoencoder stops and the prior begins; 0 trains both from
+        beginning to end.
       ema_kimg: half-life of the averaged weights, thousands of images.
-      ema_rampup: the half-life is at most this share of the images seen; 0 for no limit.
+      ema_rampup: the half-life is at most this fraction of the images seen; 0 for no limit.
     """
 
     name: str = 'vqvae'
-    reconstruction: dict = dataclasses.field(default_factory=lambda: {'mse': 4.0, 'l1': 0.0, 'charbonnier': 0.0, 'ssim': 0.0, 'laplacian': 0.0})
+    reconstruction: dict = dataclasses.field(
+        default_factory=lambda: dict.fromkeys(pixel.RECONSTRUCTION, 0.0) | {'mse': 4.0}
+    )
     commitment: float = 0.25
     decay: float = 0.99
     revive: float = 0.1
@@ -82,88 +68,40 @@ class VQVAEConfig:
     ema_rampup: float = 0.05
 
     def __post_init__(self):
-        for field in ('commitment', 'ema_kimg', 'ema_rampup'):
-            if getattr(self, field) < 0:
-                raise UserError(f'method.{field}', 'must not be negative')
+        check_not_negative(self, 'commitment', 'ema_kimg', 'ema_rampup')
+        try:
+            pixel.weighted(self.reconstruction)
+        except (TypeError, ValueError) as error:
+            raise UserError('method.reconstruction', f'{error}') from None
+        # All names, so that a section equals one that leaves out weights of 0.
+        missing = {name: 0.0 for name in pixel.RECONSTRUCTION if name not in self.reconstruction}
+        object.__setattr__(self, 'reconstruction', self.reconstruction | missing)
         for field in ('decay', 'revive', 'prior_start'):
             if not 0 <= getattr(self, field) < 1:
-                raise UserError(f'method.{field}', f'{getattr(self, field)} is not a share, 0 to below 1')
+                raise UserError(f'method.{field}', f'{getattr(self, field)} is not a fraction, 0 to below 1')
 
 
 @dataclasses.dataclass(frozen=True)
-class PriorModel:
-    """The `model.prior` section.
+class VQVAE(Method):
+    """See the module; built by `make`.
 
-    Attributes:
-      width: channels.
-      layers: blocks.
-      heads: attention heads, dividing `width`.
-      dropout: share of values dropped in training.
+    `start` is the update at which the prior takes the autoencoder's place; 0 where both are trained together.
     """
-
-    width: int = 128
-    layers: int = 3
-    heads: int = 4
-    dropout: float = 0.0
-
-    def __post_init__(self):
-        for field in ('width', 'layers', 'heads'):
-            if getattr(self, field) < 1:
-                raise UserError(f'model.prior.{field}', 'must be at least 1')
-        if self.width % self.heads:
-            raise UserError('model.prior.heads', f'{self.heads} does not divide model.prior.width={self.width}')
-        if not 0 <= self.dropout < 1:
-            raise UserError('model.prior.dropout', f'{self.dropout} is not a share, 0 to below 1')
-
-
-@dataclasses.dataclass(frozen=True)
-class VQVAEModel:
-    """The `model` section.
-
-    Attributes:
-      levels: halvings of the image's size down to the grid of codes.
-      width: channels of encoder and decoder.
-      blocks: residual blocks of each (2 in the paper).
-      residual_width: channels inside them.
-      codes: size K of the codebook.
-      code_width: width D of a code vector.
-      prior: the Transformer.
-    """
-
-    levels: int = 2
-    width: int = 64
-    blocks: int = 2
-    residual_width: int = 32
-    codes: int = 256
-    code_width: int = 32
-    prior: PriorModel = dataclasses.field(default_factory=PriorModel)
-
-    def __post_init__(self):
-        for field, least in (('levels', 1), ('width', 2), ('blocks', 0), ('residual_width', 1), ('codes', 2)):
-            if getattr(self, field) < least:
-                raise UserError(f'model.{field}', f'must be at least {least}')
-        if self.code_width < 1:
-            raise UserError('model.code_width', 'must be at least 1')
-
-
-@dataclasses.dataclass(frozen=True)
-class VQVAE:
-    """See the module; built by `make`. `start` is the update from which the prior is trained; 0: both all along."""
 
     config: VQVAEConfig
     problem: Problem
     codes: int
     encoder: Encoder
     decoder: Decoder
-    prior: Transformer
+    prior: transformer.Transformer
     tx: dict[str, optax.GradientTransformation]
-    distance: Distance
+    distance: pixel.Distance
     start: int
 
     @property
-    def first_stage(self) -> int:
-        """Updates of the autoencoder alone."""
-        return self.start
+    def first_stage(self) -> Stage:
+        """The updates in which only the autoencoder is trained."""
+        return Stage(self.start, 'method.prior_start')
 
     # Forward passes.
 
@@ -176,14 +114,14 @@ class VQVAE:
         return self.decoder.apply({'params': params}, vectors)
 
     def _bits(self, params: Any, codes: jax.Array, label: jax.Array, keys: jax.Array | None) -> jax.Array:
-        """Mean bits the prior needs for a code of each grid [B, h, w], [B]."""
+        """The prior's mean code length in bits for the codes of each grid [B, h, w], [B]."""
         codes = codes.reshape(len(codes), -1)  # [B, T]
         logits = self.prior.apply({'params': params}, codes, one_hot_labels(label, self.problem.labels), keys)
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, codes), -1) / np.log(2)
 
     # The method.
 
-    def init(self, rng: jax.Array, batch: Batch) -> State:
+    def init(self, rng: jax.Array, batch: Batch, frozen: dict[str, PyTree]) -> State:
         """State at step 0; of `batch` only shapes matter."""
         image, label = to_float(batch['image'][:1]), one_hot_labels(batch['label'][:1], self.problem.labels)
         width = self.encoder.features
@@ -197,36 +135,28 @@ class VQVAE:
             name: create_net(net.init(stream(rng, name), *args)['params'], self.tx[name], ema=True)
             for name, (net, *args) in inputs.items()
         }
-        # With the decoder, whose input it is, so that who takes over the one takes the other.
+        # The codebook belongs to the decoder, whose input it is, so that fine-tuning takes over both or neither.
         codebook = create_codebook(stream(rng, 'codebook'), self.codes, width)
         nets['decoder'] = nets['decoder'].replace(stats={'codebook': codebook})
-        extra = {'metrics': dict.fromkeys(METRICS, jnp.zeros(()))}  # the last of each stage, for the log
-        return State(jnp.zeros((), jnp.int32), nets, extra, frozen={})
+        return State(jnp.zeros((), jnp.int32), nets, {}, frozen)
 
-    def update(self, state: State, batch: Batch, rng: jax.Array) -> tuple[State, dict[str, jax.Array]]:
-        """One iteration; figures of a stage that does not run are its last, 0 before it has begun."""
+    def update(self, state: State, batch: Batch, rng: jax.Array) -> tuple[State, Metrics]:
+        """One iteration: a step of the autoencoder and one of the prior, those that are due."""
         index = jnp.arange(self.problem.batch_size)
-        rows = {'image': to_float(batch['image']), 'label': batch['label'], 'index': index}
-        rows['key'] = sample_keys(stream(rng, 'prior'), index)
-        autoencoder = lambda state: self._autoencoder_step(state, rows, stream(rng, 'revive'))
-        prior = lambda state: self._prior_step(state, rows)
-        if not self.start:
-            state = prior(autoencoder(state))
-        else:
-            state = jax.lax.cond(state.step < self.start, autoencoder, prior, state)
-        return state.replace(step=state.step + 1), state.extra['metrics']
+        rows = keyed(batch, stream(rng, 'prior'), index) | {'index': index}
+        first, second = (state.step < self.start, state.step >= self.start) if self.start else (True, True)
+        learn = lambda: self._autoencoder_step(state, rows, stream(rng, 'revive'))
+        nets, metrics = when(first, learn, {name: state.nets[name] for name in AUTOENCODER})
+        predict = lambda: self._prior_step(state, nets, rows)
+        prior, prior_metrics = when(second, predict, state.nets['prior'])
+        return state.replace(step=state.step + 1, nets={**nets, 'prior': prior}), metrics | prior_metrics
 
-    def _averaged(self, net: Net, done: jax.Array) -> Net:
-        """The net with its average moved, after `done` earlier steps."""
-        c = self.config
-        return average(net, ema_decay(done, self.problem.batch_size, c.ema_kimg, c.ema_rampup))
-
-    def _autoencoder_step(self, state: State, batch: Batch, key: jax.Array) -> State:
+    def _autoencoder_step(self, state: State, batch: Batch, key: jax.Array) -> tuple[dict[str, Net], Metrics]:
         """Encoder, decoder and codebook."""
         c, problem, positions = self.config, self.problem, int(np.prod(self.prior.shape))
         codebook, all_codes = state.nets['decoder'].stats['codebook'], jnp.arange(self.codes)
         vectors = codebook.vectors
-        # For each code the vector of the batch that it gets should it be dead, as a number over all of them.
+        # The vector of the batch that replaces each code should it be unused, as a number over all of them.
         count = problem.batch_size * positions
         picks = jax.vmap(lambda key: jax.random.randint(key, (), 0, count))(sample_keys(key, all_codes))
 
@@ -235,37 +165,38 @@ class VQVAE:
             codes, quantized, commitment = quantize(z, vectors)
             output = self._decode(params['decoder'], quantized)
             value = jnp.mean(self.distance(output, batch['image']) + c.commitment * commitment)
-            share, total = tally(z, codes[..., None] == all_codes)
-            # A vector lies in one part of a batch, and is 0 in the others: the mean over the parts is its share.
+            usage, total = tally(z, codes[..., None] == all_codes)
+            # A vector is in one part of a batch, and 0 in the others; divided by the vectors of a part, the mean over
+            # the parts is the vector divided by those of the batch.
             here = batch['index'][:, None] == picks // positions  # [B, K]
             vector = z.reshape(len(z), positions, -1)[jnp.argmax(here, 0), picks % positions]  # [K, D]
             picked = jnp.where(jnp.any(here, 0)[:, None], vector, 0) / (len(z) * positions)
             metrics = {
                 'loss/autoencoder': value,
-                'mse': jnp.mean(mse(output, batch['image'])),
+                'mse': jnp.mean(pixel.mse(output, batch['image'])),
                 'commitment': jnp.mean(commitment),
-                'tally': (share, total, picked),
+                'tally': (usage, total, picked),
             }
             return value, (stats, metrics)
 
         params = {name: state.nets[name].params for name in AUTOENCODER}
         grads, _, metrics = gradients(loss, params, {}, batch, problem.accumulate, problem.devices)
-        nets = dict(state.nets)
+        nets = {}
         for name in AUTOENCODER:
-            net = apply_gradients(nets[name], self.tx[name], grads[name])
-            nets[name] = self._averaged(net, state.step)
+            net = apply_gradients(state.nets[name], self.tx[name], grads[name])
+            nets[name] = average(net, ema_decay(state.step, problem.batch_size, c.ema_kimg, c.ema_rampup))
             metrics[f'grad_norm/{name}'] = optax.tree.norm(grads[name])
 
-        share, total, picked = metrics.pop('tally')
-        codebook, dead = revive(move(codebook, share, total, c.decay), picked * count, c.revive)
-        metrics |= {'codes/perplexity': perplexity(share), 'codes/revived': jnp.sum(dead).astype(jnp.float32)}
+        usage, total, picked = metrics.pop('tally')
+        codebook, dead = revive(move(codebook, usage, total, c.decay), picked * count, c.revive)
+        # The perplexity is of the batch, at most the number of codes.
+        metrics |= {'codes/perplexity': perplexity(usage), 'codes/revived': jnp.sum(dead)}
         nets['decoder'] = nets['decoder'].replace(stats={'codebook': codebook})
-        return state.replace(nets=nets, extra={'metrics': state.extra['metrics'] | metrics})
+        return nets, weighted(metrics)
 
-    def _prior_step(self, state: State, batch: Batch) -> State:
+    def _prior_step(self, state: State, nets: dict[str, Net], batch: Batch) -> tuple[Net, Metrics]:
         """The prior, on codes of the averaged encoder."""
-        encoder = whole(state.nets['encoder'].ema)
-        vectors = whole(state.nets['decoder'].stats['codebook'].vectors)
+        encoder, vectors = whole(nets['encoder'].ema), whole(nets['decoder'].stats['codebook'].vectors)
 
         def loss(params, stats, batch):
             codes, _, _ = quantize(self._encode(encoder, batch['image']), vectors)
@@ -273,37 +204,39 @@ class VQVAE:
             value = bits * np.log(2)
             return value, (stats, {'loss/prior': value, 'prior_bits_per_code': bits})
 
-        problem = self.problem
-        net, metrics = step_net(
-            state.nets['prior'],
-            self.tx['prior'],
-            loss,
-            batch,
-            accumulate=problem.accumulate,
-            devices=problem.devices,
+        net, step = state.nets['prior'], state.step - self.start
+        net, metrics = step_averaged(
+            net, self.tx['prior'], loss, batch, problem=self.problem, section=self.config, step=step
         )
         metrics['grad_norm/prior'] = metrics.pop('grad_norm')
-        nets = state.nets | {'prior': self._averaged(net, state.step - self.start)}
-        return state.replace(nets=nets, extra={'metrics': state.extra['metrics'] | metrics})
+        return net, weighted(metrics)
 
     # From the averaged weights.
 
-    def sample(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
-        """`image` [B, H, W, 3] of `seed` [B], `label` [B, A] and, optionally, `truncation` [B]: the temperature."""
+    knobs = (Knob('truncation', 1.0, 0.0, 2.0),)
+
+    def generate(self, state: State, batch: Batch, rng: jax.Array, knobs: Knobs) -> jax.Array:
+        """Images [B, H, W, 3] in [-1, 1] of `seed` int32 [B] and `label` int32 [B, A].
+
+        `truncation` is the temperature of the prior.
+        """
         keys = sample_keys(rng, batch['seed'])
-        temperature = batch.get('truncation', jnp.ones(keys.shape))
+        temperature = jnp.broadcast_to(jnp.asarray(knobs.get('truncation', 1.0), jnp.float32), keys.shape)
         label = one_hot_labels(batch['label'], self.problem.labels)
-        codes = generate(self.prior, state.nets['prior'].ema, keys, label, temperature)
+        codes = transformer.generate(self.prior, state.nets['prior'].ema, keys, label, temperature)
         vectors = state.nets['decoder'].stats['codebook'].vectors[codes.reshape(-1, *self.prior.shape)]  # [B, h, w, D]
-        return {'image': jnp.clip(self._decode(state.nets['decoder'].ema, vectors), -1, 1)}
+        return jnp.clip(self._decode(state.nets['decoder'].ema, vectors), -1, 1)
 
     def reconstruct(self, state: State, batch: Batch, rng: jax.Array) -> jax.Array:
-        """Images [B, H, W, 3] by way of their codes; nothing about it is random."""
+        """Images [B, H, W, 3] in [-1, 1], decoded from the codes of `image` uint8 [B, H, W, 3]; deterministic."""
         return jnp.clip(self._through_codes(state, to_float(batch['image']))[0], -1, 1)
 
     def evaluate(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
-        """[B] each: `loss` in nats a code, of the prior alone where it is trained alone, of both otherwise;
-        `autoencoder_loss`, its parts `mse` and `commitment`, and `prior_bits_per_code`."""
+        """Figures of each picture, [B].
+
+        `loss` in nats a code: that of the prior where it is trained in a stage of its own, otherwise the sum of both;
+        `autoencoder_loss`, its parts `mse` and `commitment`, and `prior_bits_per_code`.
+        """
         image = to_float(batch['image'])
         output, codes, commitment = self._through_codes(state, image)
         autoencoder = self.distance(output, image) + self.config.commitment * commitment
@@ -311,7 +244,7 @@ class VQVAE:
         return {
             'loss': bits * np.log(2) + (0 if self.start else autoencoder),
             'autoencoder_loss': autoencoder,
-            'mse': mse(output, image),
+            'mse': pixel.mse(output, image),
             'commitment': commitment,
             'prior_bits_per_code': bits,
         }
@@ -323,52 +256,29 @@ class VQVAE:
         return self._decode(state.nets['decoder'].ema, quantized), codes, commitment
 
 
-def make(config: Mapping[str, Any], problem: Problem) -> VQVAE:
-    """Builds the method from the sections `method`, `model` and `optim` of a config.
+def make(sections: Sections, problem: Problem) -> VQVAE:
+    """Builds the method.
 
     Raises:
       UserError: a value that cannot be used, alone or with the others.
     """
-    c = build(VQVAEConfig, config['method'], 'method')
-    m = build(VQVAEModel, config['model'], 'model')
-    height, width = problem.resolution
-    unit = 2**m.levels
-    if height % unit or width % unit:
-        near = [max(round(side / unit), 1) * unit for side in (width, height)]
-        raise UserError(
-            'data.resolution',
-            f'{width}x{height} cannot be halved {m.levels} times (model.levels)',
-            f'the nearest that can is {near[0]}x{near[1]}',
-        )
-    try:
-        distance = weighted(c.reconstruction)
-    except (TypeError, ValueError) as error:
-        raise UserError('method.reconstruction', f'{error}') from None
-    start = _start(c, problem)
-    share = {name: start or problem.steps for name in AUTOENCODER}  # the updates that each net takes
-    share['prior'] = problem.steps - start if start else problem.steps
-    optim = {name: build(OptimConfig, choose(config['optim'], name, 'optim'), f'optim.{name}') for name in share}
-    p = m.prior
+    c, m = sections.method, sections.model
+    encoder, decoder, prior = m.nets(problem.resolution)
+    start = first_stage_steps(c.prior_start, problem, 'method.prior_start')
+    # Schedules run over the updates of the network's own stage.
+    steps = {name: start or problem.steps for name in AUTOENCODER}
+    steps['prior'] = problem.steps - start if start else problem.steps
     return VQVAE(
         config=c,
         problem=problem,
         codes=m.codes,
-        encoder=Encoder(m.levels, m.width, m.blocks, m.residual_width, m.code_width),
-        decoder=Decoder(m.levels, m.width, m.blocks, m.residual_width),
-        prior=Transformer(m.codes, (height // unit, width // unit), p.width, p.layers, p.heads, p.dropout),
-        tx={name: make_optimizer(optim[name], share[name]) for name in share},
-        distance=distance,
+        encoder=encoder,
+        decoder=decoder,
+        prior=prior,
+        tx={name: make_optimizer(sections.optim[name], count) for name, count in steps.items()},
+        distance=pixel.weighted(c.reconstruction),
         start=start,
     )
 
 
-def _start(c: VQVAEConfig, problem: Problem) -> int:
-    """The update from which on the prior is trained."""
-    if not c.prior_start:
-        return 0
-    if problem.steps is None:
-        raise UserError(
-            'method.prior_start',
-            ('give train.duration in images, steps or epochs, not in time, or 0 here to train the prior all along'),
-        )
-    return min(max(round(c.prior_start * problem.steps), 1), problem.steps - 1)
+FAMILY = Family(method=VQVAEConfig, model=VQVAEModel, networks=(*AUTOENCODER, 'prior'), make=make)

@@ -1,1 +1,1 @@
-"""Figures of how alike two sets of pictures are."""
+"""Metrics of images and of sets of images."""

@@ -1,4 +1,4 @@
-"""Checks shared by the figures that compare arrays of features."""
+"""Checks of feature arrays, shared by the metrics."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from numpy.typing import ArrayLike
 
 
 def features(x: ArrayLike, name: str, least: int = 1) -> np.ndarray:
-    """NumPy or JAX features [N, D] as float64.
+    """Converts features [N, D] to NumPy float64.
 
     Args:
-      x: anything `numpy.asarray` takes.
-      name: what messages call it.
-      least: rows needed.
+      x: anything `numpy.asarray` accepts.
+      name: name of the array in error messages.
+      least: minimum number of rows.
 
     Raises:
-      ValueError: another rank, too few rows, or values that are not finite.
+      ValueError: not [N, D], too few rows, or values that are not finite.
     """
     array = np.asarray(x, np.float64)
     if array.ndim != 2 or not array.shape[1]:
@@ -30,7 +30,7 @@ def features(x: ArrayLike, name: str, least: int = 1) -> np.ndarray:
 def pair(
     a: ArrayLike, b: ArrayLike, names: tuple[str, str], least: tuple[int, int] = (1, 1)
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`features` of two sets, which must be of one width.
+    """Applies `features` to two sets, which must have the same width D.
 
     Raises:
       ValueError: as `features`, or the widths differ.
@@ -42,5 +42,5 @@ def pair(
 
 
 def unit_length(rows: np.ndarray) -> np.ndarray:
-    """Rows [N, D] divided by their Euclidean lengths; zeros stay."""
+    """Divides rows [N, D] by their Euclidean norms; zero rows stay zero."""
     return rows / np.maximum(np.linalg.norm(rows, axis=-1, keepdims=True), 1e-12)

@@ -1,4 +1,4 @@
-"""How far sets of features are from one set of real ones: all the figures that are taken of features alone."""
+"""All metrics that compare sets of features with a reference set of real features."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from productgen.metrics.kernel import kernel_distance
 from productgen.metrics.manifold import K_DENSITY, K_PRECISION, manifold
 from productgen.metrics.neighbours import Progress, nearest
 
-DISTANCES = ('frechet_distance', 'kernel_distance')  # smaller is better; of the other figures, larger
-LEAST = max(K_PRECISION, K_DENSITY) + 1  # rows that either set needs
-RESAMPLES = 200  # of the figures of a class
-WIDEST = 512  # features of which a distance is resampled
+DISTANCES = ('frechet_distance', 'kernel_distance')  # lower is better; for the other metrics, higher
+LEAST = max(K_PRECISION, K_DENSITY) + 1  # minimum number of rows of each set
+RESAMPLES = 200  # bootstrap resamples of a class
+WIDEST = 512  # most features for which the Frechet distance is bootstrapped
 
 
 class Reference:
-    """Real features that others are compared with; their moments and neighbours are taken once.
+    """Reference set of real features, whose moments and neighbours are computed once.
 
     Args:
       real: [N, D].
@@ -37,14 +37,14 @@ class Reference:
         self._distances = nearest(self._real, k=max(K_PRECISION, K_DENSITY)).distance
 
     def figures(self, generated: ArrayLike, progress: Progress | None = None) -> Mapping[str, float]:
-        """`DISTANCES`, `kernel_distance_error` (one standard error), precision, recall, density and coverage.
+        """Computes `DISTANCES`, `kernel_distance_error` (standard error), precision, recall, density and coverage.
 
         Args:
           generated: features [M, D].
-          progress: called with (rows done, rows in all) while neighbours are searched.
+          progress: called with (rows done, total rows) during the neighbour search.
 
         Raises:
-          ValueError: fewer than `LEAST` rows, another width, or not finite.
+          ValueError: fewer than `LEAST` rows, a different width, or not finite.
         """
         generated = features(generated, 'generated', least=LEAST)
         kernel = kernel_distance(generated, self._real)
@@ -57,16 +57,20 @@ class Reference:
 
 
 def intervals_of_class(generated: np.ndarray, real: np.ndarray, seed: int = 0) -> dict[str, float | list[float]]:
-    """Distances of two small sets, with what can be said of their error.
+    """Distances between two small sets, with error estimates.
 
-    The kernel distance always has its standard error. The Frechet distance is given only where both sets have more rows
-    than features, with its basic bootstrap interval of 95 %: below that it is mostly bias (see `bootstrap`). Of more
-    than `WIDEST` features, whose resamples take minutes, it is not given.
+    The kernel distance comes with its standard error. The Frechet distance, with its basic bootstrap interval of 95 %,
+    is included only if both sets have more rows than features, since otherwise it is mostly bias (see `bootstrap`), and
+    if there are at most `WIDEST` features, since more take minutes to resample.
 
     Args:
       generated: [N, D].
       real: [M, D].
-      seed: of the resamples.
+      seed: random seed of the resamples.
+
+    Returns:
+      `kernel_distance`, `kernel_distance_error`, and where included `frechet_distance` and
+      `frechet_distance_interval`, [low, high].
     """
     kernel = kernel_distance(generated, real)
     found = {'kernel_distance': kernel.value, 'kernel_distance_error': kernel.standard_error}

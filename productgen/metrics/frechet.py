@@ -1,18 +1,18 @@
 """Frechet distance between Gaussians fitted to two sets of features (Heusel et al., NeurIPS 2017, equation 6).
 
 FID is this distance between features of the Inception network. Covariances are divided by N - 1, as in the reference
-code. All is float64.
+code. Computations are in float64.
 
-The distance between finite sets is biased upwards, and how much depends on the distributions: figures may only be
-compared at one N. Between two sets of N and M from the same Gaussian of covariance S with eigenvalues l_i, it is to
+The distance between finite sets is biased upwards, by an amount that depends on the distributions: compare distances at
+equal N only. Between two sets of N and M rows from the same Gaussian of covariance S with eigenvalues l_i, it is to
 first order not 0 but
 
     (1/N + 1/M) (tr S + 1/2 sum_ij l_i l_j (1 + [i = j]) / (l_i + l_j)),
 
-about (1/N + 1/M) D (D + 5) / 4 in D dimensions of unit variance: of the order D^2 / N, and more than the differences
+about (1/N + 1/M) D (D + 5) / 4 in D dimensions of unit variance: of the order D^2 / N, and larger than the differences
 between good generators unless N is far above D. Chong and Forsyth (CVPR 2020) show that the bias differs between
-generators, so that even their ranking may be wrong. With less than some 10,000 pictures, and for figures of a class,
-the kernel distance, which has no such bias, is the better one.
+generators, so that even their ranking may be wrong. Below about 10,000 images, and for single classes, use the kernel
+distance, which is unbiased.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from productgen.metrics.arrays import features
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Mean and covariance of features that come in parts, in any order.
+    """Mean and covariance of features, accumulated over parts in any order.
 
     Attributes:
-      count: rows seen, N.
+      count: number of rows N.
       mean: [D] float64.
       scatter: sum of (x - mean)(x - mean)^T, [D, D] float64.
     """
@@ -42,12 +42,12 @@ class Moments:
 
     @classmethod
     def empty(cls, width: int) -> Moments:
-        """Of no rows of D = `width` features."""
+        """Moments of no rows, with D = `width` features."""
         return cls(0, np.zeros(width), np.zeros((width, width)))
 
     @classmethod
     def of(cls, rows: ArrayLike) -> Moments:
-        """Of features [N, D].
+        """Computes the moments of features [N, D].
 
         Raises:
           ValueError: not [N, D], no rows, or not finite.
@@ -58,11 +58,11 @@ class Moments:
         return cls(len(rows), mean, centred.T @ centred)
 
     def update(self, rows: ArrayLike) -> Moments:
-        """With [N, D] more rows."""
+        """Adds rows [N, D]."""
         return self.merge(Moments.of(rows))
 
     def merge(self, other: Moments) -> Moments:
-        """Of both sets together (Chan, Golub and LeVeque 1979): no sum of squares is kept, so none cancels.
+        """Moments of the union of both sets (Chan, Golub and LeVeque 1979), without cancellation in sums of squares.
 
         Raises:
           ValueError: the widths differ.
@@ -78,29 +78,29 @@ class Moments:
 
     @property
     def covariance(self) -> np.ndarray:
-        """[D, D], divided by N - 1.
+        """Covariance [D, D], divided by N - 1.
 
         Raises:
           ValueError: fewer than two rows.
         """
         if self.count < 2:
-            raise ValueError(f'a covariance needs at least 2 rows, there are {self.count}')
+            raise ValueError(f'a covariance needs at least 2 rows, got {self.count}')
         return self.scatter / (self.count - 1)
 
     def to_dict(self) -> dict[str, np.ndarray]:
-        """As arrays by name, such as `numpy.savez` writes."""
+        """Converts to arrays by name, for `numpy.savez`."""
         return {'count': np.asarray(self.count), 'mean': self.mean, 'scatter': self.scatter}
 
     @classmethod
     def from_dict(cls, arrays: Mapping[str, np.ndarray]) -> Moments:
-        """The inverse of `to_dict`."""
+        """Inverts `to_dict`."""
         return cls(int(arrays['count']), np.asarray(arrays['mean']), np.asarray(arrays['scatter']))
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
-    """R [D, r] with R R^T = S, of rank r.
+    """Computes R [D, r] with R R^T = S of rank r.
 
-    Eigenvalues that rounding cannot tell from 0 are dropped: under the root, 1e-16 of noise would be 1e-8 each.
+    Eigenvalues within rounding error of 0 are dropped: under the root, noise of 1e-16 would become 1e-8 each.
     """
     values, vectors = np.linalg.eigh(covariance)
     kept = values > len(values) * np.finfo(np.float64).eps * values[-1]
@@ -108,14 +108,14 @@ def _root(covariance: np.ndarray) -> np.ndarray:
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """|m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1^1/2 S2 S1^1/2)^1/2, at least 0.
+    """Computes |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1^1/2 S2 S1^1/2)^1/2, at least 0.
 
     The trace of the root is the sum of the singular values of R1^T R2, where R R^T = S: their squares are the
-    eigenvalues of S1^1/2 S2 S1^1/2, but they are found to the precision of the numbers, not to its square root, also
-    where fewer rows than features leave the covariances singular.
+    eigenvalues of S1^1/2 S2 S1^1/2, but singular values are accurate to machine precision instead of its square root,
+    also for singular covariances of fewer rows than features.
 
     Raises:
-      ValueError: fewer than two rows in either set, or the widths differ.
+      ValueError: a set has fewer than two rows, or the widths differ.
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(f'moments differ in width: {len(a.mean)} and {len(b.mean)}')

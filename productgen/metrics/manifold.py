@@ -1,15 +1,15 @@
-"""Precision, recall, density and coverage: how far generated features lie among the real ones, and the reverse.
+"""Precision, recall, density and coverage of generated features with respect to real ones.
 
-A set's manifold is the union of balls around its rows that reach to their k-th nearest other row.
+The manifold of a set is the union of balls around its rows, each reaching to the k-th nearest other row.
 
-- precision: share of generated rows inside the real manifold; recall: share of real rows inside the generated one
-  (Kynkaanniemi et al., NeurIPS 2019, equations 1 and 2, k = 3).
-- density: mean number of real balls that a generated row is in, over k, 1 where the distributions are equal; coverage:
-  share of real balls with a generated row in them (Naeem et al., ICML 2020, equations 3 and 4, k = 5). Outliers, whose
-  large balls raise precision and recall, weigh less.
+- precision: fraction of generated rows inside the real manifold; recall: fraction of real rows inside the generated
+  manifold (Kynkaanniemi et al., NeurIPS 2019, equations 1 and 2, k = 3).
+- density: mean number of real balls containing a generated row, divided by k, 1 for equal distributions; coverage:
+  fraction of real balls containing a generated row (Naeem et al., ICML 2020, equations 3 and 4, k = 5). They are less
+  sensitive to outliers, whose large balls raise precision and recall.
 
-A ball includes its surface, as in the earlier paper; that counts only where rows repeat. All four depend on both N and
-on k; coverage of equal distributions tends to 1 - 2^-k where the sets are of one size.
+Balls include their surface, as in the earlier paper; it matters only for repeated rows. All four depend on the sizes of
+both sets and on k; for equal distributions and set sizes, coverage tends to 1 - 2^-k.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from productgen.metrics.arrays import pair
 from productgen.metrics.neighbours import Progress, nearest, squared_distances
 
 K_PRECISION, K_DENSITY = 3, 5
-_SURFACE = 1 + 1e-12  # keeps rows on the surface inside in spite of rounding
+_SURFACE = 1 + 1e-12  # keeps rows on the surface inside despite rounding
 
 
 @dataclasses.dataclass(frozen=True)
 class Manifold:
-    """See the module. Density may be above 1, the others not."""
+    """The four metrics; see the module docstring. Only density may be above 1."""
 
     precision: float
     recall: float
@@ -44,15 +44,15 @@ def manifold(
     progress: Progress | None = None,
     distances: np.ndarray | None = None,
 ) -> Manifold:
-    """The four figures of real [N, D] and generated [M, D] features, in N^2 + M^2 + N M distances.
+    """Computes the metrics of real [N, D] and generated [M, D] features, in N^2 + M^2 + N M distances.
 
     Args:
       real: [N, D].
       generated: [M, D].
-      k_precision: neighbours of precision and recall.
-      k_density: neighbours of density and coverage.
-      progress: called with (rows done, rows in all) after every block.
-      distances: of each real row to its nearest others, [N, max(k)], where they are known.
+      k_precision: k of precision and recall.
+      k_density: k of density and coverage.
+      progress: called with (rows done, total rows) after every block.
+      distances: distances of each real row to its nearest other rows, [N, max(k)], if already known.
 
     Raises:
       ValueError: a k below 1, N or M not above k, or not [N, D] and [M, D].
@@ -70,12 +70,12 @@ def manifold(
     real_precision, real_density = radii[:, k_precision - 1], radii[:, k_density - 1]
     generated_radius = nearest(generated, k=k_precision, progress=after(n)).distance[:, -1] ** 2 * _SURFACE
 
-    precise, balls = 0, 0
+    in_real, balls = 0, 0
     recalled, covered = np.zeros(n, bool), np.zeros(n, bool)
     for rows, block in squared_distances(generated, real, after(n + m)):  # [rows, N]
-        precise += np.count_nonzero((block <= real_precision).any(1))
+        in_real += np.count_nonzero((block <= real_precision).any(1))
         recalled |= (block <= generated_radius[rows, None]).any(0)
         inside = block <= real_density
         balls += np.count_nonzero(inside)
         covered |= inside.any(0)
-    return Manifold(float(precise / m), float(recalled.mean()), float(balls / (k_density * m)), float(covered.mean()))
+    return Manifold(float(in_real / m), float(recalled.mean()), float(balls / (k_density * m)), float(covered.mean()))

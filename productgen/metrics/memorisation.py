@@ -1,7 +1,7 @@
-"""Whether a generator copies its training pictures: are its samples nearer to them than new real pictures are?
+"""Memorisation: whether generated samples are closer to the training images than held-out real images are.
 
-Both samples and held-out pictures are measured by the distance to their nearest training picture. Rows of each set must
-be independent: held-out pictures must show other products than the training pictures do, not other views of them.
+Samples and held-out images are compared by the distance to their nearest training image. Rows of each set must be
+independent: held-out images must show other products than the training images, not other views of the same ones.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy.cluster import vq
 from productgen.metrics.arrays import pair
 from productgen.metrics.neighbours import Pairs, Progress, nearest
 
-LEAST = 20  # rows of either set in a cell, for the normal approximation
+LEAST = 20  # minimum rows of each set in a cell, for the normal approximation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,9 +24,9 @@ class RankTest:
     """One-sided Mann-Whitney test that the first distances tend to be smaller than the second.
 
     Attributes:
-      u: number of pairs in which the first distance is larger, ties counting half.
-      z: standardised u, far below 0 for copies, far above for samples that lie off the data.
-      p: chance of so small a z if both were drawn alike.
+      u: number of pairs in which the first distance is larger; ties count half.
+      z: standardised u, far below 0 for copies, far above 0 for samples off the data.
+      p: p-value, the probability of such a small z if both have the same distribution.
     """
 
     u: float
@@ -36,19 +36,21 @@ class RankTest:
 
 @dataclasses.dataclass(frozen=True)
 class Memorisation:
-    """Copying in figures.
+    """Result of a test for copies of training images.
 
     Attributes:
-      share: share of the samples as near to a training picture as the nearest `quantile` of the held-out pictures;
-        about `quantile` if the generator does not copy.
-      quantile: what `share` is to be compared with.
-      test: of all distances together.
-      c_t: mean of the cells' z, weighted by their held-out pictures: C_T of Meehan et al. 2020. With one cell, test.z.
-      p: chance of so small a `c_t` if samples were drawn like the held-out pictures; with one cell, test.p.
-      cells: cells with enough rows to be counted in `c_t`.
-      distance: of each sample to its nearest training picture, [S].
-      index: of that training picture, [S].
-      held_out: distance of each held-out picture to its nearest training picture, [H].
+      share: fraction of samples whose distance to a training image is at most the `quantile` of the held-out images'
+        distances; about `quantile` if the generator does not copy.
+      quantile: value to compare `share` with.
+      test: rank test of all distances together.
+      c_t: mean z of the cells, weighted by their number of held-out images: C_T of Meehan et al. 2020. With one cell,
+        test.z.
+      p: p-value of `c_t` under the hypothesis that samples are distributed as the held-out images; with one cell,
+        test.p.
+      cells: number of cells with enough rows to be used in `c_t`.
+      distance: distance of each sample to its nearest training image, [S].
+      index: index of that training image, [S].
+      held_out: distance of each held-out image to its nearest training image, [H].
     """
 
     share: float
@@ -62,13 +64,13 @@ class Memorisation:
     held_out: np.ndarray
 
     def closest(self, count: int) -> Pairs:
-        """The nearest (sample, training picture) pairs, for a look at them."""
+        """Returns the `count` nearest (sample, training image) pairs, for inspection."""
         order = np.argsort(self.distance, kind='stable')[:count]
         return Pairs(order, self.index[order], self.distance[order])
 
 
 def rank_test(first: ArrayLike, second: ArrayLike) -> RankTest:
-    """Mann-Whitney test of [S] against [H] values, normal approximation with corrections for ties and continuity.
+    """Mann-Whitney test of [S] against [H] values, by the normal approximation corrected for ties and continuity.
 
     Raises:
       ValueError: either is empty.
@@ -76,7 +78,7 @@ def rank_test(first: ArrayLike, second: ArrayLike) -> RankTest:
     first, second = np.asarray(first, np.float64), np.sort(np.asarray(second, np.float64))
     n, m = len(first), len(second)
     if not n or not m:
-        raise ValueError(f'a rank test needs values on both sides, got {n} and {m}')
+        raise ValueError(f'a rank test needs at least one value on both sides, got {n} and {m}')
     smaller, not_larger = (np.searchsorted(second, first, side) for side in ('left', 'right'))
     u = float(np.sum(smaller + not_larger)) / 2
     ties = np.unique(np.concatenate([first, second]), return_counts=True)[1].astype(np.float64)
@@ -94,25 +96,25 @@ def memorisation(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Memorisation:
-    """Compares distances to training pictures of samples and of held-out pictures.
+    """Tests whether samples are closer to the training images than held-out images are.
 
     The test is that of Meehan, Chaudhuri and Dasgupta, "A Non-Parametric Test to Detect Data-Copying in Generative
     Models", AISTATS 2020. Copying in one region may be hidden by samples that are too far off in another; with `cells`
-    above 1, training features are divided by k-means and each cell is tested by itself. Cells in which there are fewer
-    than 20 samples or held-out pictures are left out. p assumes that the cells' z are independent normal values, which
-    they are under the null hypothesis.
+    above 1, the feature space is partitioned by k-means on the training features and each cell is tested separately.
+    Cells with fewer than 20 samples or held-out images are skipped. p assumes that the z of the cells are independent
+    normal values, as they are under the null hypothesis.
 
     Args:
-      samples: features of generated pictures, [S, D].
-      training: features of the training pictures, [N, D].
-      held_out: features of real pictures that were not trained on, [H, D].
-      quantile: of the held-out distances, for `share`.
+      samples: features of generated images, [S, D].
+      training: features of the training images, [N, D].
+      held_out: features of real images that were not trained on, [H, D].
+      quantile: quantile of the held-out distances, for `share`.
       cells: number of cells.
-      seed: of k-means.
-      progress: called with (rows done, rows in all) after every block.
+      seed: random seed of k-means.
+      progress: called with (rows done, total rows) after every block.
 
     Raises:
-      ValueError: fewer than 20 samples or held-out pictures, too few of them in every cell, fewer training pictures
+      ValueError: fewer than 20 samples or held-out images, too few of them in every cell, fewer training images
         than cells, a quantile outside (0, 1), or features that are not [N, D] of one width.
     """
     if not 0 < quantile < 1:
@@ -136,20 +138,20 @@ def memorisation(
         inside = [both for both in inside if min(map(len, both)) >= LEAST]
         if not inside:
             raise ValueError(
-                f'none of {cells} cells has {LEAST} samples and {LEAST} held-out pictures; use fewer cells'
+                f'none of the {cells} cells has {LEAST} samples and {LEAST} held-out images; use fewer cells'
             )
         tests, weights = [rank_test(*both) for both in inside], [len(real) for _, real in inside]
     c_t = float(np.average([t.z for t in tests], weights=weights))
     deviation = np.linalg.norm(weights) / np.sum(weights)  # of c_t, since each z has variance 1
-    share = float(np.mean(near <= np.quantile(real, quantile)))
+    fraction = float(np.mean(near <= np.quantile(real, quantile)))
     p = float(special.ndtr(c_t / deviation))
-    return Memorisation(share, quantile, test, c_t, p, len(tests), near, found.index[:, 0], real)
+    return Memorisation(fraction, quantile, test, c_t, p, len(tests), near, found.index[:, 0], real)
 
 
 def near_duplicates(rows: ArrayLike, threshold: float, progress: Progress | None = None) -> Pairs:
-    """Pairs of rows of one set [N, D] that are nearer than `threshold`, each row with its nearest other one.
+    """Finds pairs of rows of [N, D] closer than `threshold`, each row paired with its nearest other row only.
 
-    So that a set that has collapsed gives no more than N pairs, of three alike two pairs are listed, not three.
+    So a collapsed set gives at most N pairs; three equal rows give two pairs, not three.
 
     Raises:
       ValueError: fewer than 2 rows, or not [N, D].

@@ -1,9 +1,9 @@
-"""Nearest neighbours by brute force, a block of distances at a time.
+"""Exact nearest neighbours by brute force, in blocks of distances.
 
-Distances come from |x|^2 + |y|^2 - 2 x y, one matrix product. In float32 that difference of large numbers cannot tell a
-copy from a near neighbour; here it is float64 of centred features, which holds a squared distance to some 1e-14 of the
-squared norms, and the distances of the neighbours that are found are then taken again by subtraction, so that a copy is
-at 0. Besides float64 copies of the features, memory is that of a few blocks of 64 MB.
+Distances are computed as |x|^2 + |y|^2 - 2 x y, one matrix product. In float32 this difference of large numbers cannot
+distinguish a copy from a near neighbour. Here it is computed in float64 on centred features, with an error of about
+1e-14 of the squared norms, and the distances of the neighbours found are recomputed by subtraction, so that a copy has
+distance 0. Memory is a few blocks of 64 MB plus float64 copies of the features.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from numpy.typing import ArrayLike
 
 from productgen.metrics.arrays import features, pair
 
-Progress = Callable[[int, int], None]  # (rows done, rows in all)
+Progress = Callable[[int, int], None]  # (rows done, total rows)
 
-_BLOCK = 2**23  # distances at a time
-_EQUAL = 1e-13  # of the squared norms: rounding, and what float32 features cannot resolve
+_BLOCK = 2**23  # distances per block
+_EQUAL = 1e-13  # of the squared norms; smaller distances are rounding errors, or below float32 resolution
 
 
 @dataclasses.dataclass(frozen=True)
 class Neighbours:
-    """The k nearest of each row, nearest first: Euclidean `distance` [N, k] and `index` [N, k]."""
+    """The k nearest neighbours of each row, nearest first: Euclidean `distance` [N, k] and `index` [N, k]."""
 
     distance: np.ndarray
     index: np.ndarray
@@ -42,9 +42,9 @@ class Pairs:
 def squared_distances(
     a: np.ndarray, b: np.ndarray, progress: Progress | None = None
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Squared Euclidean distances of float64 [N, D] to [M, D], as (rows of a, [rows, M]) blocks that may be written to.
+    """Yields squared Euclidean distances of float64 [N, D] to [M, D] as blocks (slice of rows of a, [rows, M]).
 
-    Rows that are as good as equal are at exactly 0.
+    Rows that are equal up to rounding have distance exactly 0. The caller may modify the blocks.
     """
     centre = b.mean(0)
     a, b = (a - centre, b - centre) if a is not b else (a - centre,) * 2
@@ -63,10 +63,10 @@ def squared_distances(
 
 
 def nearest(a: ArrayLike, b: ArrayLike | None = None, k: int = 1, progress: Progress | None = None) -> Neighbours:
-    """The k rows of b [M, D] nearest to each of a [N, D]; without b, the nearest other rows of a.
+    """Finds the k rows of b [M, D] nearest to each row of a [N, D]; without b, the nearest other rows of a.
 
     Raises:
-      ValueError: k < 1, fewer than k rows to choose from, or not [N, D] and [M, D].
+      ValueError: k < 1, fewer than k candidate rows, or not [N, D] and [M, D].
     """
     if k < 1:
         raise ValueError(f'k must be at least 1, got {k}')

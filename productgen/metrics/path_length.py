@@ -1,8 +1,8 @@
-"""Perceptual path length: how evenly pictures change along straight lines between latents.
+"""Perceptual path length: how smoothly images change along straight lines between latents.
 
 Karras et al., "A Style-Based Generator Architecture for Generative Adversarial Networks", CVPR 2019, section 4.1: the
-mean of d(G(w(t)), G(w(t + e))) / e^2 over pairs of latents, where d is a perceptual distance that is quadratic for near
-pictures.
+mean of d(G(w(t)), G(w(t + e))) / e^2 over pairs of latents, where d is a perceptual distance that is quadratic for
+similar images.
 """
 
 from __future__ import annotations
@@ -12,24 +12,23 @@ import dataclasses
 import numpy as np
 from numpy.typing import ArrayLike
 
-STEP = 1e-4  # e, as published
-TRIM = 0.01  # share of the smallest and of the largest values that is left out, as in the reference code
+STEP = 1e-4  # e, as in the paper
+TRIM = 0.01  # fraction of the smallest and of the largest values that is discarded, as in the reference code
 
 
 @dataclasses.dataclass(frozen=True)
 class PathLength:
-    """Mean over the pairs that are not trimmed, and its standard error, that of a trimmed mean (Tukey and McLaughlin
-    1963)."""
+    """Trimmed mean over the pairs, and its standard error (Tukey and McLaughlin 1963); NaN for a single pair."""
 
     value: float
     standard_error: float
 
 
 def perceptual_path_length(distances: ArrayLike, step: float = STEP, trim: float = TRIM) -> PathLength:
-    """The length of distances [N] of pictures `step` apart.
+    """Computes the path length from distances [N] between images whose latents are `step` apart.
 
     Raises:
-      ValueError: no distances, any that is not finite, or a trim outside [0, 0.5).
+      ValueError: no distances, distances that are not finite, or a trim outside [0, 0.5).
     """
     lengths = np.sort(np.asarray(distances, np.float64)) / step**2
     if lengths.ndim != 1 or not len(lengths) or not np.isfinite(lengths).all():

@@ -1,11 +1,11 @@
-"""What a shop asks of a product photo: a white, even backdrop, a product well placed, sharp and of the named colour.
+"""Metrics of product photos: white and even backdrop, placement, sharpness and colour of the product.
 
-Pictures are one at a time, [H, W, 3], uint8 or floats in [-1, 1], in sRGB, and all is NumPy. Colours are
-compared by Delta E 2000 in Lab. No model is involved: the product is what stands out from a plain backdrop. On textured
-or cluttered ones the mask, and with it all that is measured by it, means little, and may be next to empty; `unevenness`
-tells of most of them.
+Functions take single images [H, W, 3], uint8 or floats in [-1, 1], in sRGB, and compute in NumPy. Colours are compared
+by Delta E 2000 in Lab. No learned model is used: the product is whatever stands out from a plain backdrop. On textured
+or cluttered backdrops the mask, and all metrics that depend on it, are unreliable, and the mask may be nearly empty;
+`unevenness` identifies most of these.
 
-Raises, all of them: ValueError where a picture is of another type, shape or range.
+All raise a ValueError for images of a wrong dtype, shape or range.
 """
 
 from __future__ import annotations
@@ -17,32 +17,32 @@ from scipy import ndimage
 
 from productgen.metrics.colour import ciede2000, lab
 
-FRAME = 0.04  # width of the picture's frame, of its shorter side
+FRAME = 0.04  # width of the image's frame, as a fraction of its shorter side
 STANDS_OUT = 5.0  # Delta E from the backdrop ...
-TEXTURED = 4.0  # ... or, if that is more, so many times what the frame itself is off, in the median
-DARKENING = 0.25  # share at which a fall of lightness counts: mostly, it is a shadow
-PART = 0.1  # parts of a product, such as a pair's, have this share of the largest one's area
-REACH = 1 / 16  # how far around the outline an edge is looked for, of the shorter side
-FAINT = 0.05  # contrast, of white's to black, below which an edge is mostly noise
+TEXTURED = 4.0  # ... or, if larger, this multiple of the frame's median Delta E
+DARKENING = 0.25  # weight of a decrease in lightness, which mostly is a shadow
+PART = 0.1  # minimum area of the parts of a product, such as a pair's, relative to the largest part
+REACH = 1 / 16  # distance from the outline within which edges are searched, as a fraction of the shorter side
+FAINT = 0.05  # contrast, relative to black and white, below which an edge is mostly noise
 
 _WHITE = np.array([100.0, 0, 0])
-_FITS = 20  # far more than the plane needs to settle
+_FITS = 20  # iterations, far more than the fit needs to converge
 
 
 def _unit(image: np.ndarray) -> np.ndarray:
-    """float64 [H, W, 3] in [0, 1]."""
+    """Converts an image to float64 [H, W, 3] in [0, 1]."""
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[-1] != 3:
-        raise ValueError(f'a picture must be [H, W, 3], got {image.shape}')
+        raise ValueError(f'an image must be [H, W, 3], got {image.shape}')
     if image.dtype == np.uint8:
         return image / 255
     if not np.issubdtype(image.dtype, np.floating) or not np.abs(image).max() <= 1 + 1e-3:
-        raise ValueError(f'a picture must be uint8 or floats in [-1, 1], got {image.dtype} to {np.abs(image).max()}')
+        raise ValueError(f'an image must be uint8 or floats in [-1, 1], got {image.dtype} to {np.abs(image).max()}')
     return np.clip((image.astype(np.float64) + 1) / 2, 0, 1)
 
 
 def _frame(height: int, width: int) -> np.ndarray:
-    """bool [H, W], true in the outermost pixels."""
+    """Mask of the frame, bool [H, W]: the outermost pixels."""
     margin = max(1, round(FRAME * min(height, width)))
     frame = np.ones((height, width), bool)
     frame[margin:-margin, margin:-margin] = False
@@ -50,14 +50,14 @@ def _frame(height: int, width: int) -> np.ndarray:
 
 
 def backdrop(image: np.ndarray) -> dict[str, float]:
-    """How white and how even the backdrop is, both Delta E 2000 and best at 0.
+    """Measures whiteness and evenness of the backdrop, both as Delta E 2000 with 0 the best.
 
-    Measured in the picture's frame, of 4% of its side: a region grown from the border by a threshold could not be less
-    even than the threshold. Medians let the product cover up to half of the frame; what is uneven only in the middle,
-    such as a shadow below the product, does not count.
+    Measured in the frame of the image, 4 % of its side: in a region grown from the border by a threshold, unevenness
+    could not exceed the threshold. By the use of medians the product may cover up to half of the frame. Unevenness
+    inside the image only, such as a shadow below the product, is not measured.
 
     Returns:
-      `off_white`: from white to the frame's median colour. `unevenness`: the median from that colour to the frame's.
+      `off_white`: from white to the frame's median colour. `unevenness`: the median over the frame from that colour.
     """
     colours = lab(_unit(image))
     colours = colours[_frame(*colours.shape[:2])]
@@ -69,30 +69,31 @@ def backdrop(image: np.ndarray) -> dict[str, float]:
 
 
 def _plane(colours: np.ndarray) -> np.ndarray:
-    """The backdrop as if it were empty, Lab [H, W, 3]: light falls off, so its colour is linear in the place.
+    """Estimates the empty backdrop, Lab [H, W, 3], as linear in x and y, to follow a fall-off of the light.
 
-    Reweighted least squares from the frame's median on, with Cauchy's weights, for which what stands out hardly counts:
-    a product may touch the border.
+    Iteratively reweighted least squares on the frame, starting at its median, with Cauchy weights: outliers have little
+    weight, so a product may touch the border.
     """
     frame = _frame(*colours.shape[:2])
     y, x = np.mgrid[-1 : 1 : frame.shape[0] * 1j, -1 : 1 : frame.shape[1] * 1j]
     terms = np.stack([np.ones_like(x), x, y], -1)  # [H, W, 3]
-    places, found = terms[frame], colours[frame]
-    plane = np.stack([np.median(found, 0), np.zeros(3), np.zeros(3)])
+    design, observed = terms[frame], colours[frame]
+    plane = np.stack([np.median(observed, 0), np.zeros(3), np.zeros(3)])
     for _ in range(_FITS):
-        root = (np.square(found - places @ plane).sum(1, keepdims=True) + STANDS_OUT**2) ** -0.5
-        plane = np.linalg.lstsq(root * places, root * found, rcond=None)[0]
+        root = (np.square(observed - design @ plane).sum(1, keepdims=True) + STANDS_OUT**2) ** -0.5
+        plane = np.linalg.lstsq(root * design, root * observed, rcond=None)[0]
     return terms @ plane
 
 
 def product_mask(image: np.ndarray) -> np.ndarray:
-    """An estimate of where the product is, bool [H, W]: what differs from the backdrop, as seen in the frame.
+    """Estimates the mask of the product, bool [H, W]: the pixels that differ from the backdrop seen in the frame.
 
-    The largest connected part, and others of at least a tenth of its area. A fall of lightness counts a quarter, since
-    shadows do little else: a product that is only darker than its backdrop must be darker by much. White parts on white
-    and black ones on black get lost, and holes are not filled, for handles and chairs have some. Nothing stands out:
-    all false. Of the embedded catalogue's pictures of 64 x 64 on plain backdrops the intersection over union with the
-    true masks is 0.89 in the mean and 0.95 in the median, on wood and marble 0.73 in the mean and at worst 0.3.
+    The mask is the largest connected component and others of at least a tenth of its area. Decreases in lightness have
+    a weight of a quarter, since shadows are little else; so a product that only is darker than its backdrop must be
+    much darker. White parts on white and black parts on black are missed, and holes are not filled, as in handles and
+    chairs. If nothing stands out, the mask is all False. On the embedded catalogue's images of 64 x 64 with plain
+    backdrops the intersection over union with the true masks is 0.89 in the mean and 0.95 in the median, on wood and
+    marble 0.73 in the mean and at worst 0.3.
     """
     colours = lab(_unit(image))
     empty = _plane(colours)
@@ -107,12 +108,12 @@ def product_mask(image: np.ndarray) -> np.ndarray:
 
 
 def placement(mask: np.ndarray) -> dict[str, float]:
-    """Where the product is and how much of the picture it fills, from a mask bool [H, W]; NaN where that is empty.
+    """Measures the placement and size of the product, from a mask bool [H, W]; all NaN for an empty mask.
 
     Returns:
-      `box_x`, `box_y`: the centre of its bounding box from that of the picture, in shares of width and height, to the
-      right and down; `mass_x`, `mass_y`: the same of its pixels' mean place. `box_share`, `area_share`: how much of the
-      picture its box and its pixels take up.
+      `box_x`, `box_y`: offset of the centre of the bounding box from that of the image, as fractions of width and
+      height, positive to the right and down; `mass_x`, `mass_y`: the same for the centre of mass. `box_share`,
+      `area_share`: fraction of the image covered by the bounding box and by the mask.
     """
     figures = dict.fromkeys(('box_x', 'box_y', 'mass_x', 'mass_y', 'box_share', 'area_share'), float('nan'))
     if mask.any():
@@ -128,16 +129,16 @@ def placement(mask: np.ndarray) -> dict[str, float]:
 
 
 def edge_sharpness(image: np.ndarray, mask: np.ndarray) -> float:
-    """Largest share of an edge's contrast that is crossed within one pixel, the median along the product's outline.
+    """Measures sharpness: the largest fraction of an edge's contrast crossed within a pixel, median over the outline.
 
-    At every pixel of the outline: the steepest gradient within a sixteenth of the side, divided by the contrast there.
-    About 0.5 for a step, to 0.7 for a slanting one; 0.4 / s of an edge blurred by a Gaussian of s pixels, down to about
-    8 / side, where the blur is as wide as what is looked at. Independent of contrast and brightness; of the size of the
-    picture it is not: compare pictures of one size. NaN where there is no outline of any contrast.
+    At each pixel of the outline, the steepest gradient within a sixteenth of the side is divided by the contrast there.
+    It is about 0.5 for a step edge, up to 0.7 for a diagonal one, and 0.4 / s for an edge blurred by a Gaussian of s
+    pixels, down to about 8 / side, where the blur is as wide as the window. It does not depend on contrast and
+    brightness, but on the size of the image: compare images of equal size. NaN if the outline has no contrast.
 
     Args:
-      image: the picture.
-      mask: bool [H, W], true in the product; a rough one will do.
+      image: the image.
+      mask: bool [H, W], True in the product; may be approximate.
     """
     image = _unit(image)
     reach = max(2, round(REACH * min(mask.shape)))
@@ -150,15 +151,15 @@ def edge_sharpness(image: np.ndarray, mask: np.ndarray) -> float:
 
 
 def colour_error(image: np.ndarray, mask: np.ndarray, reference: Sequence[float]) -> float:
-    """Delta E 2000 of the product's median colour from that which it should have; NaN where the mask is empty.
+    """Delta E 2000 between the product's median colour and a reference colour; NaN for an empty mask.
 
-    Light and shade are part of what is seen: of the embedded catalogue's plain products half are off by more than 6, a
-    tenth by more than 20. Compare with the figure of real pictures, or with the errors from other names.
+    Lighting changes the observed colour: half of the embedded catalogue's plain products differ by more than 6, a tenth
+    by more than 20. Compare with the value of real images, or with the errors for other named colours.
 
     Args:
-      image: the picture.
-      mask: bool [H, W], true in the product.
-      reference: sRGB, 0 to 255, of the named colour.
+      image: the image.
+      mask: bool [H, W], True in the product.
+      reference: the named colour, sRGB, 0 to 255.
     """
     inside = _unit(image)[mask]
     if not len(inside):
@@ -167,8 +168,11 @@ def colour_error(image: np.ndarray, mask: np.ndarray, reference: Sequence[float]
 
 
 def product_figures(image: np.ndarray, reference: Sequence[float] | None = None) -> dict[str, float]:
-    """All figures of one picture by the estimated mask: those of `backdrop` and `placement`, `edge_sharpness`, and
-    `colour_error` if there is a reference."""
+    """Computes all metrics of an image with its estimated mask.
+
+    Returns:
+      the values of `backdrop` and `placement`, `edge_sharpness`, and `colour_error` if there is a reference.
+    """
     mask = product_mask(image)
     figures = {**backdrop(image), **placement(mask), 'edge_sharpness': edge_sharpness(image, mask)}
     return figures if reference is None else {**figures, 'colour_error': colour_error(image, mask, reference)}

@@ -56,18 +56,24 @@ def family_of(config: Mapping[str, Any]) -> tuple[Family, type]:
     Raises:
       UserError: an unknown method or `model.name`.
     """
-    family = choose(METHODS, config.get('method', {}).get('name', ''), 'method.name')
-    if isinstance(family.model, Mapping):
-        return family, choose(family.model, config.get('model', {}).get('name', ''), 'model.name')
-    return family, family.model
+    method = config.get('method', {}).get('name', '')
+    if not method:
+        raise UserError('method.name', f'missing (known: {", ".join(sorted(METHODS))})')
+    family = choose(METHODS, method, 'method.name')
+    if not isinstance(family.model, Mapping):
+        return family, family.model
+    # Without a name, the networks that are called as the method is.
+    return family, choose(family.model, config.get('model', {}).get('name', method), 'model.name')
 
 
 def check_sections(config: Mapping[str, Any], others: tuple[str, ...] = ()) -> None:
-    """Raises a UserError for a section of an unknown name; `others` are those of tasks."""
+    """Raises a UserError for an unknown section, or a value in place of one; `others` are the sections of tasks."""
     known = ('seed', 'method', 'model', 'optim', *SECTIONS, *others)
-    for name in config:
+    for name, section in config.items():
         if name not in known:
             raise UserError(name, f'there is no such section{nearest(name, known)}')
+        if name != 'seed' and not isinstance(section, Mapping):
+            raise UserError(name, f'expected a section, got {section!r}')
 
 
 def complete_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,6 +85,7 @@ def complete_config(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       UserError: an unknown section, field or method.
     """
+    check_sections(config)
     family, model = family_of(config)
     optim = {name: config.get('optim', {}).get(name, {}) for name in family.networks}
     unknown = set(config.get('optim', {})) - set(optim)
@@ -100,9 +107,8 @@ def resolve(config: Mapping[str, Any]) -> Config:
     Raises:
       UserError: something that does not exist or cannot be used; the message names the field and the way out.
     """
-    check_sections(config)
-    family, model = family_of(config)
     full = complete_config(config)
+    family, model = family_of(full)
     if not isinstance(full['seed'], int) or isinstance(full['seed'], bool) or not 0 <= full['seed'] <= MAX_SEED:
         raise UserError('seed', f'expected a whole number from 0 to 2^31 - 1, got {full["seed"]!r}')
     return Config(

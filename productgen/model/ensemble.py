@@ -1,136 +1,128 @@
-"""One or several trained generators to make pictures from: other runs, other steps of a run.
+"""One or several trained generators that make pictures together: other runs, other steps of a run.
 
-As a `mixture`, each picture is made by one of them, chosen by its seed: together they show what single runs leave out.
-As an `average` they are one generator with the mean of their averaged weights; this makes sense for steps of one run,
+In a `mixture`, each picture is made by one of them, chosen by its seed: together they show what single runs leave out.
+In an `average` they are one generator with the mean of their averaged weights; this makes sense for steps of one run,
 or for runs that started from the same weights (Wortsman et al. 2022, "Model soups").
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import functools
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from productgen.config import UserError
-from productgen.core.checkpoint import CheckpointError
+from productgen.config.sections import SampleConfig
 from productgen.core.state import State
-from productgen.methods.base import Batch
-from productgen.model.prepared import Model, abstract_state, prepare_model, with_frozen
-from productgen.model.rows import Sampler
-from productgen.model.workdir import checkpoints_of, parse_run, read_config, read_labels
+from productgen.methods.base import Generates
+from productgen.model.trained import Trained, restore
+from productgen.model.workdir import parse_run
 
 
 @dataclasses.dataclass(frozen=True)
 class Ensemble:
-    """Generators and their weights.
+    """Generators that are used as one.
 
     Attributes:
-      model: of the run that was asked for; its labels and settings count.
-      members: model and state of each generator; `model` is the first one's.
-      name: what tells it from others in a file name.
+      members: the generators; labels and settings of the first count.
+      name: what distinguishes it from others in a file name.
     """
 
-    model: Model
-    members: tuple[tuple[Model, State], ...]
+    members: tuple[Trained, ...]
     name: str
 
-    @functools.cached_property
-    def _samplers(self) -> list[Sampler]:
-        return [Sampler(model, self.model.sample.batch_size) for model, _ in self.members]
+    @property
+    def first(self) -> Trained:
+        """The run that was named, or the average."""
+        return self.members[0]
 
-    def iterate(self, make: Callable[[State, Batch, jax.Array], jax.Array] | None = None, **rows) -> Iterator:
+    def knobs(self, settings: Any) -> dict[str, float]:
+        """The values that a section such as `sample` gives to the knobs of the members."""
+        names = dict.fromkeys(knob.name for member in self.members for knob in member.knobs)
+        return {name: getattr(settings, name) for name in names}
+
+    def iterate(
+        self, seeds: np.ndarray, label: np.ndarray, knobs: Mapping[str, Any] | None = None
+    ) -> Iterator[np.ndarray]:
         """Pictures uint8 [H, W, 3] one by one, each from the generator number `seed` modulo their number.
 
         Args:
-          make: instead of the methods' `sample`, where there is one generator; see `Sampler`.
-          rows: arrays [N, ...], see `Sampler.iterate`; several generators need `seed`.
+          seeds: int [N].
+          label: int32 [N, A].
+          knobs: numbers by name.
         """
-        size, count = self.model.sample.batch_size, len(self.members)
-        samplers = [Sampler(self.model, size, make)] if make else self._samplers
+        seeds, knobs, count = np.asarray(seeds), knobs or {}, len(self.members)
         if count == 1:
-            yield from samplers[0].iterate(self.members[0][1], **rows)
+            yield from self.first.iterate(seeds, label, **knobs)
             return
-        rows = {name: np.asarray(x) for name, x in rows.items()}
-        for start in range(0, len(rows['seed']), size * count):
-            part = {name: x[start : start + size * count] for name, x in rows.items()}
-            images: list = [None] * len(part['seed'])
-            for i, (sampler, (_, state)) in enumerate(zip(samplers, self.members, strict=True)):
-                places = np.flatnonzero(part['seed'] % count == i)
+        size = self.first.batch_size * count
+        for start in range(0, len(seeds), size):
+            part = slice(start, start + size)
+            images: list = [None] * len(seeds[part])
+            for i, member in enumerate(self.members):
+                places = np.flatnonzero(seeds[part] % count == i)
                 if len(places):
-                    made = sampler.iterate(state, **{name: x[places] for name, x in part.items()})
+                    made = member.iterate(seeds[part][places], label[part][places], **knobs)
                     for place, image in zip(places, made, strict=True):
                         images[place] = image
             yield from images
 
 
-def load(model: Model, workdir: Path) -> Ensemble:
-    """The generators that the `sample` section asks for.
+def open_ensemble(workdir: Path, settings: SampleConfig, *, one: bool = False, float32: bool = False) -> Ensemble:
+    """The generators that a `sample` section names.
 
     Args:
-      model: of the run in `workdir`.
-      workdir: of a run.
+      workdir: of the first run.
+      settings: names the others, and how they are combined.
+      one: a single generator is needed, as where latents are mixed.
+      float32: compute in float32 whatever the runs' configs say.
 
     Raises:
-      UserError: `sample.also` names no run, or one that does not go together with this one.
+      UserError: `sample.also` names no run, or one that cannot be combined with the first, or a knob is out of range.
       CheckpointError: there is no checkpoint, or none that can be read.
     """
-    settings = model.sample
-    first = restore(model, workdir, settings.step)
-    members, words = [(model, first)], [f'step{int(first.step):06d}']
+    size = settings.batch_size
+    first = Trained.open(workdir, settings.step, batch_size=size, float32=float32, can=Generates)
+    members, words = [first], [f'step{first.step:06d}']
     for text in filter(str.strip, settings.also.split(',')):
         folder, step = parse_run(text, 'sample.also')
-        other = _other(model, folder, text.strip()) if folder else model
-        state = restore(other, folder or workdir, step)
-        members.append((other, state))
-        words.append((_told_apart(folder) if folder else '') + f'step{int(state.step):06d}')
+        field = f'sample.also={text.strip()}'
+        if folder:
+            other = Trained.open(folder, step, field=field, batch_size=size, float32=float32, can=Generates)
+            _check_same_kind(first, other, field)
+        else:
+            other = dataclasses.replace(first, state=restore(first.model, workdir, step))
+        members.append(other)
+        words.append((_distinct(folder) if folder else '') + f'step{other.step:06d}')
     name = '+'.join(words)
-    if len(members) == 1:
-        return Ensemble(model, (members[0],), name)
-    if settings.combine == 'average':
-        members = [(model, _average([state for _, state in members]))]
-    elif settings.output in ('mix', 'walk'):
-        raise UserError(
-            'sample.combine', f'{settings.output!r} needs one generator', 'use sample.combine=average, or grid or png'
-        )
-    return Ensemble(model, tuple(members), f'{settings.combine}-{name}')
+    if len(members) > 1 and settings.combine == 'average':
+        members = [dataclasses.replace(first, state=_average([member.state for member in members]))]
+    elif len(members) > 1 and one:
+        raise UserError('sample.combine', 'this needs one generator', 'use sample.combine=average, or grid or png')
+    ensemble = Ensemble(tuple(members), name if len(words) == 1 else f'{settings.combine}-{name}')
+    for member in members:
+        member.check_knobs(ensemble.knobs(settings), 'sample')
+    return ensemble
 
 
-def _told_apart(folder: Path) -> str:
-    """A folder's name for a file name, with a sum that tells it from others of that name."""
+def _distinct(folder: Path) -> str:
+    """A folder's name for a file name, with a checksum that distinguishes it from others of that name."""
     path = folder.resolve()
     return f'{path.name}-{zlib.crc32(bytes(path)):08x}-'
 
 
-def _other(model: Model, workdir: Path, text: str) -> Model:
-    """The model of another run, of pictures of the same size and labels."""
-    try:
-        config = {**read_config(workdir), 'sample': vars(model.sample)}
-        other = prepare_model(config, read_labels(workdir), devices=1)
-    except UserError as error:
-        raise UserError(f'sample.also={text}', f'{str(error).removeprefix(f"--workdir={workdir}: ")}') from None
-    if other.problem.resolution != model.problem.resolution:
-        sizes = ' and '.join('{1}x{0}'.format(*m.problem.resolution) for m in (other, model))
-        raise UserError(f'sample.also={text}', f'its pictures are of another size ({sizes})', 'sample it by itself')
-    if not other.table.same_values(model.table):
-        raise UserError(f'sample.also={text}', 'it was trained with other labels', 'sample it by itself')
-    return other
-
-
-def restore(model: Model, workdir: Path, step: int) -> State:
-    """The averaged weights of a step: 0 is the newest, -1 the best."""
-    template, _ = abstract_state(model)
-    checkpoints, step = checkpoints_of(workdir, step)
-    with contextlib.closing(checkpoints):
-        restored = checkpoints.restore(template, step, to_sample=True)
-    if not restored:
-        raise CheckpointError(f'There is no checkpoint in {workdir} yet')
-    return with_frozen(model, restored[0])
+def _check_same_kind(first: Trained, other: Trained, field: str) -> None:
+    """Raises a UserError where two runs make pictures of other sizes or were trained with other labels."""
+    if other.model.problem.resolution != first.model.problem.resolution:
+        sizes = ' and '.join('{1}x{0}'.format(*run.model.problem.resolution) for run in (other, first))
+        raise UserError(field, f'its pictures are of another size ({sizes})', 'sample it by itself')
+    if not other.model.facts.labels.same_values(first.model.facts.labels):
+        raise UserError(field, 'it was trained with other labels', 'sample it by itself')
 
 
 def _average(states: list[State]) -> State:

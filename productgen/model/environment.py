@@ -8,6 +8,7 @@ import platform
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -22,27 +23,35 @@ PACKAGES = (
     'numpy',
     'pillow',
 )
+_ROOT = Path(__file__).resolve().parents[2]
 
 
-def environment() -> dict:
-    """Versions, git revision and hardware: what is needed to run a thing again elsewhere."""
-    root = Path(__file__).resolve().parent.parent.parent
-
-    def git(*words: str) -> str:
-        try:
-            return subprocess.run(
-                ['git', '-C', root, *words], capture_output=True, text=True, check=True
-            ).stdout.strip()
-        except (OSError, subprocess.CalledProcessError):
-            return ''
-
+def environment() -> dict[str, Any]:
+    """Versions, git revision and hardware, as JSON values: what is needed to repeat a run elsewhere."""
     return {
         'time': time.strftime('%Y-%m-%dT%H:%M:%S%z'),
-        'git': git('rev-parse', 'HEAD') or 'unknown',
-        'git_dirty': bool(git('status', '--porcelain')),
+        'git': _git('rev-parse', 'HEAD') or 'unknown',
+        'git_dirty': bool(_git('status', '--porcelain')),
         'python': platform.python_version(),
         'platform': platform.platform(),
         'cpus': os.cpu_count(),
         'devices': [f'{d.platform}: {d.device_kind}' for d in jax.devices()],
-        'packages': {name: importlib.metadata.version(name) for name in PACKAGES},
+        'packages': {name: _version(name) for name in PACKAGES},
     }
+
+
+def _version(package: str) -> str:
+    """Of an installed package; a record must not keep a run from starting."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return 'not installed'
+
+
+def _git(*words: str) -> str:
+    """The output of a git command in the project's folder; empty where there is no repository."""
+    try:
+        found = subprocess.run(['git', '-C', _ROOT, *words], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ''
+    return found.stdout.strip()

@@ -7,7 +7,6 @@ Inception-v3 with its published weights, whose Frechet distance is FID.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,27 +23,26 @@ from productgen.config import UserError
 from productgen.core.pixels import to_float
 from productgen.core.sharding import make_mesh, replicated
 from productgen.core.state import PyTree, State
-from productgen.methods import Representing
+from productgen.methods.base import Classifies, Represents
 from productgen.model import weights
-from productgen.model.ensemble import restore
-from productgen.model.prepared import prepare_model
 from productgen.model.rows import RowByRow
-from productgen.model.workdir import parse_run, read_config, read_digest, read_labels
+from productgen.model.trained import Trained
+from productgen.model.workdir import parse_run
 from productgen.nets.features.inception import PROTOCOLS, InceptionV3
 from productgen.nets.features.lpips import LPIPS
 
-Told = dict[str, np.ndarray]  # probabilities [N, K] of what pictures show, by attribute
+Predicted = dict[str, np.ndarray]  # probabilities [N, K] of the values of each attribute
 INCEPTION = 'inception'
 LPIPS_TRUNKS = {'alex': 'alexnet', 'vgg': 'vgg16', 'squeeze': 'squeezenet'}  # names of their weights
 
 
 @dataclasses.dataclass(frozen=True)
 class FeatureNet:
-    """A network that tells what pictures show.
+    """A network whose features describe pictures.
 
     Attributes:
       about: what it is, for a protocol: where it comes from, digest of its weights, number of features.
-      attributes: what it was trained to tell: the values of each attribute, in code order; may be empty.
+      attributes: what it predicts: the values of each attribute, in code order; may be empty.
       size: (H, W) of its pictures; None where it resizes pictures itself.
       compute: pictures [N, H, W, 3] of values 0 to 255, uint8 or float -> features [N, D], and by attribute the
         probabilities of its values, [N, K].
@@ -53,7 +51,7 @@ class FeatureNet:
     about: Mapping[str, Any]
     attributes: Mapping[str, tuple[str, ...]]
     size: tuple[int, int] | None
-    compute: Callable[[np.ndarray], tuple[np.ndarray, Told]]
+    compute: Callable[[np.ndarray], tuple[np.ndarray, Predicted]]
 
     def resize_of(self, size: tuple[int, int]) -> str:
         """How pictures of (H, W) are brought to its size, for a protocol."""
@@ -62,7 +60,7 @@ class FeatureNet:
         height, width = self.size
         return 'none' if size == self.size else f'{size[1]}x{size[0]} to {width}x{height}, bicubic (Pillow)'
 
-    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, Told]:
+    def __call__(self, images: np.ndarray) -> tuple[np.ndarray, Predicted]:
         """What `compute` gives of pictures of any size.
 
         Raises:
@@ -75,8 +73,9 @@ class FeatureNet:
                     'eval.features', f'this needs features of pictures of the same size, not {width}x{height}'
                 )
             images = np.stack([np.asarray(Image.fromarray(x).resize(side, Image.Resampling.BICUBIC)) for x in images])
-        features, told = self.compute(images)
-        return features, {name: told[name] for name in self.attributes or told}  # in their order, which jit loses
+        features, predicted = self.compute(images)
+        # In the order of the attributes, which jit loses.
+        return features, {name: predicted[name] for name in self.attributes or predicted}
 
 
 def open_features(text: str, batch_size: int) -> FeatureNet:
@@ -95,42 +94,36 @@ def open_features(text: str, batch_size: int) -> FeatureNet:
 
 
 def _trained(run: str, batch_size: int) -> FeatureNet:
-    """That of a run."""
+    """Those of a run."""
     workdir, step = parse_run(run, 'eval.features')
+    field = f'eval.features={run}'
     if workdir is None:
-        raise UserError(f'eval.features={run}', 'which run? Give WORKDIR or WORKDIR:STEP')
-    try:
-        config, table = read_config(workdir), read_labels(workdir)
-        model = prepare_model(config, table, devices=1)
-    except UserError as error:
-        raise UserError(f'eval.features={run}', f'{str(error).removeprefix(f"--workdir={workdir}: ")}') from None
-    if not isinstance(model.method, Representing):
-        raise UserError(
-            f'eval.features={run}',
-            f'its method, {config["method"]["name"]!r}, has no features',
-            'train them with configs/classifier.py',
-        )
-    state = restore(model, workdir, step)
-    classify = getattr(model.method, 'classify', None)
+        raise UserError(field, 'which run? Give WORKDIR or WORKDIR:STEP')
+    trained = Trained.open(
+        workdir, step, field=field, can=Represents, remedy='train a classifier with configs/classifier.py'
+    )
+    model, method = trained.model, trained.model.method
+    names = model.facts.labels.names if isinstance(method, Classifies) else ()
 
     def compute(state: State, batch: dict[str, jax.Array], key: jax.Array) -> PyTree:
         # Path lengths divide differences of features by 1e-8.
         with jax.default_matmul_precision('float32'):
-            logits = classify(state, batch, key) if classify else []
-            told = dict(zip(table.names, map(nn.softmax, logits), strict=False))
-            return model.method.represent(state, batch, key), told
+            logits = method.classify(state, batch, key) if names else []
+            predicted = dict(zip(names, map(nn.softmax, logits), strict=True))
+            return method.represent(state, batch, key), predicted
 
-    all_rows = _row_by_row(model.mesh, batch_size, compute, state)
+    all_rows = _row_by_row(model.mesh, batch_size, compute, trained.state)
     width = all_rows(np.zeros((1, *model.problem.resolution, 3), np.uint8))[0].shape[-1]
     about = {
         'run': str(workdir),
-        'step': int(state.step),
-        'weights': _digest(state),
+        'step': trained.step,
+        'weights': trained.weights,
         'features': width,
-        'data': {name: getattr(model.data, name) for name in ('source', 'validation', 'group')},
-        'digest': read_digest(workdir),
+        'data': {name: getattr(model.config.data, name) for name in ('source', 'validation', 'group')},
+        'digest': model.facts.digest,
     }
-    return FeatureNet(about, dict(table.attributes) if classify else {}, model.problem.resolution, all_rows)
+    attributes = {name: model.facts.labels.attributes[name] for name in names}
+    return FeatureNet(about, attributes, model.problem.resolution, all_rows)
 
 
 def _inception(path: str, batch_size: int) -> FeatureNet:
@@ -155,7 +148,7 @@ def _inception(path: str, batch_size: int) -> FeatureNet:
     # A picture's activations stay in the cache of a core, a batch's do not: twice as fast.
     single, pool = _row_by_row(mesh, 1, compute, variables), ThreadPoolExecutor(len(os.sched_getaffinity(0)))
 
-    def one_by_one(images: np.ndarray) -> tuple[np.ndarray, Told]:
+    def one_by_one(images: np.ndarray) -> tuple[np.ndarray, Predicted]:
         return jax.tree.map(lambda *x: np.concatenate(x), *pool.map(single, np.split(images, len(images))))
 
     return FeatureNet(about, {}, None, one_by_one)
@@ -163,7 +156,7 @@ def _inception(path: str, batch_size: int) -> FeatureNet:
 
 def _row_by_row(
     mesh: Mesh, batch_size: int, compute: Callable[..., PyTree], state: PyTree
-) -> Callable[[np.ndarray], tuple[np.ndarray, Told]]:
+) -> Callable[[np.ndarray], tuple[np.ndarray, Predicted]]:
     """`FeatureNet.compute`, over all devices."""
     rows = RowByRow(mesh, batch_size, compute)
     return lambda images: jax.tree.map(lambda *x: np.concatenate(x), *rows.batches(state, image=images))
@@ -185,12 +178,3 @@ def open_lpips(trunk: str, batch_size: int) -> Callable[[np.ndarray, np.ndarray]
     compute = lambda variables, batch, key: net.apply(variables, to_float(batch['a']), to_float(batch['b']))
     rows = RowByRow(mesh, batch_size, compute)
     return lambda a, b: np.concatenate(list(rows.batches(variables, a=a, b=b)))
-
-
-def _digest(state: State) -> str:
-    """Beginning of the SHA-256 of the averaged weights, in the order of their names."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path({name: net.ema for name, net in state.nets.items()}):
-        digest.update(jax.tree_util.keystr(path).encode())
-        digest.update(np.ascontiguousarray(leaf).tobytes())
-    return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The folder of a run: its config, the versions it ran with, and the lock that keeps a second run out."""
+"""The folder of a run: its config, the facts of its data, the versions it ran with, its checkpoints, and its lock."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from typing import Any
 
 from productgen.config import UserError, difference
 from productgen.core.checkpoint import CheckpointError, Checkpoints
+from productgen.data.facts import Facts
 from productgen.data.labels import LabelTable
+from productgen.model.config import Config, resolve
 from productgen.model.environment import environment
 
 _log = logging.getLogger('productgen')
 
 
-def read_config(workdir: Path) -> dict[str, Any]:
-    """The config a workdir was made with.
+def read_json(workdir: Path) -> dict[str, Any]:
+    """The values of a run's config.json as they are.
 
     Raises:
-      UserError: there is none.
+      UserError: there is none, or it cannot be read.
     """
     path = workdir / 'config.json'
     try:
@@ -33,7 +35,40 @@ def read_config(workdir: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f'--workdir={workdir}', 'there is no run in it (no config.json)') from None
     except ValueError as error:
-        raise UserError(f'{path}', f'not readable as JSON ({error})') from None
+        raise UserError(str(path), f'not readable as JSON ({error})') from None
+
+
+def read_config(workdir: Path) -> Config:
+    """The config of a run; fields that did not exist when it was made have their defaults.
+
+    Raises:
+      UserError: there is none, or it cannot be used.
+    """
+    return resolve(read_json(workdir))
+
+
+def read_facts(workdir: Path) -> Facts:
+    """The facts of a run's training set, as `write_workdir` left them.
+
+    Raises:
+      UserError: there are none.
+    """
+    path = workdir / 'labels.json'
+    about = _about_data(workdir)
+    columns = {name: tuple(shape) for name, shape in about.get('columns', {}).items()}
+    try:
+        return Facts(LabelTable.from_json(json.loads(path.read_text())), columns, about.get('digest', ''))
+    except FileNotFoundError:
+        raise UserError(
+            f'--workdir={workdir}', 'there is no run in it that has begun to train (no labels.json)'
+        ) from None
+    except (ValueError, KeyError) as error:
+        raise UserError(str(path), f'not readable ({error})', 'the training command writes it again') from None
+
+
+def _about_data(workdir: Path) -> dict[str, Any]:
+    path = workdir / 'data.json'
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _write_json(path: Path, value: Any, indent: int | None = 2) -> None:
@@ -42,67 +77,67 @@ def _write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     os.replace(temporary, path)
 
 
-def config_changes(workdir: Path, config: Mapping[str, Any]) -> list[str]:
-    """Lines for what differs from the config of the run in a workdir.
-
-    The sections `sample` and `eval` may differ: no weight depends on them, only what is shown and measured. A switch
-    that is off is no difference to a run from before there was one.
-    """
-    trained = lambda c: {name: section for name, section in c.items() if name not in ('sample', 'eval')}
-    old = trained(read_config(workdir))
-    return difference(old, _without_new_switches(old, trained(config)))
-
-
-def _without_new_switches(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {name: value for name, value in new.items() if name in old or value is not False}
-    deeper = lambda name, value: isinstance(value, Mapping) and isinstance(old.get(name), Mapping)
-    return {n: _without_new_switches(old[n], value) if deeper(n, value) else value for n, value in kept.items()}
+def config_changes(workdir: Path, config: Config) -> list[str]:
+    """Lines for what differs from the config of the run in a workdir, of what training reads."""
+    return difference(read_config(workdir).training(), config.training())
 
 
 def label_changes(workdir: Path, table: LabelTable) -> list[str]:
     """Lines for what differs from the labels of the run in a workdir."""
-    return difference(read_labels(workdir).to_json()['attributes'], table.to_json()['attributes'], 'labels: ')
+    old = read_facts(workdir).labels.to_json()['attributes']
+    return difference(old, table.to_json()['attributes'], 'labels: ')
 
 
-def check_workdir(workdir: Path, config: Mapping[str, Any], digest: str, table: LabelTable, accept: bool) -> None:
+def check_workdir(workdir: Path, config: Config, facts: Facts, frozen: Mapping[str, str], accept: bool) -> None:
     """Checks that a workdir is new, or holds a run of this config and data.
 
     Args:
       workdir: the folder.
       config: of the run.
-      digest: of the data source; photos that came, went or changed are another run.
-      table: the labels of the training set.
+      facts: of its training set; photos that came, went or changed make another run.
+      frozen: digests of the weights that are only read, by name.
       accept: let config and data differ.
 
     Raises:
       UserError: it holds a run with another config or other data, or other files.
     """
+    field = f'--workdir={workdir}'
     if not (workdir / 'config.json').exists():
         if workdir.exists() and any(c.name != '.lock' and c.suffix != '.tmp' for c in workdir.iterdir()):
-            raise UserError(f'--workdir={workdir} has files in it but no run; choose an empty or a new folder')
+            raise UserError(field, 'there are files in it but no run', 'choose an empty or a new folder')
         return
     lines = config_changes(workdir, config)
-    if read_digest(workdir) not in ('', digest):
-        lines.append(f'data.source: the pictures of {config["data"]["source"]} are not what they were')
+    about = _about_data(workdir)
+    if about.get('digest', '') not in ('', facts.digest):
+        lines.append(f'data.source: the pictures of {config.data.source} have changed')
     if (workdir / 'labels.json').exists():
-        lines += label_changes(workdir, table)
+        lines += label_changes(workdir, facts.labels)
+    lines += difference(about.get('frozen', frozen), frozen, 'weights: ')
     if lines and not accept:
         raise UserError(
-            f'--workdir={workdir} holds a run with another config or other data:\n  '
-            + '\n  '.join(lines)
-            + '\nChoose another --workdir, or add --accept_config_change to go on from it with the new config.'
+            field,
+            'it holds a run with another config or other data:\n  ' + '\n  '.join(lines) + '\n',
+            'Choose another --workdir, or add --accept_config_change to resume it with the new config.',
         )
 
 
-def write_workdir(workdir: Path, config: Mapping[str, Any], digest: str, table: LabelTable) -> None:
-    """Writes down what a run is: config, data digest, labels. An earlier, other config is kept as config.N.json."""
+def write_workdir(workdir: Path, config: Config, facts: Facts, frozen: Mapping[str, str]) -> None:
+    """Writes what a run is made of. An earlier config that differs is kept as config.N.json.
+
+    Args:
+      workdir: the folder, which is made.
+      config: goes into config.json.
+      facts: go into labels.json and data.json.
+      frozen: digests of the weights that are only read; they go into data.json.
+    """
     workdir.mkdir(parents=True, exist_ok=True)
-    path = workdir / 'config.json'
-    if path.exists() and read_config(workdir) != config:
+    path, values = workdir / 'config.json', config.to_json()
+    if path.exists() and read_json(workdir) != values:
         shutil.copy(path, workdir / f'config.{len(list(workdir.glob("config.*.json")))}.json')
-    _write_json(path, config)
-    _write_json(workdir / 'data.json', {'source': config['data']['source'], 'digest': digest})
-    _write_json(workdir / 'labels.json', table.to_json(), indent=None)
+    _write_json(path, values)
+    about = {'source': config.data.source, 'digest': facts.digest, 'columns': facts.columns, 'frozen': dict(frozen)}
+    _write_json(workdir / 'data.json', about)
+    _write_json(workdir / 'labels.json', facts.labels.to_json(), indent=None)
 
 
 def write_environment(workdir: Path) -> None:
@@ -111,31 +146,8 @@ def write_environment(workdir: Path) -> None:
         file.write(json.dumps(environment()) + '\n')
 
 
-def read_digest(workdir: Path) -> str:
-    """The digest of a run's data source; empty where none was written down."""
-    path = workdir / 'data.json'
-    return json.loads(path.read_text())['digest'] if path.exists() else ''
-
-
-def read_labels(workdir: Path) -> LabelTable:
-    """The labels of the training set of a run, as `write_workdir` left them.
-
-    Raises:
-      UserError: there are none.
-    """
-    path = workdir / 'labels.json'
-    try:
-        return LabelTable.from_json(json.loads(path.read_text()))
-    except FileNotFoundError:
-        raise UserError(
-            f'--workdir={workdir}', 'there is no run in it that has begun to train (no labels.json)'
-        ) from None
-    except (ValueError, KeyError) as error:
-        raise UserError(f'{path}', f'not readable ({error})', 'the training command writes it again') from None
-
-
 def parse_run(text: str, field: str) -> tuple[Path | None, int]:
-    """`WORKDIR`, `WORKDIR:STEP` or `:STEP` as a folder, None for this very run, and a step: 0 newest, -1 best.
+    """`WORKDIR`, `WORKDIR:STEP` or `:STEP` as a folder, None for the run itself, and a step: 0 newest, -1 best.
 
     Raises:
       UserError: another negative step.
@@ -147,31 +159,31 @@ def parse_run(text: str, field: str) -> tuple[Path | None, int]:
 
 
 def checkpoints_of(workdir: Path, step: int) -> tuple[Checkpoints, int | None]:
-    """The checkpoints of a run, to be read only, that have a step of `parse_run`, and the step for its methods.
+    """The checkpoints of a run, read-only, that have a step of `parse_run`, and the step for its methods.
 
     Raises:
       CheckpointError: there is none.
     """
     name = 'best' if step == -1 else 'checkpoints'
     if not (workdir / name).is_dir():
-        hint = '; train.stop_on is what keeps a best one' if step == -1 else ''
-        raise CheckpointError(f'There is no {"best " if step == -1 else ""}checkpoint in {workdir} yet{hint}')
+        what, hint = ('best ', 'train.stop_on keeps one') if step == -1 else ('', '')
+        raise CheckpointError(str(workdir), f'there is no {what}checkpoint in it yet', hint)
     return Checkpoints(workdir, writing=False, folder=name), step if step > 0 else None
 
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Holds the workdir for this process; the lock goes with the process, however it ends.
+    """Holds the workdir for this process; the lock ends with the process, however it ends.
 
     Raises:
-      UserError: another process is at work there.
+      UserError: another process holds it.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     with open(workdir / '.lock', 'w') as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f'{workdir}', 'another process is at work there') from None
+            raise UserError(f'--workdir={workdir}', 'another process is using it') from None
         except OSError as error:
-            _log.warning('%s cannot be locked (%s): take care that no other process trains there', workdir, error)
+            _log.warning('%s cannot be locked (%s): make sure that no other process trains there', workdir, error)
         yield

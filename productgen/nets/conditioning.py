@@ -1,6 +1,6 @@
-"""How labels enter networks, and what a discriminator says of an image.
+"""Label conditioning of networks, and the output of discriminators.
 
-Labels come as one-hot rows of all attributes side by side, [B, N]; an attribute of unknown value is all zero.
+Labels are one-hot rows with all attributes concatenated, [B, N]; an attribute of unknown value is all zeros.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from productgen.nets.norms import Linear
 
 @struct.dataclass
 class Judgement:
-    """A discriminator's output.
+    """Output of a discriminator.
 
     Attributes:
-      logit: how real, [B]; where there are labels, how real as a picture of its label.
-      plain: how real whatever the label, [B]; None unless the net was built with `plain_head`.
-      classes: for each attribute the logits of its values, [B, n]; empty unless the net classifies (AC-GAN).
+      logit: realness, [B]; conditional on the label where there is one.
+      plain: unconditional realness, [B]; None unless the network was built with `plain_head`.
+      classes: for each attribute the logits of its values, [B, n]; empty unless the network classifies (AC-GAN).
     """
 
     logit: jax.Array
@@ -31,16 +31,16 @@ class Judgement:
 
 
 def split_classes(logits: jax.Array, sizes: Sequence[int]) -> tuple[jax.Array, ...]:
-    """[B, sum(sizes)] into one [B, n] for each attribute."""
+    """Splits [B, sum(sizes)] into one [B, n] per attribute."""
     ends = [sum(sizes[: i + 1]) for i in range(len(sizes))]
     return tuple(logits[:, end - n : end] for end, n in zip(ends, sizes, strict=True))
 
 
 class Embed(nn.Module):
-    """Label to vector, [B, N] -> [B, features]: the sum over attributes of a learned row for each value (no bias).
+    """Embeds labels, [B, N] -> [B, features]: the sum over attributes of a learned row per value, without bias.
 
     Attributes:
-      features: width.
+      features: width of the embedding.
       scale: standard deviation of the initial rows.
     """
 
@@ -49,27 +49,27 @@ class Embed(nn.Module):
 
     @nn.compact
     def __call__(self, label: jax.Array, weight: jax.Array | float = 1.0) -> jax.Array:
-        """`weight` is the share of the label that is let through, 0 (unconditional) to 1."""
+        """`weight`, from 0 (unconditional) to 1, scales the embedding."""
         kernel = self.param('kernel', nn.initializers.normal(self.scale), (label.shape[-1], self.features))
         return (label @ kernel) * jnp.asarray(weight, jnp.float32)
 
 
 def join(x: jax.Array, vector: jax.Array) -> jax.Array:
-    """[B, ..., C] and [B, E] -> [B, ..., C + E]: the vector as further channels, the same at every place."""
+    """Appends a vector [B, E] to x [B, ..., C] as constant channels, -> [B, ..., C + E]."""
     vector = jnp.expand_dims(vector, tuple(range(1, x.ndim - 1)))
     return jnp.concatenate([x, jnp.broadcast_to(vector, (*x.shape[:-1], vector.shape[-1]))], -1)
 
 
 class Head(nn.Module):
-    """A discriminator's last layer, features [B, C] and one-hot label [B, N] -> `Judgement`.
+    """Last layer of a discriminator, features [B, C] and one-hot label [B, N] -> `Judgement`.
 
     Attributes:
-      condition: `projection`, where the label adds its embedding's inner product with the features to the logit (Miyato
-        and Koyama, "cGANs with Projection Discriminator", ICLR 2018, equation 3); `classes`, where the logit ignores
-        the label and further ones guess it (AC-GAN, Odena et al. 2017); under any other name the label is not used.
+      condition: `projection` adds the inner product of the label's embedding and the features to the logit (Miyato and
+        Koyama, "cGANs with Projection Discriminator", ICLR 2018, equation 3); `classes` predicts the label with
+        auxiliary logits and leaves `logit` unconditional (AC-GAN, Odena et al. 2017); others ignore the label.
       sizes: number of values of each attribute, for `classes`.
-      plain_head: a further logit that ignores the label, except under `classes`, where the only one does already.
-      spectral: spectral normalisation of every matrix, the embedding among them.
+      plain_head: add an unconditional logit; no effect with `classes`, whose logit is unconditional already.
+      spectral: apply spectral normalisation to every matrix, including the embedding.
       kernel_init: initialiser of every matrix.
     """
 

@@ -1,4 +1,4 @@
-"""The stride-1 convolution under every network, the bias after it, and what keeps gradients from being repeated."""
+"""Stride-1 convolution, bias addition, and a barrier against recomputing gradients, as all networks use them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def _plain(x: jax.Array, kernel: jax.Array, padding: tuple[int, int]) -> jax.Arr
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _canonical(x: jax.Array, kernel: jax.Array, padding: tuple[int, int]) -> jax.Array:
-    """`_plain`, whose gradients of any order are convolutions in the same layout again."""
+    """Like `_plain`; gradients of any order are convolutions in the same layout."""
     return _plain(x, kernel, padding)
 
 
 def _forward(x, kernel, padding):
-    # By `_canonical`, not `_plain`: this is what a second differentiation differentiates.
+    # `_canonical`, not `_plain`: second derivatives differentiate this call.
     return _canonical(x, kernel, padding), (x, kernel)
 
 
@@ -40,14 +40,14 @@ _canonical.defvjp(_forward, _backward)
 def conv(x: jax.Array, kernel: jax.Array, padding: tuple[int, int] = (0, 0)) -> jax.Array:
     """Dense convolution (cross-correlation) of stride 1.
 
-    On CPUs the gradients are spelled out in the layout of the forward pass: XLA brings convolutions into the form its
-    fast CPU kernel takes only at the top level of a program, and inside `lax.cond` or `lax.scan` ran the transposed
-    ones some fifty times slower. Elsewhere the compiler's own gradients are best left alone.
+    On CPUs the gradients are written out as convolutions in the layout of the forward pass. XLA rewrites convolutions
+    to the form of its fast CPU kernel only at the top level of a program; inside `lax.cond` or `lax.scan` the
+    transposed ones ran some fifty times slower. Other backends use the gradients of the compiler.
 
     Args:
       x: [B, H, W, C].
       kernel: [h, w, C, D].
-      padding: zeros on both sides of H and of W, less than the kernel's size.
+      padding: zeros on each side of H and of W, fewer than the kernel's size.
 
     Returns:
       [B, H + 2 padding - h + 1, ..., D].
@@ -56,7 +56,7 @@ def conv(x: jax.Array, kernel: jax.Array, padding: tuple[int, int] = (0, 0)) -> 
 
 
 def conv_same(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`conv` of an odd-sized kernel that keeps the image's size."""
+    """Applies `conv` with an odd-sized kernel, keeping H and W."""
     return conv(x, kernel, (kernel.shape[0] // 2, kernel.shape[1] // 2))
 
 
@@ -75,10 +75,11 @@ _added.defvjp(lambda x, bias: (x + bias, None), _added_backward)
 
 
 def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-    """x [..., C] plus bias [C], in the precision of x.
+    """Adds bias [C] to x [..., C] in the dtype of x.
 
-    On CPUs the bias's gradient is a product with ones: XLA's sum over all but the last axis goes through memory once a
-    channel, and took as long as the convolution before it. Like `conv` it has no forward-mode derivative there.
+    On CPUs the gradient of the bias is a product with ones: XLA's sum over all but the last axis passes through memory
+    once per channel, and took as long as the convolution before it. Like `conv`, it has no forward-mode derivative on
+    CPUs.
     """
     return (_added if jax.default_backend() == 'cpu' else jnp.add)(x, bias.astype(x.dtype))
 
@@ -92,12 +93,12 @@ _separate.defvjp(lambda x: (x, None), lambda _, grad: (jax.lax.optimization_barr
 
 
 def computed_once(x: jax.Array) -> jax.Array:
-    """x itself, of any shape, whose gradient is computed once, whatever takes it, on CPUs.
+    """Returns x, of any shape; on CPUs its gradient is computed once and stored.
 
-    XLA's CPU compiler fuses what computes a gradient into everything that takes it, be it a normalisation and its
-    activation with the sums of several branches, and so computes it again for the bias, the kernel, each statistic and
-    what lies before. A barrier prevents that (`jit_update` has the compiler keep it). It is worth its pass through
-    memory where the computation is long: after normalisation, not after StyleGAN2's activations. Like `conv` it has no
-    forward-mode derivative there.
+    XLA's CPU compiler fuses the computation of a gradient (of a normalisation, an activation, sums of branches) into
+    each of its consumers, and so repeats it for the bias, the kernel, each statistic and the layer before. An
+    optimisation barrier prevents that (`jit_update` makes the compiler keep it). It costs one pass through memory,
+    which pays where the computation is long: after normalisation, not after StyleGAN2's activations. Like `conv`, it
+    has no forward-mode derivative on CPUs.
     """
     return _separate(x) if jax.default_backend() == 'cpu' else x

@@ -2,8 +2,8 @@
 
 Radford et al., "Unsupervised Representation Learning with Deep Convolutional Generative Adversarial Networks", ICLR
 2016: 4x4 convolutions of stride 2 and their transposes, batch norm except at the image, ReLU in the generator, leaky
-ReLU of slope 0.2 in the discriminator, weights drawn from N(0, 0.02). z is normal, not uniform; any H x W = base x 2^n.
-Layers that a norm follows have no bias: it would do nothing, except after z, where it would be a mean image.
+ReLU of slope 0.2 in the discriminator, weights from N(0, 0.02). z is normal, not uniform; H x W is any base x 2^n.
+Layers followed by a norm have no bias: the norm would cancel it (after z it would be a learned mean image).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ WEIGHTS = nn.initializers.normal(0.02)
 
 
 def gains(key, shape, dtype=jnp.float32):
-    """Batch norm's gains start at N(1, 0.02), as in the authors' code."""
+    """Initialises the gains of batch norm from N(1, 0.02), as in the authors' code."""
     return 1 + WEIGHTS(key, shape, dtype)
 
 
@@ -31,8 +31,8 @@ class Generator(nn.Module):
 
     Attributes:
       base: (h, w) = (H, W) / 2^n.
-      widths: channels of the n levels below the image, coarsest first; published for 64 x 64: 1024, 512, 256, 128.
-      condition: `concat`, where the label's embedding is joined to z, or `batch_norm`, where every norm is conditional.
+      widths: channels of the n levels below the image, coarsest first; 1024, 512, 256, 128 in the paper (64 x 64).
+      condition: `concat` appends the label's embedding to z; `batch_norm` makes every norm conditional.
       embed: width of the embedding.
     """
 
@@ -62,17 +62,17 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Image [B, H, W, 3] and one-hot label [B, N] -> judgement.
+    """Image [B, H, W, 3] and one-hot label [B, N] -> `Judgement`.
 
     Attributes:
-      widths: channels of the levels below the image, finest first; published for 64 x 64: 128, 256, 512, 1024.
-      condition: `concat`, where the label's embedding is joined to the image as constant channels, or one of `Head`.
+      widths: channels of the levels below the image, finest first; 128, 256, 512, 1024 in the paper (64 x 64).
+      condition: `concat` appends the label's embedding to the image as constant channels; for others see `Head`.
       sizes: number of values of each attribute, for `classes`.
-      embed: width of the embedding of `concat`.
-      norm: `batch`, `layer` or `none`, of every layer but the first.
-      spectral: spectral normalisation of every layer.
-      dropout: share of every hidden layer that is dropped in training.
-      plain_head: a further logit that ignores the label.
+      embed: width of the embedding, for `concat`.
+      norm: `batch`, `layer` or `none`; the first layer has none.
+      spectral: apply spectral normalisation to every layer.
+      dropout: dropout rate of every hidden layer.
+      plain_head: add an unconditional logit.
     """
 
     widths: tuple[int, ...]

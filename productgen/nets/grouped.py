@@ -1,4 +1,4 @@
-"""The grouped convolution of ResNeXt (Xie et al. 2017)."""
+"""Grouped convolution (ResNeXt, Xie et al. 2017)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ WIDTH = 64  # channels of one dense convolution
 
 
 def _diagonal(kernel: jax.Array) -> jax.Array:
-    """The kernel of a dense convolution that keeps groups apart, [h, w, C, G C] -> [h, w, G C, G C]."""
+    """Block-diagonal kernel of the equivalent dense convolution, [h, w, C, G C] -> [h, w, G C, G C]."""
     _, _, group, channels = kernel.shape
     groups = channels // group
-    apart = np.kron(np.eye(groups), np.ones((group, group)))
-    return jnp.tile(kernel, (1, 1, groups, 1)) * apart.astype(kernel.dtype)
+    mask = np.kron(np.eye(groups), np.ones((group, group)))
+    return jnp.tile(kernel, (1, 1, groups, 1)) * mask.astype(kernel.dtype)
 
 
 def _dense(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -38,16 +38,16 @@ def _native(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def grouped_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution of stride 1 of each group of channels by itself, keeping the image's size.
+    """Grouped convolution of stride 1 that keeps H and W.
 
-    On CPUs a few groups at a time go through a dense convolution whose kernel is zero between them: gradients of XLA's
-    own grouped one ran ten to forty times slower there, and whole steps with one dense convolution of all groups, or a
-    product of matrices for each, 1.2 to 1.5 times. Elsewhere the zeros of wide nets would cost more than they spare,
-    and the libraries underneath have kernels for groups.
+    On CPUs a few groups at a time are computed by a dense convolution with a block-diagonal kernel. The gradients of
+    XLA's grouped convolution ran ten to forty times slower there; whole training steps ran 1.2 to 1.5 times slower with
+    one dense convolution of all groups, or with one matrix product per group. On other backends the zeros would cost
+    more than they save in wide networks, and the vendor libraries have grouped kernels.
 
     Args:
-      x: [B, H, W, G C], groups of C neighbouring channels.
-      kernel: [h, w, C, G C], of odd size; a group has as many outputs as inputs.
+      x: [B, H, W, G C], groups of C consecutive channels.
+      kernel: [h, w, C, G C], of odd size; each group has as many outputs as inputs.
 
     Returns:
       [B, H, W, G C].

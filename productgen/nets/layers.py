@@ -15,13 +15,15 @@ from productgen.nets.conv import add_bias, conv_same
 
 def leaky_relu(x: jax.Array) -> jax.Array:
     """Leaky ReLU of slope 0.2, scaled by sqrt(2) to keep the variance (StyleGAN2's activation)."""
-    # As a product with one factor or the other: the gradient is another, without a second choice.
+    # A product with one of two factors: the gradient is a product too and selects only once.
     return x * jnp.where(x >= 0, np.sqrt(2), 0.2 * np.sqrt(2)).astype(x.dtype)
 
 
 def one_hot_labels(label: jax.Array, sizes: Sequence[int]) -> jax.Array | None:
-    """Codes int [B, A] of A attributes as [B, sum(sizes)]; an attribute of unknown value (-1) is all zero. None where
-    there is no attribute."""
+    """One-hot encodes codes int [B, A] of A attributes, -> [B, sum(sizes)]; an unknown value (-1) is all zeros.
+
+    Returns None where there are no attributes.
+    """
     if not sizes:
         return None
     return jnp.concatenate([jax.nn.one_hot(label[:, a], n) for a, n in enumerate(sizes)], -1)
@@ -33,17 +35,17 @@ def normalize_second_moment(x: jax.Array) -> jax.Array:
 
 
 def recomputed(module: nn.Module, part: Callable, remat: bool, *args: jax.Array | None) -> PyTree:
-    """`part(module, *args)`; with `remat` its activations are computed again for the gradient instead of kept.
+    """Calls `part(module, *args)`; with `remat`, the backward pass recomputes its activations instead of storing them.
 
-    Memory falls to the arguments of every part and the activations of one, for one more forward pass (Chen et al.,
-    "Training Deep Nets with Sublinear Memory Cost", 2016). Parameters and results do not change: the part's submodules
-    remain those of `module`.
+    Memory falls to the arguments of all parts plus the activations of one, at the cost of another forward pass (Chen et
+    al., "Training Deep Nets with Sublinear Memory Cost", 2016). Parameters and results are unchanged: submodules
+    created by `part` belong to `module`.
 
     Args:
-      module: in its compact `__call__`.
-      part: `(module, *args) -> arrays`; what is not an array it closes over.
-      remat: whether to.
-      args: arrays, of any shapes.
+      module: the module whose compact `__call__` is running.
+      part: `(module, *args) -> arrays`; it closes over anything that is not an array.
+      remat: whether to recompute.
+      args: arrays of any shapes.
     """
     return nn.remat(part)(module, *args) if remat and not module.is_initializing() else part(module, *args)
 
@@ -51,13 +53,13 @@ def recomputed(module: nn.Module, part: Callable, remat: bool, *args: jax.Array 
 class EqualDense(nn.Module):
     """Fully connected layer with equalised learning rate (Karras et al. 2018, section 4.1).
 
-    Weights are stored at unit variance (divided by `lr_multiplier`) and scaled by He's constant at run time, so that an
-    optimiser with per-weight step sizes moves all layers at the same speed.
+    Weights are stored at unit variance (divided by `lr_multiplier`) and scaled by He's constant at run time, so that
+    Adam and other optimisers with per-weight step sizes train all layers at the same speed.
 
     Attributes:
       features: output width.
       bias: initial bias.
-      lr_multiplier: speed of this layer relative to the others.
+      lr_multiplier: learning rate of this layer relative to the others.
     """
 
     features: int
@@ -74,18 +76,18 @@ class EqualDense(nn.Module):
 
 
 def equal_kernel(module: nn.Module, shape: Sequence[int]) -> jax.Array:
-    """Convolution kernel [h, w, C, D] of `module` with equalised learning rate."""
+    """Creates the convolution kernel [h, w, C, D] of `module`, with equalised learning rate."""
     kernel = module.param('kernel', nn.initializers.normal(1.0), tuple(shape))
     return kernel * (1 / np.sqrt(np.prod(shape[:-1])))
 
 
 class Conv(nn.Module):
-    """Convolution of stride 1 that keeps the image's size, [B, H, W, C] -> [B, H, W, features].
+    """Convolution of stride 1 with padding, [B, H, W, C] -> [B, H, W, features].
 
     Attributes:
       features: output channels.
       kernel: side of the kernel, odd.
-      bias: whether there is one.
+      bias: whether to add a bias.
       kernel_init: initialiser of the kernel.
     """
 
@@ -102,9 +104,9 @@ class Conv(nn.Module):
 
 
 def dropout(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
-    """Zeroes a share `rate` of each sample's values and scales the others up; `keys` [B] are the samples' own.
+    """Dropout of a fraction `rate` of x [B, ...], with one random key per sample in `keys` [B].
 
-    Without keys, as in sampling and validation, nothing is dropped.
+    Returns x unchanged without keys, as in sampling and validation.
     """
     if not rate or keys is None:
         return x
@@ -113,14 +115,15 @@ def dropout(x: jax.Array, rate: float, keys: jax.Array | None) -> jax.Array:
 
 
 def minibatch_stddev(x: jax.Array, group: int, channels: int = 1) -> jax.Array:
-    """Appends the standard deviation over groups of samples as further channels (Karras et al. 2018, section 3).
+    """Appends the standard deviation over groups of samples as extra channels (Karras et al. 2018, section 3).
 
-    Groups are runs of neighbouring samples of a forward pass, so a group never crosses devices unless it must, and the
-    result is the same on any number of them (with `train.accumulate`, if the group divides a device's part).
+    Groups are consecutive samples of a forward pass, so a group crosses devices only where it is larger than a device's
+    part, and the result does not depend on the number of devices (with `train.accumulate`, if the group size divides a
+    device's part).
 
     Args:
       x: [B, H, W, C].
-      group: samples a group; a smaller batch is one group, a larger one a multiple of it.
+      group: samples per group; a smaller batch is one group, a larger one must be a multiple of it.
       channels: number of statistics, dividing C.
 
     Returns:

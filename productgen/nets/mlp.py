@@ -1,9 +1,9 @@
 """Multilayer perceptrons of the first GANs.
 
 Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014; labels as in Mirza and Osindero, "Conditional Generative
-Adversarial Nets", 2014: their embedding is joined to the input. As published, the generator has ReLUs, the
-discriminator maxout units (Goodfellow et al. 2013) and dropout, also of its input. What differs: images end in tanh,
-the paper's sigmoid on [-1, 1]; z is normal, not uniform; without maxout the discriminator has leaky ReLUs.
+Adversarial Nets", 2014: their embedding is concatenated to the input. As in the paper, the generator has ReLUs, the
+discriminator maxout units (Goodfellow et al. 2013) and dropout, including dropout of its input. Differences: the output
+is a tanh in [-1, 1] instead of a sigmoid; z is normal, not uniform; without maxout the discriminator has leaky ReLUs.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ class Generator(nn.Module):
 
     Attributes:
       resolution: (H, W).
-      width: units of a hidden layer.
-      layers: hidden layers.
+      width: units per hidden layer.
+      layers: number of hidden layers.
       embed: width of the label's embedding.
     """
 
@@ -50,15 +50,15 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Image [B, H, W, 3] and one-hot label [B, N] -> judgement.
+    """Image [B, H, W, 3] and one-hot label [B, N] -> `Judgement`.
 
     Attributes:
-      width: units of a hidden layer.
-      layers: hidden layers.
+      width: units per hidden layer.
+      layers: number of hidden layers.
       embed: width of the label's embedding.
-      maxout: linear pieces of a unit, of which the largest counts; 0 for leaky ReLUs.
-      dropout: share of every hidden layer that is dropped in training.
-      input_dropout: the same for the image.
+      maxout: linear pieces per maxout unit; 0 for leaky ReLUs.
+      dropout: dropout rate of every hidden layer.
+      input_dropout: dropout rate of the image.
     """
 
     width: int

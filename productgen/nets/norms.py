@@ -1,4 +1,4 @@
-"""Normalisation of activations and of weights, and the linear layer that takes the latter."""
+"""Normalisation of activations and of weights, and a linear layer with optional spectral normalisation."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from productgen.nets.conv import add_bias, computed_once
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe and Szegedy 2015) of [B, ..., C] over all axes but the last, conditional on a label.
+    """Batch normalisation (Ioffe and Szegedy 2015) of [B, ..., C] over all axes but the last, optionally conditional.
 
-    Mean and biased variance are those of all images of a forward pass, on whatever devices: of the global batch or,
-    with `train.accumulate`, of one part of it. With a label, gain and bias of each of its values, summed over
+    Mean and biased variance are computed over all images of a forward pass on all devices: over the global batch or,
+    with `train.accumulate`, over one part of it. With a label, a gain and a bias per attribute value, summed over
     attributes, are added to the shared ones (de Vries et al. 2017; Miyato and Koyama 2018). They start at zero, so that
-    an unknown label starts where the others do.
+    known and unknown labels start alike.
 
     Attributes:
-      running: keep running statistics in the collection `stats` and use them outside training. Without, as in a
-        discriminator, which is never asked about a single image, the batch's own always count and nothing is kept.
-      momentum: share of the old value in a running statistic (0.9 in DCGAN and SNGAN).
+      running: keep running statistics in the collection `stats` and use them when not training. If False, as in
+        discriminators, always use the statistics of the batch.
+      momentum: decay of the running statistics (0.9 in DCGAN and SNGAN).
       eps: added to the variance.
       gain: initialiser of the shared gain.
     """
@@ -37,32 +37,31 @@ class BatchNorm(nn.Module):
     def __call__(
         self, x: jax.Array, train: bool, label: jax.Array | None = None, label_weight: jax.Array | float = 1.0
     ) -> jax.Array:
-        """`label` is one-hot, [B, N]; `label_weight` is the share of it that is let through."""
+        """`label` is one-hot, [B, N]; `label_weight`, from 0 to 1, scales its gain and bias."""
         channels, axes = x.shape[-1:], tuple(range(x.ndim - 1))
         if self.running:
-            kept_mean = self.variable('stats', 'mean', jnp.zeros, channels)
-            kept_var = self.variable('stats', 'var', jnp.ones, channels)
+            running_mean = self.variable('stats', 'mean', jnp.zeros, channels)
+            running_var = self.variable('stats', 'var', jnp.ones, channels)
         if self.running and not train:
-            mean, var = kept_mean.value, kept_var.value
+            mean, var = running_mean.value, running_var.value
         else:
             mean, var = jnp.mean(x, axes), jnp.var(x, axes)
             if self.running and not self.is_initializing():
-                kept_mean.value = self.momentum * kept_mean.value + (1 - self.momentum) * mean
-                kept_var.value = self.momentum * kept_var.value + (1 - self.momentum) * var
+                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
+                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * var
         gain, bias = self.param('gain', self.gain, channels), self.param('bias', nn.initializers.zeros, channels)
         if label is not None:
             zeros, shape = nn.initializers.zeros, (label.shape[-1], *channels)
-            spread = lambda row: jnp.expand_dims(row * label_weight, axes[1:])  # [B, 1, ..., C]
-            gain = gain + spread(label @ self.param('label_gain', zeros, shape))
-            bias = bias + spread(label @ self.param('label_bias', zeros, shape))
+            expand = lambda row: jnp.expand_dims(row * label_weight, axes[1:])  # [B, 1, ..., C]
+            gain = gain + expand(label @ self.param('label_gain', zeros, shape))
+            bias = bias + expand(label @ self.param('label_bias', zeros, shape))
         return (x - mean) * (jax.lax.rsqrt(var + self.eps) * gain) + bias  # in one pass over x
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation (Ba et al. 2016) of each image [H, W, C] as a whole, with a gain and bias for each channel.
+    """Layer normalisation (Ba et al. 2016) over H, W and C of each image, with a gain and bias per channel.
 
-    It leaves images independent of each other, as a penalty on the gradient of each needs (Gulrajani et al. 2017,
-    section 4).
+    Images stay independent of each other, which gradient penalties need (Gulrajani et al. 2017, section 4).
     """
 
     eps: float = 1e-5
@@ -77,13 +76,13 @@ class LayerNorm(nn.Module):
 
 
 class Grouped(nn.Module):
-    """Group normalisation (Wu and He 2018) of [B, ..., C], mean and variance of each image's groups of channels.
+    """Group normalisation (Wu and He 2018) of [B, ..., C].
 
-    Sums are taken over positions first, channel by channel, and over the channels of a group then: in memory channels
-    are neighbours, and a reduction over a few neighbours at a time is several times slower on CPUs.
+    Sums are taken over positions first, per channel, then over the channels of a group: channels are contiguous in
+    memory, and reducing over a few contiguous values at a time is several times slower on CPUs.
 
     Attributes:
-      groups: runs of C / groups channels.
+      groups: number of groups, each of C / groups consecutive channels.
       eps: added to the variance.
 
     Raises:
@@ -98,12 +97,12 @@ class Grouped(nn.Module):
         b, *spatial, c = x.shape
         if c % self.groups:
             raise ValueError(f'{c} channels cannot be divided into {self.groups} groups')
-        axes, each = tuple(range(1, x.ndim - 1)), c // self.groups
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # 16 bits would be too few for sums
+        axes, size = tuple(range(1, x.ndim - 1)), c // self.groups
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # 16 bits are not enough for the sums
 
         def mean(y):
-            total = jnp.sum(jnp.sum(y, axes).reshape(b, self.groups, each), -1)  # [B, groups]
-            mean = jnp.repeat(total / (math.prod(spatial) * each), each, -1)
+            total = jnp.sum(jnp.sum(y, axes).reshape(b, self.groups, size), -1)  # [B, groups]
+            mean = jnp.repeat(total / (math.prod(spatial) * size), size, -1)
             return jnp.expand_dims(mean, axes)  # [B, 1, ..., C]
 
         centre = mean(wide)
@@ -111,11 +110,11 @@ class Grouped(nn.Module):
         scale = self.param('scale', nn.initializers.ones, (c,))
         bias = self.param('bias', nn.initializers.zeros, (c,))
         factor = jax.lax.rsqrt(variance + self.eps) * scale
-        return computed_once(wide * factor + (bias - centre * factor))  # of x itself, kept for the gradient anyway
+        return computed_once(wide * factor + (bias - centre * factor))  # in x, which the gradient stores anyway
 
 
 class GroupNorm(nn.Module):
-    """`Grouped` of 32 groups or, where these would have fewer than 4 channels each, of half as many, and so on."""
+    """`Grouped` with 32 groups, halved until each has at least 4 channels."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -133,13 +132,16 @@ def spectral_normalize(module: nn.Module, kernel: jax.Array, train: bool) -> jax
     """Divides a kernel by an estimate of its largest singular value as a matrix [h w C, D].
 
     Miyato et al., "Spectral Normalization for Generative Adversarial Networks", ICLR 2018, algorithm 1: one step of
-    power iteration a forward pass, from where the last training pass stopped; the gradient takes both singular vectors
-    as constants (section 2.4).
+    power iteration per forward pass, starting from the last training pass; both singular vectors are constants for the
+    gradient (section 2.4).
 
     Args:
-      module: keeps the left vector u [D] in its collection `stats`.
+      module: stores the vector u [D] in its collection `stats`.
       kernel: [..., C, D].
-      train: whether u moves.
+      train: whether to update u.
+
+    Returns:
+      the normalised kernel, [..., C, D].
     """
     matrix = kernel.reshape(-1, kernel.shape[-1])
     u = module.variable('stats', 'u', lambda: _unit(jax.random.normal(module.make_rng('params'), kernel.shape[-1:])))
@@ -152,14 +154,14 @@ def spectral_normalize(module: nn.Module, kernel: jax.Array, train: bool) -> jax
 
 
 class Linear(nn.Module):
-    """A matrix product or convolution whose kernel may be spectrally normalised.
+    """Matrix product or convolution with optional spectral normalisation of the kernel.
 
     Attributes:
       features: output channels.
       size: (h, w) of the kernel; empty for a matrix.
       product: (x [B, ..., C], kernel [*size, C, features]) -> [B, ..., features].
-      bias: whether there is one.
-      spectral: normalise the kernel.
+      bias: whether to add a bias.
+      spectral: apply spectral normalisation to the kernel.
       kernel_init: initialiser of the kernel.
     """
 
@@ -172,7 +174,7 @@ class Linear(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """`train` lets the estimate of the spectral norm move."""
+        """`train` updates the estimate of the spectral norm."""
         kernel = self.param('kernel', self.kernel_init, (*self.size, x.shape[-1], self.features))
         if self.spectral:
             kernel = spectral_normalize(self, kernel, train)

@@ -2,11 +2,11 @@
 
 Huang et al., "The GAN is dead; long live the GAN! A Modern Baseline GAN", NeurIPS 2024, section 4 (configuration E):
 two mirrored residual networks of inverted bottlenecks with grouped convolutions, bilinear resampling, and no
-normalisation, noise, mapping network or minibatch statistics. Images are [B, H, W, 3] in about [-1, 1]; any H x W that
-is a base times 2^n.
+normalisation, noise, mapping network or minibatch statistics. Images are [B, H, W, 3] in about [-1, 1]; H x W is any
+base x 2^n.
 
-One thing is added: the vector that the discriminator's features are projected on has a part that belongs to no label,
-zero at first. Without it an image of unknown label would always be given the logit 0.
+One difference: the discriminator projects its features on the label's embedding plus a learned vector, initially zero,
+that does not depend on the label. Without it the logit of an image of unknown label would always be 0.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from productgen.nets.grouped import grouped_conv
 from productgen.nets.layers import recomputed
 from productgen.nets.stylegan2 import Widths
 
-EXPANSION = 2  # width inside a block over that of its ends
+EXPANSION = 2  # inner width of a block over its outer width
 SLOPE = 0.2  # of the leaky ReLU
 
 
 def variance_scaling(gain: float = 1.0) -> nn.initializers.Initializer:
-    """Normal values of standard deviation gain / sqrt(fan-in) (He et al. 2015)."""
+    """Normal initialiser of standard deviation gain / sqrt(fan-in) (He et al. 2015); zeros for gain 0."""
     return nn.initializers.variance_scaling(gain**2, 'fan_in', 'normal') if gain else nn.initializers.zeros
 
 
 def linear(x: jax.Array, features: int, name: str, gain: float = 1.0) -> jax.Array:
-    """Fully connected or 1x1 convolution without bias, [..., C] -> [..., features]."""
+    """Dense layer or 1x1 convolution without bias, [..., C] -> [..., features]."""
     return nn.Dense(features, use_bias=False, dtype=x.dtype, kernel_init=variance_scaling(gain), name=name)(x)
 
 
 class Block(nn.Module):
-    """x + f(x), [B, H, W, C] -> [B, H, W, C], f being 1x1, grouped 3x3 and 1x1 convolution; the last starts at zero.
+    """Residual block, [B, H, W, C] -> [B, H, W, C]: 1x1, grouped 3x3 and 1x1 convolution, the last initially zero.
 
     Attributes:
-      group: channels a group of the 3x3 convolution; divides twice the width.
-      depth: number of blocks L of the whole network. Initial weights are scaled by L^(-1 / (2m - 2)) for the m = 3
-        layers of a block (Fixup, Zhang et al. 2019), so that a step moves networks of any depth alike.
+      group: channels per group of the 3x3 convolution; divides twice the width.
+      depth: number of blocks L of the network. Initial weights are scaled by L^(-1 / (2m - 2)) for the m = 3 layers of
+        a block (Fixup, Zhang et al. 2019), so that an update changes the output equally at any depth.
     """
 
     group: int
@@ -64,13 +64,13 @@ class Block(nn.Module):
 
 
 class Stages(nn.Module):
-    """What both networks are made of.
+    """Base class of both networks.
 
     Attributes:
       base: size (h, w) of the coarsest level.
-      widths: channels and precision by level.
-      blocks: residual blocks a level, 2 in the paper.
-      group: channels a group of their 3x3 convolutions.
+      widths: channels and precision of each level.
+      blocks: residual blocks per level, 2 in the paper.
+      group: channels per group of their 3x3 convolutions.
     """
 
     base: tuple[int, int]
@@ -93,9 +93,9 @@ class Stages(nn.Module):
 
 
 class Generator(Stages):
-    """Latent and label to image, [B, Z] and one-hot [B, N] (None where unconditional) -> [B, H, W, 3].
+    """Latent [B, Z] and one-hot label [B, N] (None where unconditional) -> image [B, H, W, 3].
 
-    `keys` and `train` are those of every generator; nothing here is random or differs in training.
+    `keys` and `train` are part of the common interface of generators and are ignored.
     """
 
     @nn.compact
@@ -122,13 +122,13 @@ class Generator(Stages):
 
 
 class Discriminator(Stages):
-    """Image and label to judgement, [B, H, W, 3] and one-hot [B, N] (None where unconditional).
+    """Image [B, H, W, 3] and one-hot label [B, N] (None where unconditional) -> `Judgement`.
 
-    Labels act by projection (Miyato and Koyama 2018), without a term of the image alone. `keys` and `train` are unused,
+    Conditional by projection (Miyato and Koyama 2018), without its unconditional term. `keys` and `train` are ignored,
     as in the generator.
 
     Attributes:
-      plain_head: whether there is a further logit that ignores the label.
+      plain_head: add an unconditional logit.
     """
 
     plain_head: bool = False
@@ -145,7 +145,7 @@ class Discriminator(Stages):
                 x = self._to_width(resample.downsample(x), self.widths.channels(level - 1), f'width{level}')
         x = x.astype(jnp.float32)
         width = x.shape[-1]
-        # Published as a depthwise convolution as large as the image: a weighted mean of each channel.
+        # In the paper a depthwise convolution of the size of the image: a weighted sum of each channel.
         basis = self.param('basis', nn.initializers.normal(1 / np.sqrt(np.prod(self.base))), (*self.base, width))
         x = jnp.einsum('bhwc,hwc->bc', x, basis)
         plain = linear(x, 1, 'plain')[:, 0] if self.plain_head else None

@@ -1,11 +1,12 @@
-"""Resampling by two with the [1, 3, 3, 1] filter, alone and around 3x3 convolutions.
+"""Resampling by two with the [1, 3, 3, 1] filter, by itself and fused with 3x3 convolutions.
 
-Everything is phase-wise: an upsampled signal is kept as its even and odd samples, each a sum of shifted low-resolution
-signals, and interleaved once at the end; a signal to be downsampled is split first. So no zero is ever multiplied (no
-`lhs_dilation`) and no depthwise convolution appears, forwards or backwards: both are slow on CPUs and GPUs.
+The implementation is polyphase: an upsampled signal is computed as its even and odd samples, each a sum of shifted
+low-resolution signals, which are interleaved at the end; a signal to downsample is split first. So there are no
+multiplications by inserted zeros (no `lhs_dilation`) and no depthwise convolutions, in the forward and the backward
+pass; both are slow on CPUs and GPUs.
 
-The filter is the one of Zhang, "Making Convolutional Networks Shift-Invariant Again", 2019, as used by StyleGAN2
-(Karras et al. 2020); the results equal filtering of the zero-inserted signal with zero padding. All is [B, H, W, C].
+The filter is that of Zhang, "Making Convolutional Networks Shift-Invariant Again", 2019, as used by StyleGAN2 (Karras
+et al. 2020); results equal those of inserting zeros and filtering with zero padding. Arrays are [B, H, W, C].
 """
 
 from __future__ import annotations
@@ -15,11 +16,9 @@ import jax.numpy as jnp
 
 from productgen.nets.conv import conv
 
-FILTER = (1 / 8, 3 / 8, 3 / 8, 1 / 8)
-
 
 def _cut(x: jax.Array, axis: int, start: int, size: int) -> jax.Array:
-    """`size` samples from `start` along `axis`, zeros beyond the ends."""
+    """Takes `size` samples from `start` along `axis`, zeros beyond the ends."""
     stop, length = start + size, x.shape[axis]
     x = jax.lax.slice_in_dim(x, max(start, 0), min(stop, length), axis=axis)
     margin = (max(-start, 0), max(stop - length, 0))
@@ -27,14 +26,14 @@ def _cut(x: jax.Array, axis: int, start: int, size: int) -> jax.Array:
 
 
 def _interleave(even: jax.Array, odd: jax.Array, axis: int) -> jax.Array:
-    """Two [..., N, ...] signals as one [..., 2N, ...]."""
+    """Interleaves two [..., N, ...] signals, -> [..., 2N, ...]."""
     shape = list(even.shape)
     shape[axis] *= 2
     return jnp.stack([even, odd], axis + 1).reshape(shape)
 
 
 def _split(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
-    """The even and the odd samples of [..., 2N, ...]."""
+    """Splits [..., 2N, ...] into its even and odd samples."""
     shape = list(x.shape)
     shape[axis : axis + 1] = [shape[axis] // 2, 2]
     x = x.reshape(shape)
@@ -42,7 +41,7 @@ def _split(x: jax.Array, axis: int) -> tuple[jax.Array, jax.Array]:
 
 
 def upsample(x: jax.Array) -> jax.Array:
-    """[B, H, W, C] -> [B, 2H, 2W, C]; the filter is scaled to keep a constant image's value."""
+    """Upsamples [B, H, W, C] -> [B, 2H, 2W, C]; constant images keep their value."""
     for axis in (1, 2):
         before, after = _cut(x, axis, -1, x.shape[axis]), _cut(x, axis, 1, x.shape[axis])
         x = _interleave(0.25 * before + 0.75 * x, 0.75 * x + 0.25 * after, axis)
@@ -50,7 +49,7 @@ def upsample(x: jax.Array) -> jax.Array:
 
 
 def downsample(x: jax.Array) -> jax.Array:
-    """[B, 2H, 2W, C] -> [B, H, W, C]."""
+    """Downsamples [B, 2H, 2W, C] -> [B, H, W, C]."""
     for axis in (1, 2):
         even, odd = _split(x, axis)
         size = even.shape[axis]
@@ -59,19 +58,18 @@ def downsample(x: jax.Array) -> jax.Array:
 
 
 def _taps(kernel: jax.Array, row: int, column: int) -> jax.Array:
-    """The taps of a 3x3 kernel that meet one phase: the middle one for even samples, the outer two for odd ones."""
+    """Taps of a 3x3 kernel that apply to one phase: the middle one for even samples, the outer two for odd ones."""
     pick = (slice(1, 2), slice(0, 3, 2))
     return kernel[pick[row], pick[column]]
 
 
 def conv_up(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Upsampling followed by a 3x3 convolution, [B, H, W, C] -> [B, 2H, 2W, D], at the cost of one 3x3 at [H, W].
+    """Upsampling and 3x3 convolution, [B, H, W, C] -> [B, 2H, 2W, D], at the cost of one 3x3 convolution of [H, W].
 
-    The convolution is moved before the filter, which commutes with it away from the border: this is the published order
-    (transposed convolution, then filter).
+    The order is that of StyleGAN2, a transposed convolution and then the filter; away from the border the two commute.
     """
     # Transposed convolution: even samples see one tap, odd samples (one more of them, from -1) two. The padding is
-    # written out: convolutions that pad a 2x2 kernel have weight gradients some ten times slower on CPUs.
+    # explicit: padded convolutions with a 2x2 kernel have weight gradients some ten times slower on CPUs.
     padded = jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
     phase = {}
     for i in (0, 1):
@@ -93,12 +91,12 @@ def conv_up(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def conv_down(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Filter, then 3x3 convolution of stride 2: [B, 2H, 2W, C] -> [B, H, W, D]."""
+    """Filter, then 3x3 convolution of stride 2, [B, 2H, 2W, C] -> [B, H, W, D]."""
 
     def filtered(x, axis):
         even, odd = _split(x, axis)
         size = even.shape[axis]
-        # Filtered signal at even positions 0, 2, ... and at odd positions -1, 1, 3, ...
+        # The filtered signal at even positions 0, 2, ... and at odd positions -1, 1, 3, ...
         at_even = 0.125 * _cut(odd, axis, -1, size) + 0.375 * (even + odd) + 0.125 * _cut(even, axis, 1, size)
         at_odd = 0.125 * (_cut(even, axis, -1, size + 1) + _cut(odd, axis, 0, size + 1)) + 0.375 * (
             _cut(odd, axis, -1, size + 1) + _cut(even, axis, 0, size + 1)

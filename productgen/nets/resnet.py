@@ -1,9 +1,9 @@
-"""A residual network that recognises small pictures, and whose pooled features measure others.
+"""Residual network that classifies small images; its pooled features are used to measure images.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, in the form of section 4.2 (a 3x3 stem, three
 levels) with blocks in the order of "Identity Mappings in Deep Residual Networks", ECCV 2016. Group normalisation (Wu
-and He 2018) takes the place of batch normalisation, so that what is said of a picture does not depend on those beside
-it, and a shortcut that halves averages its input first (He et al., "Bag of Tricks", CVPR 2019, ResNet-D).
+and He 2018) replaces batch normalisation, so that the output for an image does not depend on the rest of the batch, and
+strided shortcuts average their input first (He et al., "Bag of Tricks", CVPR 2019, ResNet-D).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ INIT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, [B, H, W, C] -> [B, H, W, features], or half the size.
+    """Pre-activation residual block, [B, H, W, C] -> [B, H, W, features] or [B, H / 2, W / 2, features].
 
     Attributes:
       features: output channels.
@@ -45,11 +45,11 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """See the module.
+    """Residual network, images [B, H, W, 3] -> pooled features; see the module docstring.
 
     Attributes:
-      width: channels of the first level; each further one has twice as many.
-      blocks: residual blocks of each level.
+      width: channels of the first level; each next level has twice as many.
+      blocks: number of residual blocks of each level.
     """
 
     width: int
@@ -57,12 +57,12 @@ class ResNet(nn.Module):
 
     @property
     def halvings(self) -> int:
-        """How often a side is halved."""
+        """Number of times H and W are halved."""
         return len(self.blocks) - 1
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Pictures [B, H, W, 3] in [-1, 1] -> features [B, width * 2 ** halvings], the mean over the last map."""
+        """Images [B, H, W, 3] in [-1, 1] -> features [B, width * 2 ** halvings], the mean over the last map."""
         x = Conv(self.width, bias=False, kernel_init=INIT, name='stem')(x)
         for level, count in enumerate(self.blocks):
             for i in range(count):
@@ -71,12 +71,12 @@ class ResNet(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A network of features and a linear classifier for each attribute.
+    """Feature network followed by a linear classifier per attribute.
 
     Attributes:
-      body: pictures -> features [B, D].
+      body: images -> features [B, D].
       sizes: number of values of each attribute.
-      dropout: share of the features that is dropped in training.
+      dropout: dropout rate of the features.
     """
 
     body: nn.Module
@@ -85,17 +85,17 @@ class Classifier(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, keys: jax.Array | None = None) -> tuple[jax.Array, list[jax.Array]]:
-        """[B, H, W, 3] -> features [B, D] and logits [B, n] of every attribute; `keys` [B] are for dropout."""
+        """[B, H, W, 3] -> features [B, D] and logits [B, n] per attribute; `keys` [B] are for dropout."""
         features = self.body(x)
         x = dropout(features, self.dropout, keys)
         return features, [nn.Dense(n, name=f'classes{a}')(x) for a, n in enumerate(self.sizes)]
 
 
 class Projector(nn.Module):
-    """A network of features and the two-layer projection head of SimCLR (Chen et al. 2020, section 4.2).
+    """Feature network followed by the two-layer projection head of SimCLR (Chen et al. 2020, section 4.2).
 
     Attributes:
-      body: pictures -> features [B, D].
+      body: images -> features [B, D].
       features: width of the projection.
     """
 
@@ -104,7 +104,7 @@ class Projector(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[B, H, W, 3] -> features [B, D] and their projection [B, features]."""
+        """[B, H, W, 3] -> features [B, D] and projections [B, features]."""
         features = self.body(x)
         hidden = nn.relu(nn.Dense(features.shape[-1], name='projection0')(features))
         return features, nn.Dense(self.features, use_bias=False, name='projection1')(hidden)

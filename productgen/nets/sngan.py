@@ -1,12 +1,12 @@
 """Residual generator and discriminator of SNGAN.
 
 Miyato et al., "Spectral Normalization for Generative Adversarial Networks", ICLR 2018, appendix B.4, with conditional
-batch norm and projection of Miyato and Koyama, "cGANs with Projection Discriminator", ICLR 2018. Any H x W = base x
-2^n. The generator's convolutions have no bias where all that follows is batch norm: published with one, it does
-nothing there.
+batch norm and projection of Miyato and Koyama, "cGANs with Projection Discriminator", ICLR 2018. H x W is any base x
+2^n. The generator's convolutions have no bias where only batch norm follows, which would cancel it (the authors' code
+has one).
 
-Nearest-neighbour upsampling before a 3x3 convolution, and averaging after one, are each part of one 4x4 convolution
-that is exactly the same and costs less than half.
+Nearest-neighbour upsampling before a 3x3 convolution, and average pooling after one, are fused into an equivalent 4x4
+convolution that costs less than half.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHORTCUT = nn.initializers.glorot_uniform()
 
 
 def _spread(kernel: jax.Array) -> jax.Array:
-    """A 3x3 kernel convolved with 2x2 ones, [3, 3, C, D] -> [4, 4, C, D]."""
+    """Convolves a 3x3 kernel with 2x2 ones, [3, 3, C, D] -> [4, 4, C, D]."""
     for axis in (0, 1):
         margin = lambda before, after, axis=axis: [(before, after) if i == axis else (0, 0) for i in range(4)]
         kernel = jnp.pad(kernel, margin(0, 1)) + jnp.pad(kernel, margin(1, 0))
@@ -34,22 +34,22 @@ def _spread(kernel: jax.Array) -> jax.Array:
 
 
 def up_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Nearest-neighbour upsampling, then a 3x3 convolution: [B, H, W, C] -> [B, 2H, 2W, D]."""
+    """Nearest-neighbour upsampling, then a 3x3 convolution, [B, H, W, C] -> [B, 2H, 2W, D]."""
     return conv_double(x, _spread(jnp.flip(kernel, (0, 1))))
 
 
 def conv_pool(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A 3x3 convolution, then the mean of blocks of 2x2 pixels: [B, 2H, 2W, C] -> [B, H, W, D]."""
+    """3x3 convolution, then 2x2 average pooling, [B, 2H, 2W, C] -> [B, H, W, D]."""
     return conv_halve(x, _spread(kernel) / 4)
 
 
 def upsample(x: jax.Array) -> jax.Array:
-    """Every pixel four times, [B, H, W, C] -> [B, 2H, 2W, C]."""
+    """Nearest-neighbour upsampling, [B, H, W, C] -> [B, 2H, 2W, C]."""
     return jnp.repeat(jnp.repeat(x, 2, 1), 2, 2)
 
 
 def pool(x: jax.Array) -> jax.Array:
-    """Mean of blocks of 2x2 pixels, [B, 2H, 2W, C] -> [B, H, W, C]."""
+    """2x2 average pooling, [B, 2H, 2W, C] -> [B, H, W, C]."""
     b, h, w, c = x.shape
     return jnp.mean(x.reshape(b, h // 2, 2, w // 2, 2, c), (2, 4))
 
@@ -74,13 +74,13 @@ class UpBlock(nn.Module):
 
 
 class DownBlock(nn.Module):
-    """Residual block of the discriminator, [B, H, W, C] -> [B, H / 2, W / 2, features], or the same size.
+    """Residual block of the discriminator, [B, H, W, C] -> [B, H / 2, W / 2, features] or [B, H, W, features].
 
     Attributes:
       features: output channels.
-      down: halves the size.
-      first: takes the image: no activation before it, and hidden layers of `features` channels instead of C.
-      spectral: spectral normalisation.
+      down: halve H and W.
+      first: the block sees the image: no activation first, and `features` hidden channels instead of C.
+      spectral: apply spectral normalisation.
     """
 
     features: int
@@ -98,7 +98,7 @@ class DownBlock(nn.Module):
         y = conv('conv0', hidden, 3, conv_same, RESIDUAL, x if self.first else jax.nn.relu(x))
         y = conv('conv1', self.features, 3, conv_pool if self.down else conv_same, RESIDUAL, jax.nn.relu(y))
         if self.down:
-            x = pool(x)  # it commutes with the 1x1 convolution
+            x = pool(x)  # pooling commutes with the 1x1 convolution
         if self.down or x.shape[-1] != self.features:
             x = conv('skip', self.features, 1, conv_same, SHORTCUT, x)
         return x + y
@@ -109,7 +109,7 @@ class Generator(nn.Module):
 
     Attributes:
       base: (h, w) = (H, W) / 2^n.
-      widths: channels of the n + 1 levels, coarsest first; published for 32 x 32: 256, 256, 256, 256.
+      widths: channels of the n + 1 levels, coarsest first; 256, 256, 256, 256 in the paper (32 x 32).
     """
 
     base: tuple[int, int]
@@ -133,15 +133,15 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Image [B, H, W, 3] and one-hot label [B, N] -> judgement.
+    """Image [B, H, W, 3] and one-hot label [B, N] -> `Judgement`.
 
     Attributes:
-      widths: channels of the blocks from the image on; published for 32 x 32: 128, 128, 128, 128.
-      down_blocks: the first so many halve the size, at least one; published for 32 x 32: 2.
+      widths: channels of the blocks, finest first; 128, 128, 128, 128 in the paper (32 x 32).
+      down_blocks: number of blocks, counted from the image, that halve H and W, at least 1; 2 in the paper (32 x 32).
       condition: `projection` or `classes`, see `Head`.
       sizes: number of values of each attribute, for `classes`.
-      spectral: spectral normalisation of every layer.
-      plain_head: a further logit that ignores the label.
+      spectral: apply spectral normalisation to every layer.
+      plain_head: add an unconditional logit.
     """
 
     widths: tuple[int, ...]

@@ -2,7 +2,7 @@
 
 Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", CVPR 2020 (configuration F: skip generator,
 residual discriminator), with the conditioning and mixed precision of Karras et al., "Training Generative Adversarial
-Networks with Limited Data", NeurIPS 2020. Images are [B, H, W, 3] in about [-1, 1]; any H x W = base x 2^n.
+Networks with Limited Data", NeurIPS 2020. Images are [B, H, W, 3] in about [-1, 1]; H x W is any base x 2^n.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from productgen.nets.layers import (
 
 @dataclasses.dataclass(frozen=True)
 class Widths:
-    """Channels and precision by level: level l has the size base x 2^l.
+    """Channels and precision of each level; level l has size base x 2^l.
 
     Attributes:
       channel_base: level l has channel_base / (4 x 2^l) channels ...
-      channel_max: ... but at most this.
+      channel_max: ... but at most this many.
       levels: number of doublings.
-      bf16_levels: so many of the finest levels compute in bfloat16, their activations clamped.
-      remat: the activations inside a level are computed again for the gradient instead of kept.
+      bf16_levels: number of finest levels that compute in bfloat16, with clamped activations.
+      remat: recompute the activations inside a level in the backward pass instead of storing them.
     """
 
     channel_base: int
@@ -48,11 +48,11 @@ class Widths:
 
     @property
     def num_latents(self) -> int:
-        """One a style layer (ToRGB shares)."""
+        """Number of w vectors of an image: one per style layer, which ToRGB layers share."""
         return 2 * self.levels + 2
 
     def channels(self, level: int) -> int:
-        # Sizes are counted from 4, whatever the base, as in the published square networks.
+        # Level 0 counts as size 4 for any base, as in the square networks of the paper.
         return min(self.channel_base // (4 << level), self.channel_max)
 
     def dtype(self, level: int):
@@ -60,18 +60,18 @@ class Widths:
 
 
 def _clamp(x: jax.Array) -> jax.Array:
-    """Keeps low-precision activations within +-256 (as in StyleGAN2-ADA)."""
+    """Clamps bfloat16 activations to +-256 (as in StyleGAN2-ADA)."""
     return jnp.clip(x, -256, 256) if x.dtype == jnp.bfloat16 else x
 
 
 class Mapping(nn.Module):
-    """Latent and label to the intermediate latent w, [B, Z] and [B, N] -> [B, W].
+    """Latent [B, Z] and one-hot label [B, N] -> intermediate latent w [B, W].
 
     Attributes:
       features: width of w and of the hidden layers.
-      layers: fully connected layers.
+      layers: number of fully connected layers.
       embed: width of the label embedding.
-      lr_multiplier: speed of the layers, 0.01 in the paper; the embedding learns at full speed.
+      lr_multiplier: relative learning rate of the layers, 0.01 in the paper; the embedding's is 1.
     """
 
     features: int
@@ -94,16 +94,16 @@ class Mapping(nn.Module):
 
 
 class ModulatedConv(nn.Module):
-    """Convolution whose input channels are scaled by a style, section 2.2 of the StyleGAN2 paper.
+    """Convolution modulated by a style, x [B, H, W, C] and w [B, W] (StyleGAN2, section 2.2).
 
-    Scaling the inputs and normalising the outputs around one dense convolution equals modulating and demodulating the
+    Scaling the inputs and normalising the outputs of one dense convolution equals modulating and demodulating the
     weights of each sample (equations 1 and 3), without a grouped convolution.
 
     Attributes:
       features: output channels.
       kernel: side of the kernel.
-      up: doubles the size.
-      demodulate: normalises the expected output to unit variance.
+      up: double H and W.
+      demodulate: normalise the expected output to unit variance.
     """
 
     features: int
@@ -125,7 +125,7 @@ class ModulatedConv(nn.Module):
 
 
 class StyleLayer(nn.Module):
-    """Modulated 3x3 convolution, noise, bias, activation: [B, H, W, C] -> [B, H', W', features]."""
+    """Modulated 3x3 convolution, noise, bias and activation, [B, H, W, C] -> [B, H, W, features] or twice the size."""
 
     features: int
     up: bool = False
@@ -140,7 +140,7 @@ class StyleLayer(nn.Module):
 
 
 class ToRGB(nn.Module):
-    """Modulated 1x1 convolution to colour without demodulation, [B, H, W, C] -> [B, H, W, 3] in float32."""
+    """Modulated 1x1 convolution to RGB without demodulation, [B, H, W, C] -> float32 [B, H, W, 3]."""
 
     @nn.compact
     def __call__(self, x: jax.Array, w: jax.Array) -> jax.Array:
@@ -150,11 +150,11 @@ class ToRGB(nn.Module):
 
 
 class Synthesis(nn.Module):
-    """Intermediate latents to image, [B, L, W] -> [B, H, W, 3]; L = `widths.num_latents`.
+    """Intermediate latents [B, L, W], L = `widths.num_latents`, -> image [B, H, W, 3].
 
     Attributes:
       base: size (h, w) of the learned constant.
-      widths: channels and precision by level.
+      widths: channels and precision of each level.
     """
 
     base: tuple[int, int]
@@ -175,7 +175,7 @@ class Synthesis(nn.Module):
     def _double(
         self, level: int, x: jax.Array, image: jax.Array, ws: jax.Array, keys: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """Features and image of a level from those of the level below."""
+        """Computes features and image of a level from those of the next coarser one."""
         width, i = self.widths.channels(level), 2 * level - 1
         x = x.astype(self.widths.dtype(level))
         x = StyleLayer(width, up=True, name=f'conv{level}_0')(x, ws[:, i], keys)
@@ -184,14 +184,14 @@ class Synthesis(nn.Module):
 
 
 class Generator(nn.Module):
-    """The mapping and synthesis networks.
+    """Mapping and synthesis network.
 
     Attributes:
       base: size of the learned constant.
-      widths: channels and precision by level.
+      widths: channels and precision of each level.
       w_dim: width of w and of the label embedding.
-      mapping_layers: depth of the mapping network.
-      mapping_lr: speed of its layers.
+      mapping_layers: number of layers of the mapping network.
+      mapping_lr: their relative learning rate.
     """
 
     base: tuple[int, int]
@@ -205,11 +205,11 @@ class Generator(nn.Module):
         self.synthesis = Synthesis(self.base, self.widths)
 
     def map(self, z: jax.Array, label: jax.Array | None, label_weight: jax.Array | float = 1.0) -> jax.Array:
-        """z [B, Z] and one-hot labels [B, N] (None where unconditional) -> w [B, W]."""
+        """Maps z [B, Z] and one-hot labels [B, N] (None where unconditional) to w [B, W]."""
         return self.mapping(z, label, label_weight)
 
     def synthesize(self, ws: jax.Array, keys: jax.Array) -> jax.Array:
-        """ws [B, L, W] and one noise key a sample -> images [B, H, W, 3]."""
+        """Synthesizes images [B, H, W, 3] from ws [B, L, W] and noise keys [B]."""
         return self.synthesis(ws, keys)
 
     def __call__(
@@ -220,13 +220,16 @@ class Generator(nn.Module):
         train: bool = False,
         label_weight: jax.Array | float = 1.0,
     ) -> jax.Array:
-        """z, labels and one noise key a sample -> images [B, H, W, 3]; training and sampling do not differ."""
+        """z [B, Z], labels and noise keys [B] -> images [B, H, W, 3]; `train` is ignored."""
         w = self.map(z, label, label_weight)
         return self.synthesize(jnp.repeat(w[:, None], self.widths.num_latents, 1), keys)
 
 
 class DownLayer(nn.Module):
-    """Convolution, bias, activation of the discriminator; `down` filters and halves, `activate` is off on skips."""
+    """Discriminator layer: convolution, bias and activation.
+
+    `down` filters and halves H and W; skip connections set `activate` to False.
+    """
 
     features: int
     kernel: int = 3
@@ -247,15 +250,15 @@ class DownLayer(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Image [B, H, W, 3] and one-hot label [B, N] to a judgement.
+    """Image [B, H, W, 3] and one-hot label [B, N] -> `Judgement`.
 
-    Labels act by projection (Miyato and Koyama 2018) on their own mapping network's output, as in StyleGAN2-ADA.
+    Conditional by projection (Miyato and Koyama 2018) on the output of a mapping network of the label (StyleGAN2-ADA).
 
     Attributes:
-      widths: channels and precision by level.
-      stddev_group: samples a group of the minibatch standard deviation; 0 leaves the layer out.
-      label_layers: depth of the label's mapping network.
-      plain_head: a further logit that ignores the label.
+      widths: channels and precision of each level.
+      stddev_group: samples per group of the minibatch standard deviation; 0 omits the layer.
+      label_layers: number of layers of the label's mapping network.
+      plain_head: add an unconditional logit.
     """
 
     widths: Widths
@@ -286,7 +289,7 @@ class Discriminator(nn.Module):
         return Judgement(jnp.sum(x * embedding, -1) / np.sqrt(width), plain)
 
     def _halve(self, level: int, x: jax.Array) -> jax.Array:
-        """A residual block, from a level to the one below."""
+        """Residual block, from a level to the next coarser one."""
         x = x.astype(self.widths.dtype(level))
         width, half = self.widths.channels(level - 1), np.sqrt(0.5)
         skip = DownLayer(width, kernel=1, down=True, activate=False, gain=half, name=f'skip{level}')(x)

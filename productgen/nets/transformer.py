@@ -1,9 +1,9 @@
-"""A decoder-only Transformer over sequences of codes.
+"""Decoder-only Transformer over sequences of codes.
 
-Vaswani et al., "Attention Is All You Need", NeurIPS 2017, as a stack of pre-normalised decoder blocks with learned
-positions (Radford et al., "Language Models are Unsupervised Multitask Learners", 2019, whose initial scales it has).
-Dropout is on the two residual branches of a block and on the input, not on attention weights, which a fused attention
-does not offer. A label enters as part of the start token.
+Vaswani et al., "Attention Is All You Need", NeurIPS 2017, as a stack of pre-norm decoder blocks with learned positional
+embeddings and the initialisation of GPT-2 (Radford et al., "Language Models are Unsupervised Multitask Learners",
+2019). Dropout is applied to the input and to both residual branches of a block, not to attention weights, which fused
+attention does not support. The label's embedding is added to the start token.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ INIT = nn.initializers.normal(0.02)
 
 
 class Block(nn.Module):
-    """Causal self-attention and a two-layer perceptron, both residual behind a layer norm: keeps [B, S, C].
+    """Pre-norm decoder block, causal self-attention and a two-layer MLP, [B, S, C] -> [B, S, C].
 
     Attributes:
       heads: attention heads, dividing C.
-      dropout: share dropped from what a branch adds.
-      branches: residual branches of the whole stack; their last layers start smaller by its root.
+      dropout: dropout rate of the residual branches.
+      branches: number of residual branches of the whole stack; the initial weights of their last layers are divided by
+        its square root.
     """
 
     heads: int
@@ -41,9 +42,9 @@ class Block(nn.Module):
     def __call__(
         self, x: jax.Array, keys: jax.Array | None = None, cache: Cache | None = None, position: jax.Array | int = 0
     ) -> tuple[jax.Array, Cache]:
-        """All positions at once, or with a `cache` of those before it, position `position` alone (S = 1).
+        """Processes all positions at once or, given a `cache` of the earlier ones, only position `position` (S = 1).
 
-        `keys` [B] are those of the dropout. Returns the output and the keys and values so far.
+        `keys` [B] are for dropout. Returns the output [B, S, C], and keys and values up to this position.
         """
         b, s, c = x.shape
         narrow = nn.initializers.normal(0.02 / np.sqrt(self.branches))
@@ -54,8 +55,8 @@ class Block(nn.Module):
         if cache is None:
             y = jax.nn.dot_product_attention(q, k, v, is_causal=True)
         else:
-            put = lambda all, new: jax.lax.dynamic_update_slice_in_dim(all, new, position, 1)
-            k, v = put(cache[0], k), put(cache[1], v)  # [B, T, heads, C / heads]
+            update = lambda all, new: jax.lax.dynamic_update_slice_in_dim(all, new, position, 1)
+            k, v = update(cache[0], k), update(cache[1], v)  # [B, T, heads, C / heads]
             past = jnp.arange(k.shape[1]) <= position
             y = jax.nn.dot_product_attention(q, k, v, mask=past[None, None, None])
         x = x + drop(nn.Dense(c, kernel_init=narrow, name='out')(y.reshape(b, s, c)), 'attention')
@@ -65,16 +66,16 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The distribution of each code given those before it, p(c_j | c_0, ..., c_j-1, label).
+    """Models the distribution of each code given the previous ones, p(c_j | c_0, ..., c_j-1, label).
 
     Attributes:
       vocabulary: number of codes K.
-      shape: extent of the sequence, (T,) for text, (H, W) for rows of an image; T is its product. Each axis has
-        learned positions of its own, which add up.
+      shape: (T,) for text, (H, W) for the codes of an image in row-major order; T is the product. Each axis has its own
+        learned positional embeddings, which are summed.
       width: channels C.
       layers: number of blocks.
       heads: attention heads, dividing `width`.
-      dropout: share of values dropped in training.
+      dropout: dropout rate.
     """
 
     vocabulary: int
@@ -94,24 +95,24 @@ class Transformer(nn.Module):
         self.head = nn.Dense(self.vocabulary, kernel_init=INIT)
 
     def _positions(self) -> jax.Array:
-        """[T, C]."""
+        """Positional embeddings, [T, C]."""
         total = jnp.zeros((*self.shape, self.width))
         for i, axis in enumerate(self.axes):
             total += axis.reshape([-1 if j == i else 1 for j in range(len(self.shape))] + [self.width])
         return total.reshape(-1, self.width)
 
     def _first(self, label: jax.Array | None, size: int) -> jax.Array:
-        """The start token, [B, 1, C]."""
+        """Embedding of the start token and the label, [B, 1, C]."""
         start = jnp.broadcast_to(self.start, (size, self.width))
         return (start if label is None else start + self.label(label))[:, None]
 
     def __call__(self, codes: jax.Array, label: jax.Array | None = None, keys: jax.Array | None = None) -> jax.Array:
-        """Logits of all positions at once.
+        """Computes the logits of all positions at once.
 
         Args:
           codes: int [B, T].
-          label: [B, N] one-hot rows, or None.
-          keys: [B] keys of the dropout; None drops nothing.
+          label: one-hot [B, N], or None.
+          keys: dropout keys [B]; None disables dropout.
 
         Returns:
           [B, T, K]; those at position j depend on the codes before j.
@@ -125,12 +126,12 @@ class Transformer(nn.Module):
     def decode(
         self, before: jax.Array, position: jax.Array, caches: list[Cache], label: jax.Array | None = None
     ) -> tuple[jax.Array, list[Cache]]:
-        """Logits of one position.
+        """Computes the logits of one position.
 
         Args:
-          before: the code at the position before, int [B]; any at position 0.
+          before: code at the previous position, int [B]; ignored at position 0.
           position: int scalar.
-          caches: of each block, as returned for the position before; of any content at position 0.
+          caches: caches of the blocks, as returned for the previous position; their content is ignored at position 0.
           label: as in `__call__`.
 
         Returns:
@@ -145,7 +146,7 @@ class Transformer(nn.Module):
         return self.head(self.norm(x))[:, 0], new
 
     def caches(self, size: int) -> list[Cache]:
-        """Empty caches for `size` sequences."""
+        """Creates empty caches for `size` sequences."""
         shape = (size, int(np.prod(self.shape)), self.heads, self.width // self.heads)
         return [(jnp.zeros(shape), jnp.zeros(shape)) for _ in range(self.layers)]
 
@@ -153,14 +154,14 @@ class Transformer(nn.Module):
 def generate(
     model: Transformer, params: Any, keys: jax.Array, label: jax.Array | None, temperature: jax.Array
 ) -> jax.Array:
-    """Draws sequences code by code.
+    """Samples sequences autoregressively.
 
     Args:
       model: the network.
-      params: its weights.
-      keys: [B], one a sequence, which depends on its own key alone.
+      params: its parameters.
+      keys: one key per sequence, [B]; a sequence depends on no other key.
       label: [B, N], or None.
-      temperature: [B]; logits are divided by it. 0 takes the likeliest code each time, 1 draws from the model.
+      temperature: [B], divides the logits. 0 is greedy decoding, 1 samples from the model.
 
     Returns:
       int32 [B, T].
@@ -169,7 +170,7 @@ def generate(
     def step(carry, position):
         before, caches = carry
         logits, caches = model.apply({'params': params}, before, position, caches, label, method='decode')
-        # argmax of logits / t + Gumbel noise is a draw; times t, it has its limit at t = 0 too.
+        # Gumbel-max trick: argmax(logits / t + noise) is a sample. Multiplied by t, it also holds at t = 0.
         gumbel = jax.vmap(lambda key: jax.random.gumbel(jax.random.fold_in(key, position), logits.shape[1:]))(keys)
         code = jnp.argmax(logits + temperature[:, None] * gumbel, -1).astype(jnp.int32)
         return (code, caches), code

@@ -1,12 +1,12 @@
-"""The U-Net of diffusion models and of image-to-image work.
+"""U-Net for diffusion models and image-to-image translation.
 
 Ho et al., "Denoising Diffusion Probabilistic Models", NeurIPS 2020, appendix B: residual blocks with group
-normalisation, which add an embedding of the time; self-attention at some sizes and in the middle; strided convolutions
-downwards, nearest-neighbour upsampling and a convolution upwards; every output of the way down is joined on the way up.
-Labels are embedded and added to the time (Dhariwal and Nichol 2021). Optionally blocks of pixels enter as channels
-(Luhman and Luhman, "Improving Diffusion Model Efficiency Through Patching", 2022).
+normalisation and an embedding of the time; self-attention at some resolutions and in the middle; downsampling by
+strided convolutions, upsampling by nearest neighbours and a convolution; skip connections concatenate every output of
+the encoder. Embeddings of time and label are added (Dhariwal and Nichol 2021). Optionally, blocks of pixels become
+channels (Luhman and Luhman, "Improving Diffusion Model Efficiency Through Patching", 2022).
 
-Last convolutions of blocks and of the net start at zero, so that blocks begin as identities.
+The last convolutions of blocks and of the network start at zero, so that blocks start as identities.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ZERO = nn.initializers.zeros
 
 
 def embed_time(time: jax.Array, features: int) -> jax.Array:
-    """Sines, then cosines, of [B] times at frequencies from 1 to 1/10000 (Vaswani et al. 2017), [B, features]."""
+    """Embeds times, [B] -> [B, features]: sines, then cosines, of frequencies 1 to 1/10000 (Vaswani et al. 2017)."""
     half = features // 2
     frequency = jnp.exp(-math.log(10_000) / (half - 1) * jnp.arange(half))
     angle = jnp.asarray(time, jnp.float32)[:, None] * frequency
@@ -38,9 +38,9 @@ def embed_time(time: jax.Array, features: int) -> jax.Array:
 
 
 def double(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Nearest-neighbour upsampling and a 3x3 convolution, [B, H, W, C] -> [B, 2H, 2W, D].
+    """Nearest-neighbour upsampling, then a 3x3 convolution, [B, H, W, C] -> [B, 2H, 2W, D].
 
-    Both together are a transposed 4x4 convolution whose kernel sums neighbouring taps: 16 products instead of 36.
+    Both are fused into a transposed 4x4 convolution whose kernel sums neighbouring taps: 16 products instead of 36.
     """
     kernel = jnp.flip(kernel, (0, 1))
     for axis in (0, 1):
@@ -51,7 +51,7 @@ def double(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 class Resize(nn.Module):
-    """`halve`, or `double` with `up`, keeping the channels."""
+    """Applies `halve`, or `double` with `up`; keeps the number of channels."""
 
     up: bool = False
 
@@ -67,7 +67,7 @@ class Block(nn.Module):
 
     Attributes:
       features: output channels.
-      dropout: share of values dropped before the last convolution.
+      dropout: dropout rate before the last convolution.
     """
 
     features: int
@@ -75,7 +75,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, embedding: jax.Array | None, keys: jax.Array | None) -> jax.Array:
-        """`embedding` [B, E] of time and label is added between the convolutions; `keys` [B] are for dropout."""
+        """`embedding` [B, E], of time and label, is added between the convolutions; `keys` [B] are for dropout."""
         y = Conv(self.features, kernel_init=INIT, name='conv0')(nn.silu(GroupNorm(name='norm0')(x)))
         if embedding is not None:
             y = y + Linear(self.features, kernel_init=INIT, name='embedding')(nn.silu(embedding))[:, None, None]
@@ -88,7 +88,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention over the pixels of a map, added to it, [B, H, W, C] -> [B, H, W, C]; C divisible by `heads`."""
+    """Residual self-attention over all positions, [B, H, W, C] -> [B, H, W, C]; `heads` divides C."""
 
     heads: int = 1
 
@@ -102,18 +102,18 @@ class Attention(nn.Module):
 
 
 class UNet(nn.Module):
-    """See the module.
+    """U-Net, [B, H, W, C] -> [B, H, W, outputs]; see the module docstring.
 
     Attributes:
       outputs: channels of the output.
-      patch: side of the blocks of pixels that enter and leave as channels of one; a power of two, 1 for none.
+      patch: side of the blocks of pixels that become channels; a power of two, 1 for none.
       channels: channels at the finest level, a multiple of 4.
-      multipliers: channels at each level, finest first, in units of `channels`.
-      blocks: residual blocks at each level of the way down; one more on the way up.
-      attention: levels, 0 the finest, whose blocks are followed by self-attention.
-      heads: of the self-attention.
-      dropout: share of values dropped in training.
-      remat: the activations inside a block are computed again for the gradient instead of kept.
+      multipliers: channels at each level, finest first, as multiples of `channels`.
+      blocks: residual blocks per level of the encoder; the decoder has one more.
+      attention: levels whose blocks are followed by self-attention; 0 is the finest.
+      heads: attention heads.
+      dropout: dropout rate.
+      remat: recompute the activations inside a block in the backward pass instead of storing them.
     """
 
     outputs: int = 3
@@ -128,7 +128,7 @@ class UNet(nn.Module):
 
     @property
     def halvings(self) -> int:
-        """How often a side is halved on the way to the middle."""
+        """Number of times H and W are halved, including `patch`."""
         return self.patch.bit_length() - 1 + len(self.multipliers) - 1
 
     @nn.compact
@@ -142,18 +142,21 @@ class UNet(nn.Module):
         train: bool = False,
         label_weight: jax.Array | float = 1.0,
     ) -> jax.Array:
-        """[B, H, W, C] -> [B, H, W, outputs].
+        """Applies the network.
 
         Args:
-          x: the input.
-          time: [B], of any unit; None for a net that knows none.
-          label: one-hot [B, N]; None where there are none.
-          keys: the samples' own, [B], for dropout.
-          train: drop values.
-          label_weight: share of the label that is let through, 0 to 1.
+          x: [B, H, W, C].
+          time: [B], in any unit; None for a network without time embedding.
+          label: one-hot [B, N]; None where unconditional.
+          keys: dropout keys [B].
+          train: apply dropout.
+          label_weight: scale of the label's embedding, from 0 (unconditional) to 1.
+
+        Returns:
+          [B, H, W, outputs].
 
         Raises:
-          ValueError: a size that cannot be halved so often.
+          ValueError: H or W cannot be halved `halvings` times.
         """
         levels = len(self.multipliers)
         check_size(x.shape[1:3], self.halvings)
@@ -175,19 +178,19 @@ class UNet(nn.Module):
         for _ in patchings:
             x = to_depth(x)
         x = Conv(self.channels, kernel_init=INIT, name='in')(x)
-        joined = [x]
+        skips = [x]
         for level in range(levels):
             for i in range(self.blocks):
                 x = block(x, level, f'down{level}_{i}')
-                joined.append(x)
+                skips.append(x)
             if level < levels - 1:
                 x = Resize(name=f'halve{level}')(x)
-                joined.append(x)
+                skips.append(x)
         x = attend(residual(x, x.shape[-1], 'middle0'), 'middle')
         x = residual(x, x.shape[-1], 'middle1')
         for level in reversed(range(levels)):
             for i in range(self.blocks + 1):
-                x = block(jnp.concatenate([x, joined.pop()], -1), level, f'up{level}_{i}')
+                x = block(jnp.concatenate([x, skips.pop()], -1), level, f'up{level}_{i}')
             if level:
                 x = Resize(up=True, name=f'double{level}')(x)
         x = Conv(self.outputs * self.patch**2, kernel_init=ZERO, name='out')(nn.silu(GroupNorm(name='norm')(x)))
@@ -196,7 +199,7 @@ class UNet(nn.Module):
         return x
 
     def _embedding(self, time, label, label_weight) -> jax.Array | None:
-        """[B, 4 channels] of what is known of time and label."""
+        """Sum of the embeddings of time and label, [B, 4 channels]; None without both."""
         embedding, features = None, 4 * self.channels
         if time is not None:
             embedding = Linear(features, kernel_init=INIT, name='time0')(embed_time(time, self.channels))

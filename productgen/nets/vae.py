@@ -1,11 +1,10 @@
 """Convolutional encoder, decoder and discriminator of variational autoencoders.
 
-The latent is a vector [B, Z] or a map [B, h, w, c] of some channels at a fraction of the image's size. Strided 4x4
-convolutions change the size, residual blocks may stand between them. Normalisation is over groups of channels of one
-picture (Wu and He 2018) or left out: with batch normalisation pictures would depend on each other.
+The latent is a vector [B, Z] or a map [B, h, w, c] at a fraction of the image's resolution. Strided 4x4 convolutions
+change the resolution, with optional residual blocks between them. Group normalisation (Wu and He 2018) is optional;
+batch normalisation would make images depend on each other.
 
-All images are [B, H, W, 3], all labels one-hot [B, N], or None where there are none; `keys` [B] are the samples' own,
-needed where there is dropout.
+Images are [B, H, W, 3], labels one-hot [B, N] or None where unconditional; `keys` [B] are dropout keys, one per sample.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from productgen.nets.layers import Conv, dropout, recomputed
 from productgen.nets.norms import Grouped
 from productgen.nets.strided import conv_double, conv_halve
 
-# Of log-variances, as Rombach et al. 2022 bound theirs: beyond it a posterior is a point or knows nothing.
+# Bounds of log-variances, those of Rombach et al. 2022; beyond them a posterior is a point or carries no information.
 LOG_VARIANCE = (-30.0, 20.0)
 
 
 def width(channels: int, channel_max: int, level: int) -> int:
-    """Channels at 1 / 2^level of the image's size: doubled at every level up to the largest."""
+    """Channels at 1 / 2^level of the image's size: doubled at every level, up to `channel_max`."""
     return min(channels << level, channel_max)
 
 
@@ -37,14 +36,14 @@ def _inner(keys: jax.Array | None, name: str) -> jax.Array | None:
 
 
 class Resize(nn.Module):
-    """4x4 convolution of stride 2, or its transpose with `up`: [B, H, W, C] -> [B, H / 2, W / 2, features] or twice."""
+    """4x4 convolution of stride 2, [B, H, W, C] -> [B, H / 2, W / 2, features]; with `up` the transposed one."""
 
     features: int
     up: bool = False
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        # An output of the transposed convolution sees 2x2 of the 4x4 taps: a quarter of what fan-in counts.
+        # An output of the transposed convolution uses 2x2 of the 4x4 taps, a quarter of the fan-in.
         init = nn.initializers.variance_scaling(4.0 if self.up else 1.0, 'fan_in', 'truncated_normal')
         kernel = self.param('kernel', init, (4, 4, x.shape[-1], self.features))
         x = (conv_double if self.up else conv_halve)(x, kernel)
@@ -52,11 +51,11 @@ class Resize(nn.Module):
 
 
 class Activate(nn.Module):
-    """Group normalisation, SiLU, dropout; the shape stays.
+    """Group normalisation, SiLU and dropout; keeps the shape.
 
     Attributes:
-      groups: of the normalisation; 0 leaves it out.
-      dropout: share of values dropped.
+      groups: groups of the normalisation; 0 for none.
+      dropout: dropout rate.
     """
 
     groups: int
@@ -69,7 +68,7 @@ class Activate(nn.Module):
 
 
 class Residual(nn.Module):
-    """x + conv(activate(conv(activate(x)))), 3x3, after He et al. 2016; the last convolution starts at zero."""
+    """Pre-activation residual block of two 3x3 convolutions (He et al. 2016); the last starts at zero."""
 
     groups: int
     dropout: float
@@ -83,18 +82,18 @@ class Residual(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Image to the mean and log-variance of a diagonal Gaussian over latents.
+    """Image -> mean and log-variance of a diagonal Gaussian over latents.
 
     Attributes:
       latent: width Z of the latent vector, or channels c of the latent map.
-      levels: halvings.
-      vector: the latent is a vector, not a map.
+      levels: number of halvings.
+      vector: whether the latent is a vector instead of a map.
       channels: channels at the image's size, doubled at every level ...
-      channel_max: ... but at most this.
+      channel_max: ... but at most this many.
       blocks: residual blocks at every level below the image's size.
-      groups: groups of the normalisation; 0 leaves it out.
-      dropout: share of activations dropped in training.
-      remat: the activations inside a level are computed again for the gradient instead of kept.
+      groups: groups of the normalisation; 0 for none.
+      dropout: dropout rate.
+      remat: recompute the activations inside a level in the backward pass instead of storing them.
     """
 
     latent: int
@@ -127,7 +126,7 @@ class Encoder(nn.Module):
         return mean, jnp.clip(log_variance, *LOG_VARIANCE)
 
     def _halve(self, level: int, x: jax.Array, keys: jax.Array | None) -> jax.Array:
-        """The activations of a level from those of the next finer one."""
+        """Computes the activations of a level from those of the next finer one."""
         x = Activate(self.groups, self.dropout, name=f'act{level}')(x, keys)
         x = Resize(width(self.channels, self.channel_max, level), name=f'halve{level}')(x)
         for i in range(self.blocks):
@@ -136,18 +135,18 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latent to image, or to the parameters of the image's likelihood; nothing bounds the output.
+    """Latent -> image, or the parameters of its likelihood; the output is unbounded.
 
     Attributes:
-      base: size (h, w) of the map that a latent vector is made into; None where the latent is a map.
-      levels: doublings.
+      base: size (h, w) of the map that a latent vector is projected to; None where the latent is a map.
+      levels: number of doublings.
       channels: channels at the image's size, doubled at every level below ...
-      channel_max: ... but at most this.
+      channel_max: ... but at most this many.
       blocks: residual blocks at every level below the image's size.
-      groups: groups of the normalisation; 0 leaves it out.
-      dropout: share of activations dropped in training.
+      groups: groups of the normalisation; 0 for none.
+      dropout: dropout rate.
       outputs: channels of the output.
-      remat: the activations inside a level are computed again for the gradient instead of kept.
+      remat: recompute the activations inside a level in the backward pass instead of storing them.
     """
 
     base: tuple[int, int] | None
@@ -164,7 +163,7 @@ class Decoder(nn.Module):
     def __call__(
         self, latent: jax.Array, label: jax.Array | None, keys: jax.Array | None = None, *, train: bool = False
     ) -> jax.Array:
-        """[B, Z] -> [B, h 2^levels, w 2^levels, outputs] with h x w = `base`, or the same from a map [B, h, w, c]."""
+        """[B, Z] with (h, w) = `base`, or a map [B, h, w, c], -> [B, h 2^levels, w 2^levels, outputs]."""
         keys = _inner(keys, 'decoder') if train else None
         features = width(self.channels, self.channel_max, self.levels)
         shape = (1, 1, features) if self.base is None else (*self.base, features)
@@ -179,7 +178,7 @@ class Decoder(nn.Module):
         return Conv(self.outputs, name='to_rgb')(Activate(self.groups, self.dropout, name='act')(x, keys))
 
     def _double(self, level: int, x: jax.Array, keys: jax.Array | None) -> jax.Array:
-        """The activations of the next finer level from those of one."""
+        """Computes the activations of the next finer level from those of a level."""
         for i in range(self.blocks):
             x = Residual(self.groups, self.dropout, name=f'block{level}_{i}')(x, keys)
         x = Activate(self.groups, self.dropout, name=f'act{level}')(x, keys)
@@ -187,16 +186,16 @@ class Decoder(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Image to logit and to the features in which VAE-GAN compares images (Larsen et al. 2016, equation 7).
+    """Image -> logit, and the features in which VAE-GAN compares images (Larsen et al. 2016, equation 7).
 
-    Labels act by projection (Miyato and Koyama 2018).
+    Conditional by projection (Miyato and Koyama 2018).
 
     Attributes:
-      levels: halvings.
-      similarity: the features are those after so many halvings, normalised, before their non-linearity.
+      levels: number of halvings.
+      similarity: level of the features: after this many halvings, normalised, before the non-linearity.
       channels: channels at the image's size, doubled at every level ...
-      channel_max: ... but at most this.
-      groups: groups of the normalisation; 0 leaves it out.
+      channel_max: ... but at most this many.
+      groups: groups of the normalisation; 0 for none.
     """
 
     levels: int

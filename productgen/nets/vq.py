@@ -1,9 +1,9 @@
 """Encoder, decoder and codebook of a VQ-VAE.
 
 van den Oord et al., "Neural Discrete Representation Learning", NeurIPS 2017 (section 4.1 for the networks, appendix A.1
-for the codebook as a running mean), in the widths and layer order of DeepMind's later reference settings (Sonnet 2017;
-Razavi et al., "Generating Diverse High-Fidelity Images with VQ-VAE-2", NeurIPS 2019). Codes that fall out of use are
-revived with vectors of the batch, which the paper does not do, after Dhariwal et al., "Jukebox", 2020, section 3.1.
+for the exponential moving averages of the codebook), with widths and layer order of DeepMind's later reference settings
+(Sonnet 2017; Razavi et al., "Generating Diverse High-Fidelity Images with VQ-VAE-2", NeurIPS 2019). Unlike in the
+paper, unused codes are reset to vectors of the batch (Dhariwal et al., "Jukebox", 2020, section 3.1).
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from flax import struct
 from productgen.nets.layers import Conv
 from productgen.nets.vae import Resize
 
-EPSILON = 1e-8  # of the Laplace smoothing, as a share of all vectors (1e-5 vectors of some thousand, as published)
-EXACT = jax.lax.Precision.HIGHEST  # what accelerators round away would give other nearest codes
+EPSILON = 1e-8  # of the Laplace smoothing, as a fraction of all vectors (in the paper 1e-5 of some thousand vectors)
+EXACT = jax.lax.Precision.HIGHEST  # the rounding of accelerators would change which code is nearest
 
 
 # Networks.
 
 
 class Residuals(nn.Module):
-    """Residual blocks of ReLU, 3x3 convolution, ReLU, 1x1 convolution, and a ReLU behind them; keeps the shape.
+    """Residual blocks of ReLU, 3x3 convolution, ReLU and 1x1 convolution, then a ReLU; keeps the shape.
 
     Attributes:
-      blocks: their number.
+      blocks: number of blocks.
       width: channels between the two convolutions.
     """
 
@@ -43,13 +43,13 @@ class Residuals(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Images to vectors, [B, H, W, 3] -> [B, H / 2^levels, W / 2^levels, features].
+    """Images -> vectors, [B, H, W, 3] -> [B, H / 2^levels, W / 2^levels, features].
 
     Attributes:
-      levels: convolutions of stride 2.
-      width: channels; half of them after the first convolution.
-      blocks: residual blocks at the lowest size.
-      residual_width: channels inside them.
+      levels: number of convolutions of stride 2.
+      width: channels; half as many after the first convolution.
+      blocks: number of residual blocks at the lowest resolution.
+      residual_width: channels inside residual blocks.
       features: width of a vector.
     """
 
@@ -68,7 +68,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Vectors to images, [B, h, w, D] -> [B, h 2^levels, w 2^levels, 3]; the mirror of `Encoder`, with its fields."""
+    """Vectors -> images, [B, h, w, D] -> [B, h 2^levels, w 2^levels, 3]; mirrors `Encoder`, whose fields it has."""
 
     levels: int
     width: int
@@ -88,13 +88,13 @@ class Decoder(nn.Module):
 
 @struct.dataclass
 class Codebook:
-    """Code vectors as running means of the vectors they stand for.
+    """Codes as exponential moving averages of the vectors assigned to them.
 
-    Counts are shares of all vectors, so that nothing depends on the size of a batch.
+    Counts are fractions of all vectors, so that nothing depends on the batch size.
 
     Attributes:
-      usage: N, running share of the vectors that are nearest to each code, [K].
-      total: m, running sum of these vectors, over the number of all vectors, [K, D].
+      usage: N, moving average of the fraction of vectors assigned to each code, [K].
+      total: m, moving average of the sum of these vectors divided by the number of all vectors, [K, D].
     """
 
     usage: jax.Array
@@ -109,23 +109,23 @@ class Codebook:
 
 
 def create_codebook(key: jax.Array, size: int, width: int) -> Codebook:
-    """A codebook of normal vectors that weigh next to nothing: means are those of what comes, without bias."""
+    """Creates a codebook of normal vectors with negligible usage, so that the averages are unbiased from the start."""
     usage = jnp.full((size,), EPSILON, jnp.float32)
     return Codebook(usage, usage[:, None] * jax.random.normal(key, (size, width)))
 
 
 def quantize(z: jax.Array, vectors: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Replaces vectors by the nearest codes (equations 1 and 2).
+    """Replaces vectors by their nearest codes (equations 1 and 2).
 
     Args:
       z: [B, ..., D].
       vectors: [K, D].
 
     Returns:
-      codes int32 [B, ...]; their vectors [B, ..., D], whose gradient goes straight to `z`; the commitment term [B],
-      mean of (z - sg[e])^2 over positions and channels (the third term of equation 3).
+      codes int32 [B, ...]; their vectors [B, ..., D], with the straight-through gradient to `z`; the commitment loss
+      [B], the mean of (z - sg[e])^2 over positions and channels (third term of equation 3).
     """
-    # |z - e|^2 without |z|^2, which all codes share.
+    # |z - e|^2 without |z|^2, which is the same for all codes.
     distance = jnp.sum(jnp.square(vectors), -1) - 2 * jnp.einsum('...d,kd->...k', z, vectors, precision=EXACT)
     codes = jnp.argmin(distance, -1).astype(jnp.int32)
     nearest = vectors[codes]
@@ -134,33 +134,33 @@ def quantize(z: jax.Array, vectors: jax.Array) -> tuple[jax.Array, jax.Array, ja
 
 
 def tally(z: jax.Array, member: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Shares and sums of the vectors that belong to each code, both over the number of vectors.
+    """Counts and sums the vectors assigned to each code, both divided by the number of vectors.
 
     Args:
       z: [..., D].
       member: bool [..., K].
 
     Returns:
-      [K] and [K, D]; those of a batch are the means of those of its equal parts.
+      [K] and [K, D]; the mean over equal parts of a batch is the result for the batch.
     """
     member = member.reshape(-1, member.shape[-1]).astype(z.dtype)  # [n, K]
     total = jnp.einsum('nk,nd->kd', member, z.reshape(len(member), -1), precision=EXACT)
     return jnp.mean(member, 0), total / len(member)
 
 
-def move(codebook: Codebook, share: jax.Array, total: jax.Array, decay: float) -> Codebook:
-    """Moves the running means by a batch's `tally` (equations 6 to 8, appendix A.1)."""
-    toward = lambda old, new: decay * old + (1 - decay) * new
-    return Codebook(toward(codebook.usage, share), toward(codebook.total, total))
+def move(codebook: Codebook, usage: jax.Array, total: jax.Array, decay: float) -> Codebook:
+    """Updates the moving averages with the `tally` of a batch (equations 6 to 8, appendix A.1)."""
+    average = lambda old, new: decay * old + (1 - decay) * new
+    return Codebook(average(codebook.usage, usage), average(codebook.total, total))
 
 
 def revive(codebook: Codebook, candidates: jax.Array, threshold: float) -> tuple[Codebook, jax.Array]:
-    """Gives codes that are hardly used new vectors, and twice the usage of a dead one, so that they are soon judged.
+    """Resets dead codes to candidate vectors, with twice the usage at which a code counts as dead.
 
     Args:
       codebook: the codebook.
-      candidates: a vector for each code, in case, [K, D].
-      threshold: codes used less than this share of even use are dead; 0 leaves all as they are.
+      candidates: a replacement vector per code, [K, D].
+      threshold: codes whose usage is below this fraction of uniform usage are dead; 0 disables resets.
 
     Returns:
       the codebook; which codes were dead, bool [K].
@@ -171,6 +171,6 @@ def revive(codebook: Codebook, candidates: jax.Array, threshold: float) -> tuple
     return Codebook(usage, jnp.where(dead[:, None], 2 * least * candidates, codebook.total)), dead
 
 
-def perplexity(share: jax.Array) -> jax.Array:
-    """exp of the entropy of shares [K]: how many codes are in use, K where all are used evenly."""
-    return jnp.exp(jnp.sum(jax.scipy.special.entr(share)))
+def perplexity(usage: jax.Array) -> jax.Array:
+    """Perplexity of usage fractions [K], exp of their entropy: the effective number of codes, K if used uniformly."""
+    return jnp.exp(jnp.sum(jax.scipy.special.entr(usage)))

@@ -1,1 +1,12 @@
-"""What the launcher can do, one file a mode."""
+"""What the launcher can do, by mode: one file a task."""
+
+from productgen.tasks import evaluate, sample, train
+from productgen.tasks.base import Request, Task
+
+TASKS: dict[str, Task] = {
+    'train': train.TASK,
+    'sample': sample.TASK,
+    'eval': evaluate.TASK,
+}
+
+__all__ = ['TASKS', 'Request', 'Task']

@@ -23,7 +23,7 @@ class Best:
     Attributes:
       figure: the figure that counts; empty where none does.
       patience: validations in a row without a new best that end the training.
-      measured: what it was measured on; the figures of other pictures, or other ways to sample, are no measure.
+      measured: what it was measured on and how; figures of other pictures cannot be compared.
       value: the lowest so far; None before the first validation.
       step: when that was.
       bad: validations since then.
@@ -38,7 +38,7 @@ class Best:
 
     @property
     def exhausted(self) -> bool:
-        """Whether training has gone on for long enough without a new best."""
+        """Whether training has continued for `patience` validations without a new best."""
         return bool(self.figure) and self.bad >= self.patience
 
     def after(self, step: int, figures: dict[str, float]) -> Best:
@@ -55,7 +55,7 @@ class Best:
         return f'best {self.figure} {self.value:.4g} at step {self.step}{since}'
 
     def remembering(self, notes: dict[str, Any]) -> Best:
-        """With what a checkpoint's notes say; another figure than before, or of other pictures, starts anew."""
+        """With what a checkpoint's notes say; another figure than before, or of other pictures, starts again."""
         old = notes.get('best', {})
         if (old.get('figure'), old.get('measured')) != (self.figure, self.measured):
             return self
@@ -65,28 +65,29 @@ class Best:
 class BestKeeper:
     """The best validation of a run and its checkpoint, in the workdir's folder `best`.
 
-    Since the last checkpoint of the training notes which step was best, a run that is killed and gone on with repeats
-    what came after and ends with the same best. So the checkpoint of an earlier best goes only when a checkpoint has
-    noted the later one.
+    The last checkpoint of the training notes which step was best, so a run that is killed and resumed repeats what came
+    after it and ends with the same best. An earlier best is therefore deleted only when a checkpoint has noted the
+    later one.
 
     Args:
       run: what is trained.
       workdir: of the run.
-      step: update the run goes on from.
+      step: update the run resumes from.
       notes: of the checkpoint of that step.
       weights: digest of the features that measure; empty without.
     """
 
     def __init__(self, run: Run, workdir: Path, step: int, notes: dict[str, Any], weights: str = ''):
-        figure = run.train.stop_on
-        measured = f'{run.train.validate_items} of {run.source.digest}, {run.data.validation}, seed {run.seed}'
+        figure = run.config.train.stop_on
+        config = run.config
+        measured = f'{config.train.validate_items} of {run.facts.digest}, {config.data.validation}, seed {config.seed}'
         if figure in DISTANCES:
-            measured += f', by {weights} from {run.eval.reference}, group {run.data.group!r}'
+            measured += f', by {weights} from {run.config.eval.reference}, group {run.config.data.group!r}'
         if figure.startswith('swd') or figure in DISTANCES:
-            measured += f', guidance {run.sample.guidance}, {run.sample.denoising_steps} denoising steps'
-        self.best = Best(figure, run.train.patience, measured).remembering(notes)
+            measured += f', guidance {run.config.sample.guidance}, {run.config.sample.denoising_steps} denoising steps'
+        self.best = Best(figure, run.config.train.patience, measured).remembering(notes)
         self._noted = self.best.step  # the best that the newest checkpoint of the training knows of
-        self._first_stage = run.first_stage
+        self._first_stage = run.method.first_stage.steps
         self._checkpoints = Checkpoints(workdir, keep=None, folder='best') if figure else None
         if self._checkpoints:
             self._checkpoints.keep_only(lambda other: other <= step)

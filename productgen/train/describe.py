@@ -1,44 +1,44 @@
-"""What a run would be, told before it is begun: `--dry_run`."""
+"""Describes a run before it starts: `--dry_run`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import jax
+import numpy as np
 
 from productgen.core.sharding import bytes_on_each
 from productgen.core.state import PyTree, State
 from productgen.methods.base import Problem, parameter_counts
-from productgen.model.prepared import abstract_state, lower_update, prepare_model
+from productgen.model.config import Config
+from productgen.model.prepared import in_one_part
 from productgen.train.finetune import inherit
-from productgen.train.run import Run, prepare
+from productgen.train.run import Run, open_run
 from productgen.train.validate import Validator
 
 
-def describe(config: Mapping[str, Any]) -> str:
-    """Checks a config as training does and tells data, sizes and costs, without compiling anything.
+def describe(config: Config) -> str:
+    """Checks a config as training does, and describes its data, sizes and costs without compiling anything.
 
     Args:
-      config: all sections.
+      config: the typed config.
 
     Returns:
       lines of text, by section.
 
     Raises:
-      UserError, DataError: something in it cannot be used.
+      UserError: something in it cannot be used.
     """
-    run = prepare(config)
-    run.table.kinds(run.sample.labels, 'sample.labels')
-    if run.train.validate_every:
+    run = open_run(config)
+    run.facts.labels.kinds(config.sample.labels, 'sample.labels')
+    if config.train.validate_every:
         Validator(run, run.batches())
-    inherit(config, run)
-    state, batch = abstract_state(run)
-    flops, traffic = _step_cost(config, run)
+    inherit(run)
+    state, batch = run.abstract()
+    flops, traffic = _step_cost(run)
     sections = {
         'Data': _data(run),
-        'Devices': [f'{run.mesh.size} x {jax.devices()[0].device_kind}, {_share(run.problem)}'],
+        'Devices': [f'{run.mesh.size} x {jax.devices()[0].device_kind}, {_per_device(run.problem)}'],
         'Parameters': _parameters(state),
         'Memory of each device, activations not counted': _memory(run, state, batch),
         'Computation': _computation(run, flops, traffic),
@@ -47,28 +47,28 @@ def describe(config: Mapping[str, Any]) -> str:
     return '\n'.join(line for name, lines in sections.items() for line in (name, *(f'  {text}' for text in lines)))
 
 
-def _step_cost(config: Mapping[str, Any], run: Run) -> tuple[float, float]:
+def _step_cost(run: Run) -> tuple[float, float]:
     """FLOPs and bytes of an update over the whole batch, from the program before compilation.
 
-    XLA counts the dearer branch of a condition, hence every lazy regulariser as if it were due in each step: an upper
-    bound. It counts the body of a loop once, so the batch is taken as one part here, and in one critic step.
+    XLA counts the most expensive branch of a condition, hence every lazy regulariser as if it were due in each step: an
+    upper bound. It counts the body of a loop once, so the batch is taken in one part here.
     """
-    method = config['method'] | ({'critic_steps': 1} if 'critic_steps' in config['method'] else {})
-    whole = {**config, 'method': method, 'train': {**config['train'], 'accumulate': 1}}
-    cost = lower_update(prepare_model(whole, run.table)).cost_analysis() or {}
+    cost = in_one_part(run).lower_update().cost_analysis() or {}
     return cost.get('flops', math.nan), cost.get('bytes accessed', math.nan)
 
 
 def _data(run: Run) -> list[str]:
     height, width = run.problem.resolution
-    lines = [f'{run.data.source}: {len(run.items):,} pictures to train on, {len(run.held_out):,} held out']
-    lines += [f'{width} x {height} pixels (data.fit={run.data.fit}, data.background={run.data.background})']
-    for name, values in run.table.attributes.items():
+    lines = [f'{run.config.data.source}: {len(run.items):,} pictures to train on, {len(run.held_out):,} held out']
+    lines += [
+        f'{width} x {height} pixels (data.fit={run.config.data.fit}, data.background={run.config.data.background})'
+    ]
+    for name, values in run.facts.labels.attributes.items():
         lines += [f'{name}: {len(values)} values, {", ".join(values[:8])}{", ..." if len(values) > 8 else ""}']
     return lines if run.labels else [*lines, 'no labels']
 
 
-def _share(problem: Problem) -> str:
+def _per_device(problem: Problem) -> str:
     part = problem.batch_size // problem.devices
     parts = f' in {problem.accumulate} parts' if problem.accumulate > 1 else ''
     return f'{part} of the {problem.batch_size} images of a batch on each{parts}'
@@ -93,9 +93,10 @@ def _memory(run: Run, state: State, batch: PyTree) -> list[str]:
     }
     lines = [f'{name}: {_size(bytes_on_each(tree))}' for name, tree in parts.items()]
     # Gradients are as large as the weights they belong to; pictures become float on the device.
-    weights, share = _size(_bytes(parts['weights'])), _bytes(batch['image']) * 5 / run.problem.devices
+    weights = _size(_bytes(parts['weights']))
+    images = sum(_bytes(x) for x in batch.values() if x.dtype == np.uint8) * 5 / run.problem.devices
     lines += [f'weights gathered for an update: up to {weights}'] * (bytes_on_each(state) < _bytes(state))
-    return [*lines, f'gradients: up to {weights}', f'images of a batch: {_size(share)}']
+    return [*lines, f'gradients: up to {weights}', f'images of a batch: {_size(images)}']
 
 
 def _computation(run: Run, flops: float, traffic: float) -> list[str]:
@@ -105,7 +106,7 @@ def _computation(run: Run, flops: float, traffic: float) -> list[str]:
         'traffic an update (lazy regularisers counted in every update, nothing fused)'
     ]
     if steps is None:
-        return [*lines, f'as many updates as {run.train.duration} allow']
+        return [*lines, f'as many updates as {run.config.train.duration} allow']
     epochs = steps * size / len(run.items)
     return [
         f'{steps:,} updates of {size} images: {steps * size / 1000:,.1f} kimg, {epochs:,.1f} epochs',
@@ -118,13 +119,18 @@ def _files(run: Run, state: State) -> list[str]:
     """What training leaves behind; durations in time have no number of files."""
     steps = run.problem.steps
     every = lambda field: (
-        f'every {getattr(run.train, field)}' + (f', {steps // run.steps(field)} in all' if steps is not None else '')
+        f'every {getattr(run.config.train, field)}'
+        + (f', {steps // run.steps(field)} in all' if steps is not None else '')
     )
     saved = _size(_bytes(state.replace(frozen={})))
     return [
-        f'checkpoints/: the newest {max(run.train.keep, 2)} of {saved} each, {every("checkpoint_every")}',
+        f'checkpoints/: the newest {max(run.config.train.keep, 2)} of {saved} each, {every("checkpoint_every")}',
         f'samples/: a grid {every("sample_every")}, and one at the end',
-        *([f'best/: the best by {run.train.stop_on}, {saved}, two of them at times'] if run.train.stop_on else []),
+        *(
+            [f'best/: the best by {run.config.train.stop_on}, {saved}, two of them at times']
+            if run.config.train.stop_on
+            else []
+        ),
         f'metrics.jsonl, tensorboard/: a point {every("log_every")}',
         'config.json, labels.json, environment.jsonl, log.txt',
     ]

@@ -1,8 +1,8 @@
 """Training that starts from the weights of another run: other photos, other labels, another size.
 
-What fits is taken, by the path of each array in its network: parameters, averages and statistics. Arrays that grow with
-the number of label values are carried over value by value, by name, so that a network goes on to know what a `mug` is
-where the new photos show mugs too. Everything else starts fresh, and so do optimisers, step and the method's own state.
+Arrays are matched by their path in each network: parameters, averages and statistics. Arrays with an axis of label
+values are copied value by value, by name, so that what was learned of `mug` is kept where the new photos have that
+label too. Everything else is newly initialised, and so are optimisers, step and the method's own state.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -21,8 +20,8 @@ from productgen.core.checkpoint import Weights
 from productgen.core.sharding import to_host
 from productgen.core.state import Net, State
 from productgen.data.labels import LabelTable
-from productgen.model.prepared import abstract_state, prepare_model
-from productgen.model.workdir import checkpoints_of, parse_run, read_config, read_labels
+from productgen.model.prepared import Prepared, prepare
+from productgen.model.workdir import checkpoints_of, parse_run, read_config, read_facts
 from productgen.train.run import Run
 
 _log = logging.getLogger('productgen')
@@ -33,13 +32,13 @@ _NAMED = 20  # fresh arrays that the log lists
 
 @dataclasses.dataclass(frozen=True)
 class Inherited:
-    """What a run takes over from another one.
+    """What a run takes from another one.
 
     Attributes:
       origin: workdir and step, for the log.
       values: the other run's arrays by network, part and path.
-      rows: for arrays with an axis of label values, that axis, the old places of the values carried over, and the new.
-      fresh: parameters in arrays of the chosen networks that nothing fits.
+      rows: for arrays with an axis of label values: that axis, the old indices of the values copied, and the new ones.
+      fresh: number of parameters in each array of the chosen networks that nothing fits.
     """
 
     origin: str
@@ -76,67 +75,78 @@ class Inherited:
         return jax.tree_util.tree_map_with_path(fill, getattr(net, part))
 
 
-def inherit(config: Mapping[str, Any], run: Run) -> Inherited | None:
+def inherit(run: Run) -> Inherited | None:
     """Reads what `train.init_from` names and finds what of it fits; None where it is empty.
 
     Args:
-      config: all sections of the run.
-      run: what was prepared from it.
+      run: what is to be trained.
 
     Raises:
-      UserError: no run there, an unknown network, or nothing fits.
+      UserError: no run there, an unknown network, nothing fits, or a network that is never trained has no origin.
       CheckpointError: no checkpoint can be read.
     """
-    field = f'train.init_from={run.train.init_from}'
-    workdir, step = parse_run(run.train.init_from, 'train.init_from')
+    train = run.config.train
+    field = f'train.init_from={train.init_from}'
+    workdir, step = parse_run(train.init_from, 'train.init_from')
     if workdir is None:
-        if run.train.init_from.strip():
-            raise UserError(f'{field}', 'which run? Give WORKDIR or WORKDIR:STEP')
+        if train.init_from.strip():
+            raise UserError(field, 'which run? Give WORKDIR or WORKDIR:STEP')
+        if run.method.untrained:
+            names = ','.join(run.method.untrained)
+            raise UserError(
+                'train.init_from',
+                f'the config never trains {names}, so it must come from another run',
+                f'give its workdir, with train.init_nets={names}',
+            )
         return None
-    state, names = abstract_state(run)[0], [n.strip() for n in run.train.init_nets.split(',') if n.strip()]
+    state, names = run.abstract()[0], [n.strip() for n in train.init_nets.split(',') if n.strip()]
     names = list(state.nets) if names == ['all'] else names
     for name in names:
         if name not in state.nets:
             raise UserError('train.init_nets', f'there is no network {name!r}{nearest(name, ["all", *state.nets])}')
     try:
-        table = read_labels(workdir)
+        config, facts = read_config(workdir), read_facts(workdir)
     except UserError as error:
-        raise UserError(f'{field}', f'{str(error).removeprefix(f"--workdir={workdir}: ")}') from None
+        raise error.at(field, f'--workdir={workdir}') from None
     checkpoints, step = checkpoints_of(workdir, step)
     with contextlib.closing(checkpoints):
         found, weights = checkpoints.read_weights(step)
-    axes = {} if run.table.same_values(table) else _label_axes(config, run, state)
-    inherited = _match(state, weights, names, axes, (table, run.table), f'{workdir}, step {found}')
+    table = run.facts.labels
+    axes = {} if table.same_values(facts.labels) else _label_axes(run, state)
+    inherited = _match(state, weights, names, axes, (facts.labels, table), f'{workdir}, step {found}')
     taken, fresh = ({place[0] for place in places} for places in (inherited.values, inherited.fresh))
     for name in names:
         if name not in taken:
             raise UserError(
-                f'{field}',
-                f'no array of {name!r} fits',
-                f'that run has the networks {", ".join(weights) or "none"} (see train.init_nets)',
+                field,
+                f'no array of {name!r} fits; that run has the networks {", ".join(weights) or "none"} '
+                '(see train.init_nets)',
             )
-    for name in getattr(run.method, 'untrained', ()):
+    for name in run.method.untrained:
         own = _leaves(state.nets[name].params).keys()
         if name not in taken or name in fresh or weights[name].get('params', {}).keys() != own:
             raise UserError(
-                f'{field}',
+                field,
                 f'{name!r} is never trained here and has to come whole from there, but not all of it fits',
                 'give it the same sections as that run, and name it in train.init_nets',
             )
-        # What its outputs mean, which no shape tells.
-        old, new = (_likelihood(c['method'], name) for c in (read_config(workdir), config))
-        if old != new:
-            raise UserError(
-                f'method.{name}.likelihood',
-                f'{new!r}, but {name!r} was trained for {old!r} in {workdir}',
-                'set it to that',
-            )
+    if run.method.untrained:
+        _check_conventions(run, prepare(config, facts, devices=1), workdir)
     return inherited
 
 
-def _likelihood(method: Mapping[str, Any], name: str) -> str | None:
-    """That of a network, whose settings are a section of its own or the whole `method` section."""
-    return method.get(name, method).get('likelihood')
+def _check_conventions(run: Run, other: Prepared, workdir: Path) -> None:
+    """Raises a UserError where the outputs of a network that is never trained mean something else in this run."""
+    here, there = run.method.conventions(), other.method.conventions()
+    for name in run.method.untrained:
+        for key, value in here.get(name, {}).items():
+            before = there.get(name, {}).get(key, value)
+            if before != value:
+                raise UserError(
+                    f'method.{name}.{key}',
+                    f'{value!r}, but {name!r} was trained for {before!r} in {workdir}',
+                    'set it to that',
+                )
 
 
 def _match(
@@ -171,10 +181,11 @@ def _match(
     return Inherited(origin, values, rows, fresh)
 
 
-def _label_axes(config: Mapping[str, Any], run: Run, state: State) -> dict[Place, int]:
-    """The axis of label values of every array that has one: that which is longer with one value more."""
-    more = {name: (*values, '') for name, values in run.table.attributes.items()}
-    grown = abstract_state(prepare_model(config, dataclasses.replace(run.table, attributes=more)))[0]
+def _label_axes(run: Run, state: State) -> dict[Place, int]:
+    """The axis of label values of every array that has one: the axis that is longer with one more value."""
+    more = {name: (*values, '') for name, values in run.facts.labels.attributes.items()}
+    table = dataclasses.replace(run.facts.labels, attributes=more)
+    grown = prepare(run.config, dataclasses.replace(run.facts, labels=table)).abstract()[0]
     axes = {}
     for name, net in state.nets.items():
         for part in _PARTS:

@@ -1,4 +1,4 @@
-"""What a run tells: a log file, a progress bar, metrics.jsonl, TensorBoard events and pictures."""
+"""Logging of a run: the terminal, log.txt, a progress bar, metrics.jsonl, TensorBoard events and pictures."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class _BarHandler(logging.Handler):
             self.handleError(record)  # a closed terminal is no reason to end a run
 
 
-def start_logging(workdir: Path | None, primary: bool = True) -> None:
-    """Sends log lines to the terminal and, with a workdir, to its log.txt; only the primary process speaks."""
+def start_console(primary: bool = True) -> None:
+    """Sends log lines to the terminal; only the primary process prints more than errors."""
     root = logging.getLogger('productgen')
     for handler in root.handlers[:]:
         root.removeHandler(handler)
@@ -44,14 +44,26 @@ def start_logging(workdir: Path | None, primary: bool = True) -> None:
     console = _BarHandler()
     console.setFormatter(logging.Formatter('%(message)s'))
     root.addHandler(console)
-    if workdir and primary:
-        file = logging.FileHandler(workdir / 'log.txt')
-        file.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
-        root.addHandler(file)
+
+
+@contextlib.contextmanager
+def log_file(workdir: Path, primary: bool = True) -> Iterator[None]:
+    """Also writes log lines to log.txt in the workdir, in the primary process, until the context ends."""
+    if not primary:
+        yield
+        return
+    root, file = logging.getLogger('productgen'), logging.FileHandler(workdir / 'log.txt')
+    file.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
+    root.addHandler(file)
+    try:
+        yield
+    finally:
+        root.removeHandler(file)
+        file.close()
 
 
 def memory() -> dict[str, float]:
-    """Memory in use in GiB: of the first device where it tells, and of this process."""
+    """Memory in use in GiB: of the first device, where it reports it, and of this process."""
     used = {}
     stats = jax.local_devices()[0].memory_stats()
     if stats:
@@ -66,7 +78,7 @@ def memory() -> dict[str, float]:
 
 
 def _keep_until(path: Path, step: int) -> list[dict]:
-    """Drops the points of metrics.jsonl after `step`, which are about to be written again; returns those that stay."""
+    """Drops the points of metrics.jsonl after `step`, which will be written again; returns the others."""
     points = []
     for line in path.read_text().splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError):  # the half-written last line of an interrupted run
@@ -93,7 +105,7 @@ class RunLog:
 
     Args:
       workdir: where it is written.
-      step: update the run goes on from.
+      step: update the run resumes from.
       batch_size: images an update.
       total: updates in the whole run, None where it is bounded by time.
       primary: whether this process writes.
@@ -130,7 +142,7 @@ class RunLog:
             self._bar.update(step * self._batch_size - self._bar.n)
 
     def feed(self, batches: Iterable[_Batch]) -> Iterator[_Batch]:
-        """The same batches; the time that each is waited for goes into `data_wait`."""
+        """The same batches; the time spent waiting for each is counted in `data_wait`."""
         began = time.monotonic()
         for batch in batches:
             self._waited += time.monotonic() - began
@@ -138,18 +150,18 @@ class RunLog:
             began = time.monotonic()
 
     def exclude(self, seconds: float) -> None:
-        """Leaves seconds that were not spent on training out of the next rate."""
+        """Excludes seconds that were not spent on training from the next rate."""
         self._mark = (self._mark[0], self._mark[1] + seconds)
 
     def restart_clock(self, step: int) -> None:
-        """Lets the next rate count from now, as after compilation."""
+        """Starts the next rate now, as after compilation."""
         self._mark, self._waited = (step, time.monotonic()), 0.0
 
     def scalars(self, step: int, metrics: dict[str, float], seconds_left: float | None) -> None:
         """Writes one point of every metric, with the rate since the last one.
 
-        With it goes `data_wait`, the share of that time in which the loop stood still for want of a batch: near 0 where
-        loading keeps up with training, and what more `data.workers` could save at most where it does not: a device may
+        It includes `data_wait`, the fraction of that time in which the loop waited for a batch: near 0 where loading
+        keeps up with training. Otherwise it is an upper bound of what more `data.workers` can save, since a device may
         have had updates left to do meanwhile.
 
         Args:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ from productgen.core.state import State
 from productgen.data import DataError
 from productgen.data.pipeline import Batches
 from productgen.methods.base import parameter_counts
-from productgen.model.prepared import abstract_state, compile_update, initial_state, with_frozen
+from productgen.model.config import Config
+from productgen.model.prepared import digest
 from productgen.model.workdir import check_workdir, locked, write_environment, write_workdir
-from productgen.train.best import BestKeeper
+from productgen.train.best import Best, BestKeeper
 from productgen.train.finetune import Inherited, inherit
-from productgen.train.log import RunLog, span, start_logging
+from productgen.train.log import RunLog, log_file, span
 from productgen.train.record import Recorder
-from productgen.train.run import Run, prepare
+from productgen.train.run import Run, open_run
 from productgen.train.validate import Validator
 from productgen.train.watch import check_state
 
@@ -35,7 +37,24 @@ _log = logging.getLogger('productgen')
 
 
 class Interrupted(SystemExit):
-    """Training was asked to stop and has saved; the exit status tells by which signal."""
+    """Training was asked to stop and has saved; the exit status is that of the signal."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """The result of a finished training.
+
+    Attributes:
+      step: updates done.
+      figures: of the last validation in this process; empty without one.
+      best: the best validation by `train.stop_on`; None without one.
+      picture: the last sheet, real pictures next to generated ones where the method generates; None without one.
+    """
+
+    step: int
+    figures: dict[str, float]
+    best: Best | None
+    picture: Path | None
 
 
 class _StopSignal:
@@ -61,57 +80,52 @@ class _StopSignal:
 
 
 def training_state(run: Run, checkpoints: Checkpoints, inherited: Inherited | None) -> tuple[State, dict[str, Any]]:
-    """The state to go on from, newest checkpoint or step 0, and the checkpoint's notes.
+    """The state to train from, that of the newest checkpoint or of step 0, and the checkpoint's notes.
 
     Raises:
-      UserError: the checkpoint is of a later stage than the method would now be in.
+      UserError: the checkpoint is past the end of the first stage that the config now asks for.
       CheckpointError: see `Checkpoints.restore`.
     """
-    restored = checkpoints.restore(abstract_state(run)[0])
+    stage = run.method.first_stage
+    restored = checkpoints.restore(run.abstract()[0])
     if not restored:
-        state = initial_state(run)
+        state = run.initial_state()
         if inherited:
             state = inherited.give(state)
-            # At once: what becomes of the other run from now on is nothing to this one.
-            checkpoints.save(state, {'seconds': 0.0, 'images': 0, 'first_stage': run.first_stage})
+            # At once: from now on this run does not depend on the other one.
+            checkpoints.save(state, {'seconds': 0.0, 'images': 0, 'first_stage': stage.steps})
         return state, {}
     state, notes = restored
-    first = run.first_stage
-    noted = notes.get('first_stage', first)
-    if first not in (0, noted) and int(state.step) >= min(first, noted):
+    noted = notes.get('first_stage', stage.steps)
+    if stage.steps not in (0, noted) and int(state.step) >= min(stage.steps, noted):
         raise UserError(
             'train.duration',
-            (f'the first stage was to end at step {noted}, and at step {state.step} it cannot end at {first} any more'),
-            (
-                'set its share of the training (method.prior_start or method.autoencoder_share) to '
-                f'{noted / run.problem.steps}, which keeps it'
-            ),
+            f'the first stage was to end at step {noted}, and at step {state.step} it can no longer end at '
+            f'{stage.steps}',
+            f'set {stage.field} to {noted / run.problem.steps}, which keeps the end of the first stage',
         )
-    return with_frozen(run, state), notes
+    return run.with_frozen(state), notes
 
 
-def train(config: Mapping[str, Any], workdir: Path, accept_change: bool = False) -> Path:
-    """Trains from where the workdir stands to the end of `train.duration`.
+def train(config: Config, workdir: Path, accept_change: bool = False) -> Outcome:
+    """Trains from the newest checkpoint in the workdir to the end of `train.duration`.
 
     Args:
-      config: all sections.
-      workdir: checkpoints, pictures, metrics and logs go here; a run in it with the same config is gone on with.
-      accept_change: also go on from a run with another config.
-
-    Returns:
-      the last sample grid.
+      config: the typed config.
+      workdir: for checkpoints, pictures, metrics and logs; a run in it with the same config is resumed.
+      accept_change: also resume a run with another config.
 
     Raises:
-      UserError, DataError: something cannot be used; a picture that vanishes while training raises after saving.
+      UserError: something cannot be used; a picture that vanishes while training raises after saving.
       CheckpointError: no checkpoint can be read, or one cannot be written.
       NotFiniteError: a metric or weight became NaN or infinite.
       Interrupted: SIGTERM or SIGINT; the state has been saved.
     """
     primary = jax.process_index() == 0
-    run = prepare(config)
+    run = open_run(config)
     batches = run.batches()
-    validator = Validator(run, batches) if run.train.validate_every else None
-    about = config, run.source.digest, run.table
+    validator = Validator(run, batches) if config.train.validate_every else None
+    about = config, run.facts, {name: digest(tree) for name, tree in run.frozen.items()}
     with contextlib.ExitStack() as stack:
         refusal = None
         if primary:
@@ -121,22 +135,22 @@ def train(config: Mapping[str, Any], workdir: Path, accept_change: bool = False)
             except UserError as error:
                 refusal = error
         if any_process(refusal is not None):
-            raise refusal or UserError('the first process refused to train; its message says why')
-        # A run that has a checkpoint of its own needs no other run any more.
-        inherited = None if has_checkpoint(workdir) else inherit(config, run)
+            raise refusal or UserError('', 'the first process refused to train; its message says why')
+        # A run that has a checkpoint of its own no longer needs the other run.
+        inherited = None if has_checkpoint(workdir) else inherit(run)
         if primary and not (workdir / 'config.json').exists():
             write_workdir(workdir, *about)
-        start_logging(workdir, primary)
+        stack.enter_context(log_file(workdir, primary))
         _report_data(run, workdir, primary)
-        checkpoints = Checkpoints(workdir, run.train.keep)
+        checkpoints = Checkpoints(workdir, config.train.keep)
         stack.callback(checkpoints.close)
-        # A run that has been trained may be complete, and need no update any more.
-        update = None if checkpoints.steps() else compile_update(run)
+        # A run that has been trained may be complete, and need no more updates.
+        update = None if checkpoints.steps() else run.compile_update()
         state, notes = training_state(run, checkpoints, inherited)
         del inherited  # as large as the networks
         checkpoints.set_aside_after(int(state.step))
         if primary:
-            # Only now: a config that this run cannot go on with must not replace its own.
+            # Only now: a config that cannot resume this run must not replace the run's own.
             write_workdir(workdir, *about)
             write_environment(workdir)
         stop = stack.enter_context(_StopSignal())
@@ -144,11 +158,11 @@ def train(config: Mapping[str, Any], workdir: Path, accept_change: bool = False)
 
 
 def _report_data(run: Run, workdir: Path, primary: bool) -> None:
-    """Tells what the data set holds; lists what could not be used, and exact duplicates, in the workdir."""
+    """Logs what the data set holds; lists files that cannot be used, and exact duplicates, in the workdir."""
     source = run.source
     _log.info(
         '%s: %d pictures to train on, %d held out, %s',
-        run.data.source,
+        run.config.data.source,
         len(run.items),
         len(run.held_out),
         ' x '.join(f'{len(source.attributes[n])} values of {n}' for n in run.labels) or 'no labels',
@@ -177,51 +191,55 @@ def _loop(
     state: State,
     notes: dict[str, Any],
     compiling: Future[Callable] | None,
-) -> Path:
-    step = int(state.step)
-    key = stream(jax.random.key(run.seed), 'update')
+) -> Outcome:
+    step, train_config = int(state.step), run.config.train
+    key = stream(jax.random.key(run.config.seed), 'update')
     every = run.intervals()
     total, limit = run.problem.steps, run.duration.seconds
     began = time.monotonic() - notes.get('seconds', 0.0)
     left = lambda: None if limit is None else limit - (time.monotonic() - began)
     finished = lambda: step >= total if limit is None else left() <= 0
-    log = RunLog(workdir, step, run.train.batch_size, total, primary=jax.process_index() == 0)
+    log = RunLog(workdir, step, train_config.batch_size, total, primary=jax.process_index() == 0)
     record = Recorder(run, batches, log, checkpoints)
     keeper = BestKeeper(run, workdir, step, notes, validator.weights if validator else '')
+    figures: dict[str, float] = {}
     counts = parameter_counts(state)
     _log.info('%s', ', '.join(f'{name}: {n:,} parameters' for name, n in counts.items()))
 
     def save() -> dict[str, float]:
         check_state(state, max(checkpoints.steps(), default=None))
-        notes = {'seconds': time.monotonic() - began, 'images': step * run.train.batch_size}
-        notes |= {'first_stage': run.first_stage, **keeper.notes()}
+        notes = {'seconds': time.monotonic() - began, 'images': step * train_config.batch_size}
+        notes |= {'first_stage': run.method.first_stage.steps, **keeper.notes()}
         checkpoints.save(state, notes)
         keeper.saved()
         return notes
 
+    def outcome() -> Outcome:
+        best = keeper.best if keeper.best.value is not None else None
+        return Outcome(step, figures, best, record.show_at_end(state, step))
+
     try:
         if keeper.exhausted or (finished() if limit is None else any_process(finished())):
-            path = record.show_at_end(state, step)
             _log.info(
                 'This run is complete (%s). Sample it with --mode=sample --workdir=%s, or train on with a longer '
                 '--config.train.%s and --accept_config_change.',
-                keeper.best if keeper.exhausted else run.train.duration,
+                keeper.best if keeper.exhausted else train_config.duration,
                 workdir,
                 'patience' if keeper.exhausted else 'duration',
             )
-            return path
-        _log.info('%s at step %d in %s', 'Going on' if step else 'Starting', step, workdir)
+            return outcome()
+        _log.info('%s at step %d in %s', 'Resuming' if step else 'Starting', step, workdir)
         if not step:
             record.show_reals()
             record.show(state, step)
-        update = (compiling or compile_update(run)).result()
+        update = (compiling or run.compile_update()).result()
         for batch in log.feed(batches.iterate(step)):
             state, metrics = update(state, put_batch(run.mesh, batch), key)
             step += 1
             record.add(step, metrics)
             due = {name: step % n == 0 for name, n in every.items()}
             # Processes must stop at the same step; where clocks and signals may differ they agree at log points only.
-            alone = jax.process_count() == 1
+            single = jax.process_count() == 1
             if due['sample']:
                 record.show(state, step)
             if due.get('validate'):
@@ -230,8 +248,8 @@ def _loop(
                 record.validated(step, figures, time.monotonic() - start)
                 record.flush(left())  # what is not finite must not be kept as the best
                 keeper.take(state, figures)
-            ended = finished() if alone or limit is None else due['log'] and any_process(finished())
-            halted = bool(stop.number) if alone else due['log'] and any_process(bool(stop.number))
+            ended = finished() if single or limit is None else due['log'] and any_process(finished())
+            halted = bool(stop.number) if single else due['log'] and any_process(bool(stop.number))
             ended |= keeper.exhausted
             if ended and not due['sample']:
                 record.show(state, step)
@@ -240,16 +258,16 @@ def _loop(
             if due['checkpoint'] or ended or halted:
                 notes = save()
             if ended:
-                path = record.show_at_end(state, step)
+                found = outcome()
                 if keeper.exhausted:
                     _log.info('Stopped early: %s', keeper.best)
-                _log.info('Done: %d images in %s; %s', notes['images'], span(notes['seconds']), path)
-                return path
+                _log.info('Done: %d images in %s; %s', notes['images'], span(notes['seconds']), found.picture)
+                return found
             if halted:
-                _log.info('Saved at step %d; the same command goes on from here.', step)
+                _log.info('Saved at step %d; the same command resumes from here.', step)
                 raise Interrupted(128 + (stop.number or signal.SIGTERM))
     except DataError:
-        # A photo that vanished while training: what has been learnt is not lost with it.
+        # A photo that vanished while training: what has been learned is saved first.
         record.flush(left())
         save()
         raise

@@ -1,8 +1,9 @@
-"""The pictures a run shows of itself: fixed samples beside real pictures of the same labels."""
+"""The pictures a run shows: fixed samples, and real pictures of the same labels."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -13,40 +14,44 @@ from productgen.train.run import Run
 
 @dataclasses.dataclass(frozen=True)
 class Preview:
-    """The fixed samples a run shows, beside real pictures of the same labels.
+    """Real pictures to compare with, and their labels.
 
     Attributes:
-      real: uint8 [N, H, W, 3].
+      rows: what the method's batches hold of each picture but its label, by name: uint8 [N, H, W, C].
       label: int32 [N, A].
-      rows: a name for each row, empty where unconditional.
+      names: a name for each row of the sheet, empty where unconditional.
       columns: pictures a row.
     """
 
-    real: np.ndarray
+    rows: Mapping[str, np.ndarray]
     label: np.ndarray
-    rows: tuple[str, ...]
+    names: tuple[str, ...]
     columns: int
 
     @classmethod
     def of(cls, run: Run, batches: Batches, items: np.ndarray) -> Preview:
         """Takes the first of the items of each value of the first label; of any, where there are no labels."""
-        columns, rows = run.train.grid_columns, run.train.grid_rows
+        columns, rows = run.config.train.grid_columns, run.config.train.grid_rows
         codes = np.asarray(run.source.codes[run.labels[0]])[items] if run.labels else np.zeros(0, int)
         values = [int(v) for v in np.unique(codes) if v >= 0][:rows]
         if not values:
             chosen, names = np.resize(items, columns * rows), ()
         else:
             # One picture of a product, then of the next: views of one would look like little variety.
-            chosen = np.concatenate([np.resize(_spread(run, items[codes == v]), columns) for v in values])
+            chosen = np.concatenate([np.resize(_one_of_each(run, items[codes == v]), columns) for v in values])
             names = tuple(run.source.attributes[run.labels[0]][v] for v in values)
-        loaded = batches.load(chosen)
-        return cls(loaded['image'], loaded['label'], names, columns)
+        loaded = {name: x for name, x in batches.load(chosen).items() if name != 'label'}
+        return cls(loaded, batches.label(chosen), names, columns)
+
+    def __len__(self) -> int:
+        return len(self.label)
 
     def sheet(self, images: np.ndarray) -> np.ndarray:
-        return grid(images, self.columns, self.rows)
+        """uint8 [N, H, W, 3 or 1] as a grid with the names of its rows, uint8 [H', W', 3]."""
+        return grid(np.broadcast_to(images, (*images.shape[:3], 3)), self.columns, self.names)
 
 
-def _spread(run: Run, items: np.ndarray) -> np.ndarray:
+def _one_of_each(run: Run, items: np.ndarray) -> np.ndarray:
     """The items, the first of each product before the second of any."""
     seen: dict[str, int] = {}
     turn = []

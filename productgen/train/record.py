@@ -1,4 +1,4 @@
-"""What a run tells of itself while it trains: checked metrics, warnings, sample grids."""
+"""What a run records while it trains: checked metrics, warnings, sheets of pictures."""
 
 from __future__ import annotations
 
@@ -14,45 +14,52 @@ from productgen.core.sharding import to_host
 from productgen.core.state import State
 from productgen.data.pictures import beside
 from productgen.data.pipeline import Batches
-from productgen.methods import Reconstructing, Representing, Sampling
-from productgen.model.rows import Sampler
+from productgen.methods.base import Generates, Metrics, Reconstructs, Represents, Translates
+from productgen.model.rows import ImageMaker
 from productgen.train.log import RunLog
 from productgen.train.preview import Preview
 from productgen.train.retrieval import Retrieval
 from productgen.train.run import Run
-from productgen.train.watch import CollapseWatch, check_finite
+from productgen.train.watch import CollapseWatch, SaturationWatch, check_finite
 
 _log = logging.getLogger('productgen')
 _IN_FLIGHT = 4  # updates handed to the device before the first of them must be done
 
 
 class Recorder:
-    """Metrics wait on the device until they are due; each is checked before anything is saved after it.
+    """Logs metrics and shows pictures.
+
+    Metrics wait on the device until they are due; each is checked before anything is saved after it.
 
     Args:
       run: what is trained.
-      batches: what loads the pictures it shows.
-      log: where it is written.
+      batches: loads the pictures it shows.
+      log: writes what is recorded.
       checkpoints: for the message that names the last good one.
     """
 
     def __init__(self, run: Run, batches: Batches, log: RunLog, checkpoints: Checkpoints):
         self._run, self._log, self._checkpoints = run, log, checkpoints
         self._preview = preview = Preview.of(run, batches, run.items)
-        size = min(len(preview.real), run.train.batch_size)
-        self._sampler = Sampler(run, size) if isinstance(run.method, Sampling) else None
-        self._retrieval = Retrieval(run, batches) if isinstance(run.method, Representing) else None
-        self._reconstructor = None
-        if isinstance(run.method, Reconstructing):
-            self._reconstructor = Sampler(run, size, run.method.reconstruct)
-            self._originals = Preview.of(run, batches, run.held_out) if len(run.held_out) else preview
-        self._watch = CollapseWatch(preview.real, preview.label, log.best('diversity'))
-        self._waiting: deque[tuple[int, dict]] = deque()
+        self._held_out = Preview.of(run, batches, run.held_out) if len(run.held_out) else preview
+        size, method = min(len(preview), run.config.train.batch_size), run.method
+        self._sampler = self._translator = self._reconstructor = None
+        if isinstance(method, Generates):
+            self._sampler = ImageMaker(run, size, method.generate, method.knobs)
+            self._watch = CollapseWatch(preview.rows['image'], preview.label, log.best('diversity'))
+        if isinstance(method, Translates):
+            self._translator = ImageMaker(run, size, method.translate, method.knobs)
+        if isinstance(method, Reconstructs):
+            reconstruct = lambda state, batch, key, knobs: method.reconstruct(state, batch, key)
+            self._reconstructor = ImageMaker(run, size, reconstruct)
+        self._retrieval = Retrieval(run, batches) if isinstance(method, Represents) else None
+        self._saturation = SaturationWatch()
+        self._waiting: deque[tuple[int, Metrics]] = deque()
         self._due: dict[str, float] = {}  # what goes into the next point besides the metrics
         self._started = False
         self._shown: tuple[int, Path | None] = (-1, None)  # the last step of `show`, and its last file
 
-    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+    def add(self, step: int, metrics: Metrics) -> None:
         """Takes the metrics of one update; waits where the device has fallen behind."""
         self._waiting.append((step, metrics))
         if not self._started:
@@ -65,7 +72,7 @@ class Recorder:
         self._log.advance(step)
 
     def flush(self, seconds_left: float | None) -> None:
-        """Checks what is waiting and logs its mean.
+        """Checks the metrics that are waiting and logs their weighted means; a metric that was never due is left out.
 
         Args:
           seconds_left: of a run bounded by time.
@@ -73,46 +80,52 @@ class Recorder:
         Raises:
           NotFiniteError: one of them is NaN or infinite.
         """
-        rows = [(step, {name: float(v) for name, v in to_host(metrics).items()}) for step, metrics in self._waiting]
+        rows = [(step, to_host(metrics)) for step, metrics in self._waiting]
         self._waiting.clear()
         if not rows:
             return
+        last_good = max(self._checkpoints.steps(), default=None)
         for step, metrics in rows:
-            check_finite(step, metrics, max(self._checkpoints.steps(), default=None))
-        mean = {name: float(np.mean([metrics[name] for _, metrics in rows])) for name in rows[0][1]}
-        self._warn(self._watch.metrics(mean))
+            check_finite(step, {name: float(metric.value) for name, metric in metrics.items()}, last_good)
+        mean = weighted_means([metrics for _, metrics in rows])
+        self._warn(self._saturation(mean))
         self._log.scalars(rows[-1][0], mean | self._due, seconds_left)
         self._due = {}
 
     def show(self, state: State, step: int) -> Path | None:
         """Writes what the method can show at this step, and returns the last file.
 
-        The sample grid; held-out pictures beside what it makes of them; and beside those nearest by its features.
+        Held-out pictures with the training pictures nearest to them by its features; held-out pictures with their
+        reconstructions or translations; the sample grid.
         """
-        path, kimg = None, step * self._run.train.batch_size / 1000
+        path, kimg = None, step * self._run.config.train.batch_size / 1000
+        held_out = self._held_out
         if self._retrieval:
             path = self._log.picture(step, f'nearest_{kimg:09.1f}kimg', self._retrieval.sheet(state))
         if self._reconstructor:
-            real, label = self._originals.real, self._originals.label
-            back = self._reconstructor(state, np.arange(len(real)), label, image=real)
-            sheets = self._originals.sheet(real), self._originals.sheet(back)
+            seeds, rows = np.arange(len(held_out)), held_out.rows
+            back = self._reconstructor(state, None, seed=seeds, label=held_out.label, **rows)
+            sheets = held_out.sheet(rows['image']), held_out.sheet(back)
             names = 'real', 'reconstructed'
-            path = self._log.picture(step, f'reconstructions_{kimg:09.1f}kimg', beside(*sheets, names))
+            path = self._log.picture(step, f'reconstructions_{kimg:09.1f}kimg', beside(sheets, names))
+        if self._translator:
+            path = self._log.picture(step, f'translations_{kimg:09.1f}kimg', self._translations(state))
         if self._sampler:
             path = self._log.picture(step, f'fakes_{kimg:09.1f}kimg', self._preview.sheet(self._samples(state)))
         self._shown = step, path
         return path
 
-    def show_reals(self) -> Path:
+    def show_reals(self) -> None:
         """Writes the real pictures that the sample grids are to be compared with."""
-        return self._log.picture(0, 'reals', self._preview.sheet(self._preview.real))
+        if 'image' in self._preview.rows:
+            self._log.picture(0, 'reals', self._preview.sheet(self._preview.rows['image']))
 
     def show_at_end(self, state: State, step: int) -> Path | None:
         """Writes real and generated pictures side by side; what `show` does, where none are generated."""
         if not self._sampler:
             return self._shown[1] if self._shown[0] == step else self.show(state, step)
-        sheets = self._preview.sheet(self._preview.real), self._preview.sheet(self._samples(state))
-        return self._log.picture(step, 'comparison', beside(*sheets, ('real', 'generated')))
+        sheets = self._preview.sheet(self._preview.rows['image']), self._preview.sheet(self._samples(state))
+        return self._log.picture(step, 'comparison', beside(sheets, ('real', 'generated')))
 
     def validated(self, step: int, figures: dict[str, float], seconds: float) -> None:
         """Checks the figures of a validation, which took so long, and logs them with the metrics of its step.
@@ -128,8 +141,20 @@ class Recorder:
             'Validation at step %d: %s', step, ', '.join(f'{name} {value:.4g}' for name, value in figures.items())
         )
 
+    def _translations(self, state: State) -> np.ndarray:
+        """Inputs, their translations and, where there are some, targets of held-out pictures."""
+        held_out, method = self._held_out, self._run.method
+        knobs = self._run.preview_knobs(method.knobs)
+        rows = held_out.rows
+        made = self._translator(state, knobs, seed=np.arange(len(held_out)), input=rows['input'])
+        columns = {'input': rows['input'], 'translated': made} | (
+            {'target': rows['target']} if 'target' in rows else {}
+        )
+        return beside([held_out.sheet(images) for images in columns.values()], tuple(columns))
+
     def _samples(self, state: State) -> np.ndarray:
-        images = self._sampler(state, np.arange(len(self._preview.real)), self._preview.label)
+        knobs = self._run.preview_knobs(self._run.method.knobs)
+        images = self._sampler(state, knobs, seed=np.arange(len(self._preview)), label=self._preview.label)
         value, warning = self._watch.samples(images)
         self._due |= {'diversity': value}
         self._warn(warning)
@@ -138,3 +163,13 @@ class Recorder:
     def _warn(self, text: str | None) -> None:
         if text:
             _log.warning(text)
+
+
+def weighted_means(rows: list[Metrics]) -> dict[str, float]:
+    """Means of metrics by their weights over several updates; those whose weights are all 0 are left out."""
+    means = {}
+    for name in rows[0]:
+        values, weights = zip(*(metrics[name] for metrics in rows), strict=True)
+        if np.any(weights):
+            means[name] = float(np.average(np.asarray(values, np.float64), weights=weights))
+    return means

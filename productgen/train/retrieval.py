@@ -1,4 +1,4 @@
-"""What features find: the training pictures that are nearest to held-out ones."""
+"""Retrieval by a method's features: the training pictures that are nearest to held-out ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BANK = 2000  # training pictures at most that are searched
 class Retrieval:
     """Searches training pictures by the cosine of their features.
 
-    Pictures are loaded when they are first needed; features of the training pictures are kept until another step asks.
+    Pictures are loaded when they are first needed; features of the training pictures are kept for one step.
 
     Args:
       run: what is trained, by a method that has `represent`.
@@ -34,7 +34,7 @@ class Retrieval:
         self._items = spread(run.items, BANK)
         self._run, self._batches = run, batches
         self._label = batches.label(self._items)
-        self._represent = RowByRow(run.mesh, run.train.batch_size, run.method.represent, run.seed)
+        self._represent = RowByRow(run.mesh, run.config.train.batch_size, run.method.represent, run.config.seed)
         self._bank: tuple[int, np.ndarray] | None = None  # a step, and the features of the bank then
 
     @functools.cached_property
@@ -43,12 +43,12 @@ class Retrieval:
         return self._batches.load(self._items)['image']
 
     @functools.cached_property
-    def _asked(self) -> tuple[np.ndarray, tuple[str, ...]]:
+    def _queries(self) -> tuple[np.ndarray, tuple[str, ...]]:
         """One held-out picture a row, of each value of the first label where there are labels, and the rows' names."""
         run = self._run
         preview = Preview.of(run, self._batches, run.held_out if len(run.held_out) else run.items)
-        image = preview.real[:: preview.columns] if preview.rows else preview.real[: run.train.grid_rows]
-        return image, preview.rows
+        image = preview.rows['image']
+        return image[:: preview.columns] if preview.names else image[: run.config.train.grid_rows], preview.names
 
     def _features(self, state: State, image: np.ndarray) -> np.ndarray:
         """Of pictures [N, H, W, 3], at unit length, [N, D]."""
@@ -63,11 +63,12 @@ class Retrieval:
         return self._bank[1]
 
     def measures(self, label: np.ndarray) -> bool:
-        """Whether pictures of the labels [N, A] have an `error`: the first is known of some, here and in the bank."""
+        """Whether `error` is defined for pictures of the labels [N, A]: the first label is known for some of them, and
+        in the bank."""
         return bool(label.shape[1] and (label[:, 0] >= 0).any() and (self._label[:, 0] >= 0).any())
 
     def error(self, state: State, pictures: Iterable[dict[str, np.ndarray]]) -> float:
-        """Share of pictures whose nearest has another value of the first label; unknown ones are left out of both.
+        """Fraction of pictures whose nearest has another value of the first label; unknown ones are left out of both.
 
         Args:
           state: whose features.
@@ -84,12 +85,12 @@ class Retrieval:
         return float(np.mean(self._label[known, 0][found] != np.concatenate(label)))
 
     def sheet(self, state: State) -> np.ndarray:
-        """Held-out pictures in the first column, beside them what is nearest, uint8 [H, W, 3].
+        """Held-out pictures in the first column, each with its nearest training pictures in its row, uint8 [H, W, 3].
 
-        At least one of these is shown, and no more than there are training pictures to search.
+        At least one neighbour is shown, and no more than there are training pictures.
         """
-        count = max(1, min(self._run.train.grid_columns - 1, len(self._items)))
-        asked, names = self._asked
-        found = nearest(self._features(state, asked), self._bank_features(state), count).index
-        rows = np.concatenate([asked[:, None], self._image[found]], 1)  # [N, 1 + count, H, W, 3]
+        count = max(1, min(self._run.config.train.grid_columns - 1, len(self._items)))
+        queries, names = self._queries
+        found = nearest(self._features(state, queries), self._bank_features(state), count).index
+        rows = np.concatenate([queries[:, None], self._image[found]], 1)  # [N, 1 + count, H, W, 3]
         return grid(rows.reshape(-1, *rows.shape[2:]), 1 + count, names)

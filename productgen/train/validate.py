@@ -1,12 +1,17 @@
-"""Comparison with pictures that were held out of training, and the best step by one of its figures.
+"""Validation: measures a method on pictures that were held out of training.
 
-Figures, smaller where better if nothing else is said: for methods that make pictures `swd` and `swd_SIZE`, how far
-these are from held-out ones of the same labels (`productgen.metrics.swd`), and where `eval.features` names features
-also the Frechet and kernel distance, precision, recall, density and coverage of the same samples to as many real
-pictures of `eval.reference` (the last four larger where better; `productgen.metrics.distribution`); for those that have
-`evaluate` the mean of each of its figures over the held-out pictures; for those that have features `nearest_error`, the
-share of held-out pictures whose nearest training picture has another label. Pictures without a label that a figure
-needs do not count, and where all are so the figure is left out. Pictures, seeds and labels are the same each time.
+Smaller is better unless said otherwise:
+
+- Methods that generate: `swd` and `swd_SIZE`, the sliced Wasserstein distance of samples to held-out pictures of the
+  same labels (`productgen.metrics.swd`). Where `eval.features` names features, also Frechet and kernel distance,
+  precision, recall, density and coverage (the last four: larger is better) of the same samples to as many real pictures
+  of `eval.reference` (`productgen.metrics.distribution`).
+- Methods with `evaluate`: the mean of each of its figures over the held-out pictures.
+- Methods with features: `nearest_error`, the fraction of held-out pictures whose nearest training picture has another
+  label.
+
+Pictures without a label do not count for figures that need one; a figure that no picture counts for is left out.
+Pictures, seeds and labels are the same each time.
 """
 
 from __future__ import annotations
@@ -22,12 +27,11 @@ from productgen.core.sharding import from_first
 from productgen.core.state import State
 from productgen.data import spread
 from productgen.data.pipeline import Batches
-from productgen.methods import Evaluable, Representing, Sampling
+from productgen.methods.base import Evaluable, Generates, Represents
 from productgen.metrics.distribution import DISTANCES, LEAST, Reference
 from productgen.metrics.swd import SlicedWasserstein, figure_names
 from productgen.model.features import open_features
-from productgen.model.prepared import abstract_state
-from productgen.model.rows import RowByRow, Sampler
+from productgen.model.rows import ImageMaker, RowByRow
 from productgen.train.retrieval import Retrieval
 from productgen.train.run import Run
 
@@ -39,38 +43,39 @@ class Validator:
 
     Args:
       run: what is trained, with `train.validate_every`.
-      batches: what loads pictures.
+      batches: loads pictures.
 
     Raises:
       UserError: `train.stop_on` is none of the figures, or `eval.features` cannot be used.
     """
 
     def __init__(self, run: Run, batches: Batches):
-        self._items = spread(run.held_out, run.train.validate_items)
+        self._items = spread(run.held_out, run.config.train.validate_items)
         self._run, self._batches = run, batches
-        self._size = run.train.batch_size
+        self._size = run.config.train.batch_size
         self._swd: SlicedWasserstein | None = None
-        self._sampler = Sampler(run, self._size) if isinstance(run.method, Sampling) else None
-        self._net = open_features(run.eval.features, self._size) if self._sampler and run.eval.features else None
+        self._sampler = None
+        if isinstance(run.method, Generates):
+            self._sampler = ImageMaker(run, self._size, run.method.generate, run.method.knobs)
+        features = run.config.eval.features
+        self._net = open_features(features, self._size) if self._sampler and features else None
         self._reference: Reference | None = None
         if self._net and min(len(self._items), len(run.items)) < LEAST:
             raise UserError(
                 'eval.features',
-                (
-                    f'{len(self._items)} held-out and {len(run.items)} training pictures are too few to compare, '
-                    f'{LEAST} of each are needed'
-                ),
+                f'{len(self._items)} held-out and {len(run.items)} training pictures are too few to compare, '
+                f'{LEAST} of each are needed',
                 'raise train.validate_items, or leave eval.features empty',
             )
         label = batches.label(self._items)
         self._unlabelled = (label < 0).all(1) & bool(run.labels)
-        self._retrieval = Retrieval(run, batches) if isinstance(run.method, Representing) else None
+        self._retrieval = Retrieval(run, batches) if isinstance(run.method, Represents) else None
         if self._retrieval and not self._retrieval.measures(label):
             self._retrieval = None
         self._evaluator = None
         if isinstance(run.method, Evaluable):
-            self._evaluator = RowByRow(run.mesh, self._size, run.method.evaluate, run.seed)
-        figure, names = run.train.stop_on, self._names()
+            self._evaluator = RowByRow(run.mesh, self._size, run.method.evaluate, run.config.seed)
+        figure, names = run.config.train.stop_on, self._names()
         if figure and figure not in names:
             hint = '; it needs eval.features' if figure in DISTANCES else nearest(figure, names)
             raise UserError('train.stop_on', f'no figure is called {figure!r}{hint}')
@@ -86,8 +91,8 @@ class Validator:
         names += DISTANCES if self._net else ()
         names += ['nearest_error'] * bool(self._retrieval)
         if self._evaluator:
-            state, batch = abstract_state(self._run)
-            batch['seed'] = jax.ShapeDtypeStruct(batch['label'].shape[:1], np.int32)
+            state, batch = self._run.abstract()
+            batch = batch | {'seed': jax.ShapeDtypeStruct((self._run.problem.batch_size,), np.int32)}
             names += jax.eval_shape(self._run.method.evaluate, state, batch, jax.random.key(0))
         return names
 
@@ -108,34 +113,37 @@ class Validator:
             figures['nearest_error'] = self._retrieval.error(state, self._pictures())
         if self._sampler:
             if self._swd is None:
-                self._swd = SlicedWasserstein((p['image'] for p in self._pictures()), len(self._items), self._run.seed)
+                self._swd = SlicedWasserstein(
+                    (p['image'] for p in self._pictures()), len(self._items), self._run.config.seed
+                )
             features: list[np.ndarray] = []
             figures |= self._swd(self._seen(self._samples(state), features))
             if self._net:
                 figures |= self._compare(np.concatenate(features))
-        figure = self._run.train.stop_on
+        figure = self._run.config.train.stop_on
         if figure and figure not in figures:
             raise UserError('train.stop_on', f'{figure!r} needs held-out pictures with a known label', 'there are none')
         return from_first(figures)
 
     def _samples(self, state: State) -> Iterator[np.ndarray]:
         """As many samples, of the same labels, some at a time."""
+        knobs = self._run.preview_knobs(self._run.method.knobs)
         for start in range(0, len(self._items), self._size):
             chosen = np.arange(start, min(start + self._size, len(self._items)))
-            yield self._sampler(state, chosen, self._batches.label(self._items[chosen]))
+            yield self._sampler(state, knobs, seed=chosen, label=self._batches.label(self._items[chosen]))
 
     def _seen(self, images: Iterator[np.ndarray], features: list[np.ndarray]) -> Iterator[np.ndarray]:
-        """The same pictures, whose features are added to a list where there are any to take."""
+        """The same pictures; their features are added to a list if a feature network measures."""
         for part in images:
             if self._net:
                 features.append(self._net(part)[0])
             yield part
 
     def _compare(self, features: np.ndarray) -> dict[str, float]:
-        """How far features of samples [N, D] are from those of real pictures, which are taken once."""
+        """Distances of the features of samples [N, D] to those of real pictures, which are computed once."""
         if self._reference is None:
             run = self._run
-            items = self._items if run.eval.reference == 'held_out' else spread(run.items, len(self._items))
+            items = self._items if run.config.eval.reference == 'held_out' else spread(run.items, len(self._items))
             parts = np.array_split(items, -(-len(items) // self._size))
             self._reference = Reference(
                 np.concatenate([self._net(self._batches.load(part)['image'])[0] for part in parts])
@@ -143,9 +151,9 @@ class Validator:
         return dict(self._reference.figures(features))
 
     def _evaluate(self, state: State) -> dict[str, float]:
-        """Means of the method's own figures, in float64 whatever the batches are.
+        """Means of the method's own figures, in float64.
 
-        NaN of a picture without any known label says that there is nothing to measure; any other must stop the run.
+        NaN for a picture without any known label says that there is nothing to measure; any other NaN stops the run.
         """
         if not self._evaluator:
             return {}

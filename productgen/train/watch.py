@@ -1,4 +1,4 @@
-"""Watching a run: numbers that are not finite stop it, signs of collapse are told in plain words."""
+"""Watches a run: values that are not finite stop it, signs of collapse are logged as warnings."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from productgen.config import UserError
 from productgen.core.state import State
 
 
-class NotFiniteError(RuntimeError):
-    """A metric became NaN or infinite; the message says which, when, and where to go on from."""
+class NotFiniteError(UserError):
+    """A metric became NaN or infinite: which one, at which step, and from where to resume."""
 
 
 def check_finite(step: int, metrics: dict[str, float], last_good: int | None) -> None:
@@ -33,8 +34,10 @@ def check_finite(step: int, metrics: dict[str, float], last_good: int | None) ->
             else f'The last good checkpoint is of step {last_good}'
         )
         raise NotFiniteError(
-            f'Training stopped at step {step}: {terms}. {saved}. Lower optim.*.learning_rate, set optim.*.clip or, in '
-            'adversarial methods, raise method.penalty_weight, and go on with --accept_config_change.'
+            f'Training stopped at step {step}',
+            f'{terms}. {saved}.',
+            'Lower optim.*.learning_rate, set optim.*.clip or, in adversarial methods, raise method.penalty_weight, '
+            'and resume with --accept_config_change.',
         )
 
 
@@ -58,23 +61,20 @@ def check_state(state: State, last_good: int | None) -> None:
 
 
 class CollapseWatch:
-    """Tells when samples lose their diversity or the discriminator has nothing left to learn.
+    """Warns when samples lose their diversity.
 
     Args:
       real: uint8 [N, H, W, 3], real pictures of the same labels as the samples.
       label: int [N, A], the labels; spread is measured among pictures of one label where there are several of each.
-      best: the highest diversity so far, of a run that is gone on with.
+      best: the highest diversity so far, of a run that is resumed.
     """
 
     LOW_DIVERSITY = 0.25  # of the real pictures' spread
-    SATURATED = 0.98  # mean sign of the logits, real against fake
-    PATIENCE = 5  # log lines in a row
 
     def __init__(self, real: np.ndarray, label: np.ndarray, best: float = 0.0):
         self._label = label
         self._real = self._spread(real)
         self._best = best
-        self._saturated = 0
 
     def _spread(self, images: np.ndarray) -> float:
         """Mean deviation of coarse pixels among pictures of one label, in grey levels."""
@@ -102,8 +102,18 @@ class CollapseWatch:
             'method.augment.name=ada.'
         )
 
-    def metrics(self, metrics: dict[str, float]) -> str | None:
-        """A warning where the discriminator has been right about everything for a while."""
+
+class SaturationWatch:
+    """Warns when the discriminator has been right about everything for a while."""
+
+    SATURATED = 0.98  # mean sign of the logits, real against fake
+    PATIENCE = 5  # log lines in a row
+
+    def __init__(self):
+        self._saturated = 0
+
+    def __call__(self, metrics: dict[str, float]) -> str | None:
+        """A warning, at most once, after the mean metrics of one more log line; other methods have no such metrics."""
         real, fake = metrics.get('sign/real'), metrics.get('sign/fake')
         if real is None or fake is None:
             return None
@@ -111,7 +121,7 @@ class CollapseWatch:
         if self._saturated != self.PATIENCE:
             return None
         return (
-            'The discriminator tells every real picture from every fake one; the generator gets little to learn from. '
-            'Raise method.penalty_weight or lower optim.discriminator.learning_rate; with few photos, set '
+            'The discriminator separates every real picture from every generated one; the generator gets little to '
+            'learn from. Raise method.penalty_weight or lower optim.discriminator.learning_rate; with few photos, set '
             'method.augment.name=ada.'
         )

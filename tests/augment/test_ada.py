@@ -1,4 +1,4 @@
-"""ADA against NumPy, SciPy and the published distributions. Colour maps and affine maps are read off tiny images."""
+"""ADA compared with NumPy, SciPy and the published distributions; colours and maps are measured on tiny images."""
 
 import dataclasses
 
@@ -24,8 +24,9 @@ from productgen.augment.ada import (
     only,
 )
 from productgen.augment.warp import SYM6
+from productgen.config import UserError
 
-ALWAYS = 1.0  # ada takes it, though the controller never goes there
+ALWAYS = 1.0  # beyond P_MAX, where the controller stops
 LUMA = np.ones(3) / np.sqrt(3)
 run = jax.jit(ada, static_argnums=3)
 
@@ -71,7 +72,7 @@ def test_blitting_only_moves_pixels(size):
 
 
 @pytest.mark.parametrize(
-    'name, share',
+    'name, fraction',
     [
         ('xflip', 1 / 2),
         ('rotate90', 3 / 4),
@@ -89,20 +90,20 @@ def test_blitting_only_moves_pixels(size):
         ('cutout', 1),
     ],
 )
-def test_transforms_fire_with_probability_p(name, share):
-    """`share`: how often a transform that fires draws something else than the identity."""
+def test_transforms_are_applied_with_probability_p(name, fraction):
+    """`fraction`: of the transforms that are applied, how many are not the identity."""
     n, p = 800, 0.4
     images = np.tile(np.random.default_rng(1).normal(size=(1, 8, 8, 3)).astype(np.float32), (n, 1, 1, 1))
     moved = np.abs(run(images, p, keys_of(n), only(name)) - images).max((1, 2, 3)) > 1e-4
-    assert abs(moved.mean() - share * p) < 4 * np.sqrt(0.25 / n)
+    assert abs(moved.mean() - fraction * p) < 4 * np.sqrt(0.25 / n)
     if name == 'brightness':  # the multipliers are one mechanism; one compilation is enough
         halved = dataclasses.replace(only(), brightness=0.5)
         moved = np.abs(run(images, p, keys_of(n), halved) - images).max((1, 2, 3)) > 1e-4
-        assert abs(moved.mean() - share * p / 2) < 4 * np.sqrt(0.25 / n)
+        assert abs(moved.mean() - fraction * p / 2) < 4 * np.sqrt(0.25 / n)
 
 
 def color_maps(name, n=500):
-    """Matrices [n, 3, 3] and offsets [n, 3], read off an image of black and the three primaries."""
+    """Matrices [n, 3, 3] and offsets [n, 3], measured on an image of black and the three primaries."""
     image = np.concatenate([np.zeros((1, 3)), np.eye(3)]).reshape(1, 2, 2, 3).astype(np.float32)
     colors = np.asarray(run(np.tile(image, (n, 1, 1, 1)), ALWAYS, keys_of(n), only(name))).reshape(n, 4, 3)
     return np.swapaxes(colors[:, 1:] - colors[:, :1], 1, 2), colors[:, 0]
@@ -239,7 +240,7 @@ def everything():
     return images, jax.jit(lambda images, p, keys: ada(images, p, keys, PRESETS['bgcfnc']))
 
 
-def test_p_zero_gives_the_images_back(everything):
+def test_p_zero_returns_the_images(everything):
     images, augment = everything
     np.testing.assert_array_equal(augment(images, 0.0, keys_of(6)), images)
 
@@ -253,7 +254,7 @@ def test_p_is_traced_once(everything):
     assert not np.allclose(first, second)
 
 
-def test_a_sample_depends_on_its_own_key_only(everything):
+def test_an_image_depends_only_on_its_own_key(everything):
     images, augment = everything
     keys, order = keys_of(6), np.array([3, 5, 0, 1, 4, 2])
     together = np.asarray(augment(images, 0.7, keys))
@@ -343,13 +344,18 @@ def test_make_augment_reads_presets_and_names():
             r'method\.augment\.transforms: .*known: color, cutout, translation',
         ),
         ({'name': 'adda'}, r"method\.augment\.name: .*did you mean 'ada'"),
+        ({'name': 'ada,diffaugment'}, r'method\.augment\.name: expected one name'),
         ({'name': 'ada', 'p': 1.5}, r'method\.augment\.p: '),
+        ({'name': 'ada', 'p': -0.1}, r'method\.augment\.p: '),
+        ({'name': 'ada', 'p': '0->1', 'target': 0.0}, r'method\.augment\.p: '),
+        ({'name': 'ada', 'p': '0->0.3'}, r'method\.augment\.p: .*; set method\.augment\.target=0'),
         ({'name': 'ada', 'adjust_kimg': 0}, r'method\.augment\.adjust_kimg: '),
     ],
 )
 def test_errors_name_the_field(section, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=f'^{message}') as caught:
         AugmentConfig(**section)
+    assert caught.value.field.startswith('method.augment.')
 
 
 def test_negative_multipliers_raise():

@@ -1,4 +1,4 @@
-"""DiffAugment against direct definitions in NumPy."""
+"""DiffAugment compared with direct definitions in NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ def test_cutout_is_half_the_size_and_covers_all_places():
 
 
 def test_color_is_brightness_then_saturation_then_contrast():
-    """Read back from the output: the mean is moved by brightness alone, the differences by the other two."""
+    """Measured on the output: only brightness changes the mean, the other two change the differences."""
     n = 500
     image = np.random.default_rng(0).normal(size=(4, 4, 3)).astype(np.float32)
     grey = image.mean(-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Affine resampling against SciPy and NumPy."""
+"""Affine resampling compared with SciPy and NumPy."""
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ def test_warp_agrees_with_scipy_on_smooth_images(inverse, size):
 
 
 def test_warp_does_not_alias():
-    """Shrunk by two, a wave of 0.4 cycles a pixel cannot be shown; point sampling would turn it into one of 0.2."""
+    """A wave of 0.4 cycles per pixel is lost at half the size; point sampling would turn it into one of 0.2."""
     wave = np.cos(2 * np.pi * 0.4 * np.arange(32)) * np.ones((1, 32, 1))
     shrunk = np.asarray(warp(wave[..., None].astype(np.float32), repeat(2 * np.eye(3), 1)))
     assert shrunk[:, :, 10:22].std() < 0.1 * wave.std()

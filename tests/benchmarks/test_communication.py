@@ -1,17 +1,14 @@
-"""What devices send each other: gradients, statistics of the batch and metrics, and nothing else."""
+"""Devices exchange gradients, statistics of the batch and metrics, and nothing else."""
 
 import json
 import sys
 
-import jax
 import pytest
-from jax.sharding import AbstractMesh, PartitionSpec
 from test_devices import EIGHT
 from tiny import run_launch
 
 from benchmarks.communication import collectives, traffic
 from benchmarks.scaling import PASSES
-from productgen.core.sharding import layout
 
 MOST = {'stylegan': 1.2, 'dcgan': 1.02, 'vae': 1.001, 'ddpm': 1.1, 'classifier': 1.3}
 
@@ -20,22 +17,24 @@ import importlib, json, sys
 import numpy as np
 from benchmarks.communication import traffic
 from productgen.config import to_dict
+from productgen.data.facts import Facts
 from productgen.data.labels import LabelTable
 from productgen.methods.base import parameter_counts
-from productgen.setup import abstract_state, lower_update, prepare_model
+from productgen.model.config import complete_config, resolve
+from productgen.model.prepared import prepare
 
 found = {}
 for name in sys.argv[1].split(','):
-    config = to_dict(importlib.import_module(f'configs.{name}').get_config('quick'))
+    config = complete_config(to_dict(importlib.import_module(f'configs.{name}').get_config('quick')))
     config['data']['resolution'] = '16'
     attributes = {} if config['data']['labels'] == 'none' else {'label': ('a', 'b', 'c')}
     table = LabelTable(attributes, np.zeros((1, len(attributes)), np.int32), np.asarray([1000]))
     for shard in (False, True):
         config['train']['shard_state'] = shard
-        model = prepare_model(config, table)
-        program = lower_update(model).compile()
+        model = prepare(resolve(config), Facts(table, {}))
+        program = model.lower_update().compile()
         found[f'{name} {shard}'] = {
-            'weights': {net: 4 * count for net, count in parameter_counts(abstract_state(model)[0]).items()},
+            'weights': {net: 4 * count for net, count in parameter_counts(model.abstract()[0]).items()},
             'sent': traffic(program),
             'held': program.memory_analysis().argument_size_in_bytes,
         }
@@ -43,7 +42,7 @@ print(json.dumps(found))
 """
 
 
-# Compiling two programs for eight devices takes its time.
+# Each case compiles two programs for eight devices, which takes long.
 QUICK = ('dcgan', 'vae')
 CASES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in PASSES]
 
@@ -66,30 +65,22 @@ def passes(name, weights):
 
 
 def test_gradients_and_statistics_are_all_that_is_sent(found, name):
-    """No more, so that no picture or key travels; no less, so that no device does the work of another."""
+    """No more, so that no picture or key is sent; no less, so that no device does the work of another."""
     row = found[f'{name} False']
     assert row['sent'].keys() == {'all-reduce'}
     assert 1 <= row['sent']['all-reduce'] / passes(name, row['weights']) < MOST[name]
 
 
-def test_a_divided_state_adds_the_gathering_of_weights(found, name):
+def test_a_sharded_state_adds_the_gathering_of_weights(found, name):
     """At the beginning, after a step where another network reads them, and of averages that statistics follow."""
-    whole, divided = found[f'{name} False'], found[f'{name} True']
-    assert divided['sent'].keys() == {'all-reduce', 'all-gather'}
-    assert divided['sent']['all-reduce'] == pytest.approx(whole['sent']['all-reduce'], rel=0.02)
-    assert divided['sent']['all-gather'] <= 3 * sum(whole['weights'].values())
+    replicated, sharded = found[f'{name} False'], found[f'{name} True']
+    assert sharded['sent'].keys() == {'all-reduce', 'all-gather'}
+    assert sharded['sent']['all-reduce'] == pytest.approx(replicated['sent']['all-reduce'], rel=0.02)
+    assert sharded['sent']['all-gather'] <= 3 * sum(replicated['weights'].values())
 
 
-def test_a_divided_state_takes_an_eighth_of_the_memory(found, name):
+def test_a_sharded_state_takes_an_eighth_of_the_memory(found, name):
     assert 6.5 < found[f'{name} False']['held'] / found[f'{name} True']['held'] <= 8
-
-
-def test_arrays_are_divided_along_their_largest_axis_that_can_be():
-    shapes = {'kernel': (3, 3, 64, 128), 'odd': (3, 64, 77), 'none': (33, 77), 'small': (8, 64), 'scalar': ()}
-    shapes = {name: jax.ShapeDtypeStruct(shape, 'float32') for name, shape in shapes.items()}
-    specs = {name: place.spec for name, place in layout(AbstractMesh((8,), ('data',)), shapes, True).items()}
-    none = dict.fromkeys(('none', 'small', 'scalar'), PartitionSpec())
-    assert specs == {'kernel': PartitionSpec(None, None, None, 'data'), 'odd': PartitionSpec(None, 'data'), **none}
 
 
 class Text:

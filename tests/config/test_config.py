@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs.common import parse_arg
-from productgen.config import UserError, build, choose, difference, to_dict
+from productgen.config import UserError, build, choose, complete, difference, to_dict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,18 @@ class Outer:
     def __post_init__(self):
         if self.count < 0:
             raise ValueError('count: must not be negative')
+
+
+@dataclasses.dataclass(frozen=True)
+class Middle:
+    weights: dict = dataclasses.field(default_factory=lambda: {'l1': 4.0, 'l2': 0.0})
+    inner: Inner = Inner(0.5, 'usual')
+
+
+@dataclasses.dataclass(frozen=True)
+class Nested:
+    middle: Middle = dataclasses.field(default_factory=lambda: Middle(inner=Inner(0.25)))
+    ratio: float = 1.0
 
 
 def section(**changes):
@@ -73,6 +85,40 @@ def test_a_missing_field_is_named():
         build(Outer, {'inner': {'rate': 0.1}}, 'outer')
 
 
+def test_complete_adds_the_defaults_and_leaves_what_is_stated():
+    full = {'inner': {'rate': 0.1, 'name': 'x'}, 'ratio': 2.0, 'gamma': 3, 'limit': None, 'on': False}
+    given = {'ratio': 2, 'gamma': 3, 'inner': {'rate': 0.1}}
+    assert complete(Outer, given, 'outer') == full  # without `count`, which has no default
+    assert given == {'ratio': 2, 'gamma': 3, 'inner': {'rate': 0.1}}
+    assert type(complete(Outer, given, 'outer')['ratio']) is float
+    assert complete(Outer, {'on': 'unchecked'}, 'outer')['on'] == 'unchecked'
+
+
+def test_a_nested_section_takes_the_defaults_of_the_field_around_it():
+    usual = {'weights': {'l1': 4.0, 'l2': 0.0}, 'inner': {'rate': 0.25, 'name': 'x'}}
+    assert complete(Nested, {}, 'n') == {'middle': usual, 'ratio': 1.0}
+    assert build(Nested, {}, 'n') == Nested()
+    assert complete(Middle, {'inner': {'rate': 1}}, 'm')['inner'] == {'rate': 1.0, 'name': 'usual'}
+    stated = {'middle': {'inner': {'name': 'y'}, 'weights': {'l2': 1.0}}}
+    expected = Middle({'l1': 4.0, 'l2': 1.0}, Inner(0.25, 'y'))
+    assert build(Nested, stated, 'n').middle == build(Middle, complete(Nested, stated, 'n')['middle'], 'n') == expected
+
+
+@pytest.mark.parametrize(
+    'stated, message',
+    [
+        ({'inner': 3}, r'outer\.inner: expected a section, got 3$'),
+        ({'inner': {'rat': 3}}, r"outer\.inner\.rat: no such field; did you mean 'rate'\?"),
+        ({'ratoi': 3}, r"outer\.ratoi: no such field; did you mean 'ratio'\?"),
+        ('quick', r"outer: expected a section, got 'quick'$"),
+    ],
+)
+def test_complete_refuses_what_build_would_refuse_by_name(stated, message):
+    for function in (complete, build):
+        with pytest.raises(UserError, match=f'^{message}'):
+            function(Outer, stated, 'outer')
+
+
 def test_choose_takes_an_entry_or_names_the_nearest():
     table = {'linear': 1, 'cosine': 2}
     assert choose(table, 'cosine', 'optim.schedule') == 2
@@ -116,14 +162,14 @@ def test_an_argument_string_sets_flags_and_typed_values():
 
 def test_arguments_can_exclude_each_other():
     assert parse_arg('quick', one=True, **DEFAULTS).quick and parse_arg('res=8,res=9', one=True, **DEFAULTS).res == 9
-    with pytest.raises(ValueError, match="'quick,res=64': choose one of quick, res, scale, source"):
+    with pytest.raises(UserError, match="'quick,res=64': choose one of quick, res, scale, source"):
         parse_arg('quick,res=64', one=True, **DEFAULTS)
 
 
 @pytest.mark.parametrize('res', ['big', '64x', '6.4', '96x128x3', '-64'])
 def test_a_resolution_is_a_size(res):
     assert parse_arg('res=64', res='').res == '64' and parse_arg('res=96x128', res='').res == '96x128'
-    with pytest.raises(ValueError, match=rf"'res={res}': res is a size such as 128, or WIDTHxHEIGHT such as 96x128"):
+    with pytest.raises(UserError, match=rf"'res={res}': res is a size such as 128, or WIDTHxHEIGHT such as 96x128"):
         parse_arg(f'res={res}', res='')
 
 
@@ -131,7 +177,7 @@ def test_a_resolution_is_a_size(res):
     'arg, message',
     [
         ('quik', r"'quik'.*did you mean 'quick'\? \(known: quick, res, scale, source\)"),
-        ('quick,zzz=3', r"'zzz=3': there is no 'zzz'; \(known:"),
+        ('quick,zzz=3', r"'zzz=3': there is no 'zzz' \(known:"),
         ('quick=1', "'quick=1': quick takes no value"),
         ('res', "'res': expected res=int"),
         ('res=', "'res=': expected res=int"),
@@ -142,5 +188,5 @@ def test_a_resolution_is_a_size(res):
     ],
 )
 def test_a_wrong_argument_string_is_refused_by_name(arg, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=f'^config argument .*{message}'):
         parse_arg(arg, **DEFAULTS)

@@ -20,13 +20,13 @@ def test_open_end():
 @pytest.mark.parametrize(
     'text, message',
     [
-        ('', 'is no number or range'),
-        ('1,,2', 'is no number or range'),
-        ('-1', 'is no number or range'),
-        ('1.5', 'is no number or range'),
+        ('', 'is not a number or a range'),
+        ('1,,2', 'is not a number or a range'),
+        ('-1', 'is not a number or a range'),
+        ('1.5', 'is not a number or a range'),
         ('4-', "write '0-3' or '3,5,10-19'"),
         ('5-3', 'runs backwards; did you mean 3-5'),
-        ('99-101', 'is beyond 100'),
+        ('99-101', 'is beyond 100, the largest allowed'),
     ],
 )
 def test_anything_else_is_refused_by_name(text, message):

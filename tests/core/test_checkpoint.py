@@ -1,4 +1,4 @@
-"""Checkpoints round-trip every kind of array and say plainly when they cannot be written."""
+"""Checkpoints restore every kind of array, those of older versions too, and errors say which checkpoint is meant."""
 
 import json
 import shutil
@@ -16,6 +16,7 @@ import pytest
 from tiny import ROOT
 
 from productgen.core.checkpoint import CheckpointError, Checkpoints, has_checkpoint
+from productgen.core.paths import leaf_path
 from productgen.core.state import State, create_net
 from productgen.nets.vq import create_codebook
 
@@ -35,14 +36,148 @@ def plain(tree):
     return jax.tree.map(lambda x: np.asarray(jax.random.key_data(x) if is_key(x) else x), tree)
 
 
+def assert_equal(state, other):
+    assert jax.tree.structure(state) == jax.tree.structure(other)
+    for a, b in zip(jax.tree.leaves(plain(state)), jax.tree.leaves(plain(other)), strict=True):
+        assert a.dtype == b.dtype and np.array_equal(a, b)
+
+
+def edit_notes(workdir, change, step=1):
+    """Changes the notes of a checkpoint on disk."""
+    path = workdir / 'checkpoints' / str(step) / 'notes' / 'metadata'
+    notes = json.loads(path.read_text())
+    change(notes)
+    path.write_text(json.dumps(notes))
+
+
+def to_format_1(workdir, state, step=1):
+    """Makes the notes of a checkpoint those that versions before `format` wrote."""
+
+    def change(notes):
+        assert notes.pop('format') == 2
+        leaves = jax.tree_util.tree_leaves_with_path(state.replace(frozen={}))
+        old = {leaf_path(path): jax.tree_util.keystr(path) for path, _ in leaves}
+        for name in ('checksums', 'shapes'):
+            notes[name] = {old[path]: value for path, value in notes[name].items()}
+
+    edit_notes(workdir, change, step)
+
+
 def test_a_state_comes_back_as_it_was(tmp_path):
     state = make_state()
     Checkpoints(tmp_path).save(state, {'seconds': 12.5})
     restored, notes = Checkpoints(tmp_path).restore(state)
     assert notes == {'seconds': 12.5}
-    assert jax.tree.structure(restored) == jax.tree.structure(state)
-    for a, b in zip(jax.tree.leaves(plain(restored)), jax.tree.leaves(plain(state)), strict=True):
-        assert a.dtype == b.dtype and np.array_equal(a, b)
+    assert_equal(restored, state)
+
+
+def test_notes_name_arrays_by_their_path(tmp_path):
+    Checkpoints(tmp_path).save(make_state(), {})
+    notes = json.loads((tmp_path / 'checkpoints' / '1' / 'notes' / 'metadata').read_text())
+    assert notes['checksums'].keys() == notes['shapes'].keys()
+    assert {'step', 'nets/net/params/a', 'nets/net/opt/0/mu/a', 'extra/key'} <= notes['shapes'].keys()
+    assert notes['shapes']['nets/net/params/a'] == 'float32[2, 3]'
+
+
+@pytest.mark.parametrize('old', [False, True])
+def test_checkpoints_of_both_formats_are_restored_and_verified(tmp_path, old):
+    state = make_state()
+    Checkpoints(tmp_path).save(state, {'seconds': 12.5})
+    if old:
+        to_format_1(tmp_path, state)
+    restored, notes = Checkpoints(tmp_path).restore(state)
+    assert notes == {'seconds': 12.5}
+    assert_equal(restored, state)
+    _, weights = Checkpoints(tmp_path, writing=False).read_weights()
+    assert weights['net']['params'].keys() == weights['net']['ema'].keys() == {'a', 'b'}
+    assert np.array_equal(weights['net']['params']['a'], state.nets['net'].params['a'])
+    place = ".nets['net'].ema['a']" if old else 'nets/net/ema/a'
+    edit_notes(tmp_path, lambda notes: notes['checksums'].update({place: notes['checksums'][place] + 1}))
+    for to_sample in (False, True):
+        with pytest.raises(CheckpointError, match='step 1: its checksums do not match'):
+            Checkpoints(tmp_path).restore(state, to_sample=to_sample)
+    with pytest.raises(CheckpointError, match='step 1: its checksums do not match'):
+        Checkpoints(tmp_path, writing=False).read_weights()
+
+
+@pytest.mark.parametrize('old', [False, True])
+def test_damaged_files_are_found(tmp_path, old):
+    """Bytes of the arrays, where the file system returns others than were written."""
+    state = make_state().replace(extra={'noise': jax.random.normal(jax.random.key(0), (64, 64))})
+    Checkpoints(tmp_path).save(state, {})
+    if old:
+        to_format_1(tmp_path, state)
+    path = max((tmp_path / 'checkpoints' / '1' / 'state').rglob('*'), key=lambda path: path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 255
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match='no checkpoint in it can be read: step 1'):
+        Checkpoints(tmp_path).restore(state)
+
+
+def test_a_newer_format_is_refused(tmp_path):
+    state = make_state()
+    Checkpoints(tmp_path).save(state, {})
+    edit_notes(tmp_path, lambda notes: notes.update(format=3))
+    with pytest.raises(CheckpointError, match='step 1 is of format 3, and this version reads up to 2') as caught:
+        Checkpoints(tmp_path).restore(state)
+    assert caught.value.field == str(tmp_path / 'checkpoints') and 'version' in caught.value.remedy
+
+
+@pytest.mark.parametrize('to_sample', [False, True])
+def test_arrays_that_the_template_lacks_are_not_read(tmp_path, to_sample):
+    """As of older versions, which kept the last metrics in the state."""
+    state = make_state()
+    more = {'penalty': jnp.float32(2), 'metrics': {'loss': jnp.ones(3)}}
+    Checkpoints(tmp_path).save(state.replace(extra=state.extra | more), {})
+    restored, _ = Checkpoints(tmp_path).restore(state, to_sample=to_sample)
+    assert_equal(restored.extra, state.extra)
+    assert_equal(restored.nets['net'].ema, state.nets['net'].ema)
+    if not to_sample:
+        assert_equal(restored, state)
+
+
+def without_average(state):
+    return state.replace(nets={name: net.replace(ema=None) for name, net in state.nets.items()})
+
+
+def test_an_average_that_the_template_lacks_is_not_read(tmp_path):
+    Checkpoints(tmp_path).save(make_state(), {})
+    assert_equal(Checkpoints(tmp_path).restore(without_average(make_state()))[0], without_average(make_state()))
+
+
+def other_params(**params):
+    net = create_net(params, optax.adam(0.1), {'mean': jnp.zeros(2)}, ema=True)
+    return make_state().replace(nets=make_state().nets | {'net': net})
+
+
+A, B = jnp.arange(6.0).reshape(2, 3), jnp.ones(3, ml_dtypes.bfloat16)
+
+
+@pytest.mark.parametrize(
+    'template, message',
+    [
+        (other_params(a=A, b=B, c=jnp.ones(2)), r'nets/net/params/c is absent, not float32\[2\]'),
+        (other_params(a=A.T, b=B), r'nets/net/params/a is float32\[2, 3\], not float32\[3, 2\]'),
+        (other_params(a=A, b=jnp.ones(3)), r'nets/net/params/b is bfloat16\[3\], not float32\[3\]'),
+        (other_params(a=A), r'nets/net/params/b is bfloat16\[3\], not absent'),
+        (make_state().replace(extra={'q': A}), r'extra/q is absent, not float32\[2, 3\]'),
+    ],
+)
+def test_other_arrays_than_those_of_the_template_are_refused_by_name(tmp_path, template, message):
+    Checkpoints(tmp_path).save(make_state(), {})
+    pattern = f'^{tmp_path}/checkpoints: the checkpoint of step 1 is of other networks or optimisers: {message}; set m'
+    with pytest.raises(CheckpointError, match=pattern):
+        Checkpoints(tmp_path).restore(template)
+    with pytest.raises(CheckpointError, match=message.replace('params', 'ema')):
+        Checkpoints(tmp_path).restore(template, to_sample=True)
+
+
+def test_another_optimiser_is_refused_by_name(tmp_path):
+    Checkpoints(tmp_path).save(make_state(), {})
+    nets = {name: create_net(net.params, optax.sgd(0.1, 0.9)) for name, net in make_state().nets.items()}
+    with pytest.raises(CheckpointError, match='nets/bare/opt/0/trace/c is absent'):
+        Checkpoints(tmp_path).restore(make_state().replace(nets=nets))
 
 
 DIVIDED = """
@@ -52,7 +187,7 @@ import jax, jax.numpy as jnp, numpy as np
 jax.distributed.initialize('127.0.0.1:' + sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
 from productgen.core.checkpoint import Checkpoints
 from productgen.core.sharding import layout, make_mesh, to_host
-from productgen.state import Net, State
+from productgen.core.state import Net, State
 
 def state(shard, scale):
     make = lambda: State(jnp.int32(3), {'a': Net({'w': scale * jnp.arange(4096.0).reshape(2, 2048)}, {}, {})}, {}, {})
@@ -67,7 +202,7 @@ for shard in (False, True):
 """
 
 
-def test_a_state_divided_over_processes_comes_back_divided_or_whole(tmp_path):
+def test_a_state_sharded_over_processes_comes_back_sharded_or_replicated(tmp_path):
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = str(s.getsockname()[1])
@@ -112,20 +247,21 @@ def test_no_checkpoint_is_none(tmp_path):
 
 def test_a_step_that_is_not_there_is_named(tmp_path):
     Checkpoints(tmp_path).save(make_state(4), {})
-    with pytest.raises(CheckpointError, match=r'no checkpoint of step 5 .* there are \[4\]'):
+    with pytest.raises(CheckpointError, match=r'no checkpoint of step 5 in it; choose one of \[4\]') as caught:
         Checkpoints(tmp_path).restore(make_state(), 5)
+    assert caught.value.field == str(tmp_path / 'checkpoints')
 
 
 def test_too_little_space_is_found_before_writing(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(make_state(1), {})
     monkeypatch.setattr(shutil, 'disk_usage', lambda path: Usage(1, 1, 10))
-    with pytest.raises(CheckpointError, match='step 2 does not fit.*last good one is of step 1.*Free some space'):
+    with pytest.raises(CheckpointError, match='step 2 does not fit.*last good one is of step 1.*free some space'):
         checkpoints.save(make_state(2), {})
     assert checkpoints.steps() == [1]
 
 
-def test_a_disk_that_fills_up_while_writing_is_told(tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_while_writing_is_reported(tmp_path, monkeypatch):
     checkpoints = Checkpoints(tmp_path)
 
     def full(*args, **kwargs):
@@ -160,15 +296,11 @@ def test_weights_that_are_no_plain_dicts_are_read_by_their_fields(tmp_path):
         assert np.array_equal(decoder['stats'][f'codebook/{name}'], getattr(codebook, name))
 
 
-def test_damaged_weights_are_passed_over(tmp_path):
+def test_damaged_weights_are_skipped(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     for step in (1, 2):
         checkpoints.save(make_state(step), {})
-    notes = tmp_path / 'checkpoints' / '2' / 'notes' / 'metadata'
-    place = ".nets['net'].params['a']"
-    content = json.loads(notes.read_text())
-    content['checksums'][place] += 1
-    notes.write_text(json.dumps(content))
+    edit_notes(tmp_path, lambda notes: notes['checksums'].update({'nets/net/params/a': 1}), 2)
     assert Checkpoints(tmp_path, writing=False).read_weights()[0] == 1
     with pytest.raises(CheckpointError, match='checksums do not match'):
         Checkpoints(tmp_path, writing=False).read_weights(2)

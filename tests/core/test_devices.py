@@ -1,4 +1,4 @@
-"""One device, eight devices and two processes run the same code and come to the same weights."""
+"""One device, eight devices and two processes run the same code and train to the same weights."""
 
 import os
 import re
@@ -9,12 +9,9 @@ import sys
 import jax
 import numpy as np
 import pytest
-from tiny import ROOT, launch_command, run_launch, tiny_config
+from tiny import ROOT, launch_command, open_run, run_launch, tiny_config, train
 
 from productgen.core.checkpoint import Checkpoints
-from productgen.model.prepared import abstract_state
-from productgen.train.loop import train
-from productgen.train.run import prepare
 
 FIELDS = {'train__batch_size': 16, 'train__duration': '4steps', 'method__augment__name': 'ada',
           'method__augment__p': 0.5, 'method__path_weight': 2.0, 'data__balance': 0.5, 'train__stop_on': 'swd',
@@ -25,7 +22,7 @@ EIGHT = {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': os.environ['XLA_FLAGS'] + ' --xla
 
 def final_state(workdir):
     """The state of the newest checkpoint of a run of `FIELDS`."""
-    template, _ = abstract_state(prepare(tiny_config(**FIELDS)))
+    template, _ = open_run(tiny_config(**FIELDS)).abstract()
     return jax.device_get(Checkpoints(workdir).restore(template)[0])
 
 
@@ -37,7 +34,7 @@ def one(tmp_path_factory):
 
 
 def assert_close(state, other):
-    """Equal up to the order in which floats are added: Adam divides by gradients' sizes, so small ones are let be."""
+    """Equal up to the order of additions: Adam divides by the size of gradients, so those near zero may differ."""
     flat = lambda s: np.concatenate(
         [np.ravel(x) for x in jax.tree.leaves({n: net.params for n, net in s.nets.items()})]
     )
@@ -60,7 +57,7 @@ def test_parts_of_a_batch_stay_on_their_devices():
     program = (
         'import jax, jax.numpy as jnp\n'
         'from productgen.core.sharding import make_mesh, replicated, divided\n'
-        'from productgen.state import gradients\n'
+        'from productgen.core.step import gradients\n'
         'mesh = make_mesh()\n'
         'loss = lambda w, stats, x: (jnp.mean(jnp.tanh(x @ w)), (stats, {}))\n'
         'step = jax.jit(lambda w, x: gradients(loss, w, {}, x, 2, 8)[0],\n'
@@ -74,7 +71,7 @@ def test_parts_of_a_batch_stay_on_their_devices():
 
 @pytest.mark.parametrize('shard', [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_two_processes_give_what_one_gives(one, tmp_path, shard):
-    """With a divided state they go on from where one device stopped, which had it whole."""
+    """With a sharded state they resume a run of one device, whose state was not."""
     fields, words = {**FIELDS, 'train__shard_state': shard}, []
     if shard:
         train(tiny_config(**{**FIELDS, 'train__duration': '2steps'}), tmp_path / 'run')
@@ -95,14 +92,14 @@ def test_two_processes_give_what_one_gives(one, tmp_path, shard):
     assert (tmp_path / 'run' / 'metrics.jsonl').read_text().count('validation/swd"') == 2
 
 
-def test_the_dry_run_tells_what_each_device_holds(tmp_path):
+def test_the_dry_run_says_how_much_each_device_stores(tmp_path):
     command = launch_command(tmp_path / 'run', '--dry_run', **FIELDS, train__shard_state=True)
     text = run_launch(command, env=EIGHT).stdout
     held, gathered = (
         float(number) * {'KiB': 2**10, 'MiB': 2**20}[unit]
         for number, unit in re.findall(r'  weights(?:: | gathered for an update: up to )([\d.]+) (\w+)', text)
     )
-    assert 4 < gathered / held < 8  # small arrays stay whole
+    assert 4 < gathered / held < 8  # small arrays are replicated
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(tmp_path):

@@ -1,4 +1,4 @@
-"""Values that move over a training."""
+"""Values that change over a training."""
 
 import numpy as np
 import pytest
@@ -7,14 +7,14 @@ from productgen.config import UserError
 from productgen.core.schedule import parse_annealed, parse_ramp
 
 
-def test_a_number_stays():
+def test_a_number_is_constant():
     value = parse_annealed('0.7', 'x')
     assert value(0) == value(10_000) == 0.7
     assert parse_annealed(3, 'x')(5) == 3
 
 
 @pytest.mark.parametrize('step, expected', [(0, 150), (40, 82.5), (80, 15), (100, 15)])
-def test_an_arrow_is_half_a_cosine_over_its_share_of_the_training(step, expected):
+def test_an_arrow_is_half_a_cosine_over_its_fraction_of_the_training(step, expected):
     np.testing.assert_allclose(parse_annealed('150->15', 'x', 100, 0.8)(step), expected, rtol=1e-6)
 
 
@@ -24,7 +24,7 @@ def test_a_quarter_of_the_way_is_where_the_cosine_says():
 
 
 @pytest.mark.parametrize('value', ['much', '1->', '->1', '1->2->3', 'nan', ''])
-def test_what_is_no_number_is_refused_by_field(value):
+def test_other_text_than_numbers_is_refused_by_field(value):
     with pytest.raises(UserError, match='method.penalty_weight: expected a number'):
         parse_annealed(value, 'method.penalty_weight', 100)
 
@@ -34,10 +34,10 @@ def test_a_value_that_moves_needs_a_known_end():
         parse_annealed('1->2', 'x', None)
 
 
-@pytest.mark.parametrize('share', [0, -1, 1.5])
-def test_shares_out_of_range_are_refused(share):
-    with pytest.raises(UserError, match='share'):
-        parse_annealed('1->2', 'x', 10, share)
+@pytest.mark.parametrize('fraction', [0, -1, 1.5])
+def test_fractions_out_of_range_are_refused(fraction):
+    with pytest.raises(UserError, match=f'fraction .* is {fraction}; it must be above 0'):
+        parse_annealed('1->2', 'x', 10, fraction)
 
 
 def test_a_ramp_rises_along_a_line():
@@ -47,6 +47,6 @@ def test_a_ramp_rises_along_a_line():
 
 
 @pytest.mark.parametrize('value', ['20', '60->20', '-5->10', 'a->b', ''])
-def test_what_is_no_ramp_is_refused(value):
+def test_other_text_than_a_ramp_is_refused(value):
     with pytest.raises(UserError, match='method.transition_kimg: expected'):
         parse_ramp(value, 'method.transition_kimg')

@@ -22,7 +22,7 @@ data = jax.random.key_data
     'name, number', [('z', 1657960367), ('other', 1498952992), ('generator', 1252948848), ('conv0_1', 2119214804)]
 )
 def test_a_stream_is_the_key_folded_with_the_crc32_of_its_name(name, number):
-    """Numbers, so that a run of an earlier version can be gone on with and its seeds give the same pictures."""
+    """Literal numbers, so that runs of earlier versions can be resumed and their seeds give the same pictures."""
     np.testing.assert_array_equal(data(stream(KEY, name)), data(jax.random.fold_in(KEY, number)))
 
 
@@ -31,10 +31,10 @@ def test_streams_differ_by_name_by_key_and_from_their_key():
     assert len({tuple(data(key).tolist()) for key in keys}) == 7
 
 
-def test_a_samples_key_depends_on_its_index_alone():
+def test_the_key_of_a_sample_depends_only_on_its_index():
     keys = sample_keys(KEY, jnp.array([0, 5, 2**31 - 1, 5]))
-    alone = [jax.random.fold_in(KEY, i) for i in (0, 5, 2**31 - 1, 5)]
-    np.testing.assert_array_equal(data(keys), [data(key) for key in alone])
+    expected = [jax.random.fold_in(KEY, i) for i in (0, 5, 2**31 - 1, 5)]
+    np.testing.assert_array_equal(data(keys), [data(key) for key in expected])
     assert len({tuple(row) for row in data(keys).tolist()}) == 3
 
 
@@ -60,7 +60,7 @@ def problem():
 
 
 @pytest.mark.parametrize('accumulate', [1, 2, 4, 8])
-def test_gradients_of_parts_average_to_those_of_the_whole(problem, accumulate):
+def test_gradients_of_parts_average_to_those_of_the_batch(problem, accumulate):
     params, stats, batch = problem
     grads, _, metrics = jax.jit(lambda *args: gradients(quadratic, *args, accumulate))(params, stats, batch)
     error = batch['x'] @ params['w'] + params['b'] - batch['y']
@@ -116,13 +116,13 @@ def test_average_moves_the_average_and_nothing_else():
     assert moved.params is net.params and moved.opt is net.opt
 
 
-def test_half_of_the_weight_is_forgotten_in_a_half_life():
+def test_weights_count_half_after_a_half_life():
     decay = float(ema_decay(jnp.int32(10**6), 32, 2.0, 0.0))
     assert decay ** (2000 / 32) == pytest.approx(0.5, rel=1e-4)
 
 
 @pytest.mark.parametrize('step, half_life', [(0, 0.05 * 32), (99, 0.05 * 3200), (10**5, 20_000)])
-def test_with_rampup_the_half_life_is_a_share_of_the_images_seen(step, half_life):
+def test_with_rampup_the_half_life_is_a_fraction_of_the_images_seen(step, half_life):
     np.testing.assert_allclose(ema_decay(jnp.int32(step), 32, 20.0, 0.05), 0.5 ** (32 / half_life), rtol=1e-5)
 
 

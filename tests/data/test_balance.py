@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
+from tiny import open_run
 from toy import make, toy_config
 
 from productgen.config import UserError
 from productgen.data.balance import BalancedOrder
 from productgen.methods import METHODS
-from productgen.train.run import prepare
 
 CODES = np.repeat([0, 1, 2], [3, 50, 400])
 ITEMS = 1000 + np.arange(len(CODES))
@@ -60,7 +60,7 @@ def test_items_without_a_value_keep_their_share():
 def test_a_run_hands_its_balance_on(monkeypatch):
     monkeypatch.setitem(METHODS, 'toy', make)
     share = lambda **fields: np.bincount(
-        np.concatenate([run.batches()[i]['label'][:, 0] for run in [prepare(toy_config(**fields))] for i in range(14)])
+        np.concatenate([run.batches()[i]['label'][:, 0] for run in [open_run(toy_config(**fields))] for i in range(14)])
     )
     assert np.ptp(share(data__balance=1.0)) == 0 < np.ptp(share())  # 112 pictures of 14 classes, 14 batches of 8
 
@@ -76,4 +76,4 @@ def test_a_run_hands_its_balance_on(monkeypatch):
 def test_a_balance_that_cannot_be(monkeypatch, fields, message):
     monkeypatch.setitem(METHODS, 'toy', make)
     with pytest.raises(UserError, match=message):
-        prepare(toy_config(**fields))
+        open_run(toy_config(**fields))

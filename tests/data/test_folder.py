@@ -334,8 +334,9 @@ def test_pictures_in_memory_cannot_be_overwritten(shop):
 def test_a_file_that_vanishes_later_is_named(shop):
     folder = open_folder(shop)
     (shop / 'shoes/b.png').unlink()
-    with pytest.raises(DataError, match='shoes/b.png changed after the start: no such file'):
+    with pytest.raises(DataError, match='shoes/b.png: changed after the start: no such file') as error:
         folder[3]
+    assert error.value.field == str(shop / 'shoes/b.png')
 
 
 def test_unwritable_or_broken_cache_only_warns(shop, own_cache, monkeypatch, caplog):

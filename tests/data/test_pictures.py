@@ -34,8 +34,11 @@ def test_grid_prints_names_to_the_left():
 
 def test_beside_keeps_both_sheets():
     a, b = plain(1, 20, 30)[0], plain(2, 20, 40)[1]
-    sheet = beside(a, b, ('real', 'generated'))
+    sheet = beside([a, b], ['real', 'generated'])
     assert np.array_equal(sheet[-20:, :30], a) and np.array_equal(sheet[-20:, -40:], b)
+    three = beside([a, b, a], ['input', 'target', 'output'])
+    assert np.array_equal(three[-20:, :30], a) and np.array_equal(three[-20:, -30:], a)
+    assert np.array_equal(three[-20:, 42:82], b) and (three[:-20] < 128).any()
 
 
 def test_png_is_exact_and_whole(tmp_path):

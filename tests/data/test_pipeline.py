@@ -1,11 +1,12 @@
-"""Batches depend on seed and step alone; splits and labels are what they say."""
+"""The content of a batch depends only on seed and step; splits and labels are what they say."""
+
+import zlib
 
 import numpy as np
 import pytest
-from tiny import tiny_config
 
-from productgen.config import build
-from productgen.data import DataConfig, DataError, conditions, open_source, parse_resolution, split
+from productgen.data import DataConfig, DataError, conditions, open_source, parse_resolution, split, spread
+from productgen.data.catalog import Catalog
 from productgen.data.pipeline import Batches
 
 
@@ -71,6 +72,82 @@ def test_balanced_batches_are_those_of_their_step_too():
     assert set(drawn) == set(range(10)) and np.ptp(np.bincount(drawn % 3)) <= 12
 
 
+class Noise:
+    """A source of pictures that differ from pixel to pixel, and of labels that are missing here and there."""
+
+    codes = {'label': (np.arange(40) ** 2 % 3 - (np.arange(40) % 11 == 0)).astype(np.int32)}
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        return {'image': (np.arange(72).reshape(4, 6, 3) * 7 + 31 * index).astype(np.uint8)}
+
+
+# Of `image` and `label` of steps 0, 1, 13 and 40, by balance and process, as commit 9f56c49 made them.
+CHECKSUMS = {
+    (0.0, (0, 1)): [
+        (3853325625, 910663963),
+        (790724681, 4143768316),
+        (1842193614, 3675118253),
+        (4212224069, 2407695190),
+    ],
+    (0.0, (1, 2)): [
+        (195629696, 1121180356),
+        (448911024, 50880705),
+        (2195306807, 3149137828),
+        (1224760615, 2347341828),
+    ],
+    (0.7, (0, 1)): [
+        (427445519, 2884811296),
+        (1159278451, 1308957020),
+        (2999573488, 3324533164),
+        (3198652583, 4088078403),
+    ],
+    (0.7, (1, 2)): [
+        (472800489, 3149137828),
+        (2472169326, 3149137828),
+        (1462724295, 1121180356),
+        (3565262130, 1640690126),
+    ],
+}
+
+
+@pytest.mark.parametrize('balance, process', CHECKSUMS)
+def test_batches_are_those_of_earlier_versions(balance, process):
+    batches = Batches(Noise(), np.arange(3, 40), ('label',), 8, 5, process, balance=balance)
+    found = [tuple(zlib.crc32(batches[step][name]) for name in ('image', 'label')) for step in (0, 1, 13, 40)]
+    assert found == CHECKSUMS[balance, process]
+
+
+# Items of steps 0, 13 and 40, as commit 9f56c49 drew them from the training part of 128 items.
+DRAWN = {
+    0.0: {
+        0: [79, 123, 107, 67, 125, 73, 115, 21],
+        13: [32, 98, 91, 68, 124, 75, 70, 97],
+        40: [44, 52, 70, 32, 54, 84, 73, 114],
+    },
+    0.7: {
+        0: [120, 2, 87, 18, 9, 102, 17, 21],
+        13: [86, 35, 88, 1, 57, 114, 111, 101],
+        40: [70, 6, 113, 50, 71, 75, 39, 88],
+    },
+}
+
+
+@pytest.mark.parametrize('cache_gb', [0.0, 1.0])
+@pytest.mark.parametrize('balance', DRAWN)
+def test_batches_of_the_catalog_are_those_of_earlier_versions(balance, cache_gb):
+    source = open_source(DataConfig(resolution='16', catalog_items=128, cache_gb=cache_gb))
+    names, catalog = conditions(source, 'auto'), Catalog((16, 16), 128)
+    batches = Batches(source, split(source, 0.1)[0], names, 8, 5, balance=balance)
+    for step, items in DRAWN[balance].items():
+        batch = batches[step]
+        assert list(batch) == ['image', 'label']
+        assert np.array_equal(batch['image'], np.stack([catalog[i]['image'] for i in items]))
+        assert np.array_equal(batch['label'], np.stack([catalog.codes[name][items] for name in names], 1))
+
+
 def test_labels_are_columns_in_the_order_asked_for():
     batch = make()[0]
     items = np.array(numbers(batch))
@@ -112,15 +189,34 @@ def test_resolution_is_width_by_height(text, size):
     assert parse_resolution(text) == size
 
 
-@pytest.mark.parametrize('text', ['', 'x', '64x', '64*64', '-4', '6.4'])
+@pytest.mark.parametrize('text', ['', 'x', '64x', '64*64', '-4', '6.4', '0', 0, '64x0', '0x64'])
 def test_a_wrong_resolution_is_refused(text):
     with pytest.raises(DataError, match='data.resolution'):
         parse_resolution(text)
 
 
 def test_the_catalog_is_remembered_once_drawn():
-    source = open_source(build(DataConfig, tiny_config()['data'], 'data'))
+    source = open_source(DataConfig(resolution='16', catalog_items=128))
     assert source[3]['image'] is not None
     assert np.array_equal(source[3]['image'], source[3]['image'])
     assert not source[3]['image'].flags.writeable
     assert source.attributes['label'][0] == 'mug'
+
+
+@pytest.mark.parametrize('field, value', [('catalog_items', 0), ('workers', 0), ('cache_gb', -1.0), ('balance', 1.5)])
+def test_a_setting_out_of_range_is_named(field, value):
+    with pytest.raises(DataError, match=f'^data.{field}: {value} is ') as error:
+        DataConfig(**{field: value})
+    assert error.value.field == f'data.{field}'
+
+
+def test_pictures_too_small_for_the_catalog_are_refused():
+    with pytest.raises(DataError, match='^data.resolution: .* at least 8 x 8 pixels'):
+        open_source(DataConfig(resolution='7x9', catalog_items=4))
+
+
+def test_a_spread_reaches_from_the_first_item_to_near_the_last():
+    items = np.arange(100, 120)
+    assert spread(items, 4).tolist() == [100, 105, 110, 115]
+    assert spread(items, 3).tolist() == [100, 106, 113]
+    assert spread(items, 50).tolist() == items.tolist() and not len(spread(items, 0))

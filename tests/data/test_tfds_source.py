@@ -202,7 +202,7 @@ def test_pictures_in_memory(data_dir):
     source = open_source('tiny_shop', data_dir, cache_bytes=10**6)
     before = order(source)
     source._records = None
-    assert [source._pictures.get(i, None)[0, 0, 0] // 40 for i in range(ITEMS)] == before
+    assert [source._pixels.get('image', i, None)[0, 0, 0] // 40 for i in range(ITEMS)] == before == order(source)
 
 
 def test_unknown_names(data_dir):

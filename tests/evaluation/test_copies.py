@@ -3,11 +3,11 @@
 import numpy as np
 
 from productgen.evaluation.copies import ALIKE, duplicates
-from productgen.evaluation.sets import Pictures, thumbnails
+from productgen.evaluation.sets import PictureSet, thumbnails
 
 
 def set_of(name, images):
-    return Pictures(
+    return PictureSet(
         name,
         lambda i: images[i],
         np.zeros((len(images), 0), np.int32),

@@ -10,21 +10,17 @@ import pytest
 from peers.features import pick, stored, tensors
 from peers.features import pictures as peer_pictures
 from PIL import Image
-from tiny import classifier_config
+from tiny import classifier_config, evaluate, open_run, sample, train
 from toy import toy_config
 
 from configs import from_workdir
 from productgen.config import UserError
 from productgen.data import spread
 from productgen.data.pipeline import Batches
-from productgen.evaluation import evaluate
 from productgen.metrics.distribution import Reference
-from productgen.model.ensemble import restore
+from productgen.model.trained import restore
 from productgen.model.features import open_features
-from productgen.model.rows import Sampler
-from productgen.tasks.sample import sample
-from productgen.train.loop import train
-from productgen.train.run import prepare
+from productgen.model.rows import ImageMaker
 from productgen.train.validate import Validator
 
 pytestmark = pytest.mark.usefixtures('toy')
@@ -73,7 +69,7 @@ def folder_of(path, images):
 
 def pictures(items):
     """Pictures of the catalog that the runs are trained on."""
-    run = prepare(config_of())
+    run = open_run(config_of())
     chosen = getattr(run, items)[np.arange(60) * len(getattr(run, items)) // 60]
     return Batches(run.source, run.items, run.labels, 8, 0).load(chosen)['image']
 
@@ -99,8 +95,8 @@ def test_a_run_is_measured_beside_real_pictures(measured):
     assert ours['sliced_wasserstein'] > real['sliced_wasserstein'] and ours['coverage'] < real['coverage']
     assert result['protocol']['counts'] == {'measured': 60, 'reference': 60, 'by pixels': 60}
     assert result['measured']['checkpoint'] == 'step000006'
-    counts, run = np.asarray(result['confusion']['counts']), prepare(config_of())
-    asked = run.table.draw(np.arange(60))[:, 0]
+    counts, run = np.asarray(result['confusion']['counts']), open_run(config_of())
+    asked = run.facts.labels.draw(np.arange(60))[:, 0]
     assert np.array_equal(counts.sum(1), np.bincount(asked, minlength=14))
     assert np.trace(counts) / 60 == pytest.approx(ours['accuracy/label'])
     assert result['copies']['searched'] == len(run.items)
@@ -119,10 +115,10 @@ def test_training_measures_itself_by_the_same_features(features, generator):
     best = min(found, key=lambda p: p['validation/kernel_distance'])['step']
     assert [path.name for path in (generator / 'best').iterdir() if path.name.isdigit()] == [str(best)]
     # The same samples against the same training pictures, by hand.
-    run, net = prepare(config_of()), open_features(str(features), 8)
+    run, net = open_run(config_of()), open_features(str(features), 8)
     batches, state = run.batches(), restore(run, generator, 6)
     label = batches.label(spread(run.held_out, 40))
-    made, _ = net(Sampler(run, 8)(state, np.arange(40), label))
+    made, _ = net(ImageMaker(run, 8, run.method.generate, run.method.knobs)(state, seed=np.arange(40), label=label))
     real, _ = net(batches.load(spread(run.items, 40))['image'])
     expected = Reference(real).figures(made)
     for name in names:
@@ -131,17 +127,17 @@ def test_training_measures_itself_by_the_same_features(features, generator):
 
 def test_figures_of_features_need_features():
     with pytest.raises(UserError, match=r"stop_on: no figure is called 'kernel_distance'; it needs eval\.features"):
-        run = prepare(config_of())
+        run = open_run(config_of())
         Validator(run, run.batches())
 
 
 def test_features_are_measured_by_their_own_answers(features):
     result = report(evaluate(classifier_config(), features))
     ours, trained = result['figures']['measured'], result['figures']['training']
-    run, net = prepare(classifier_config()), open_features(str(features), 16)
+    run, net = open_run(classifier_config()), open_features(str(features), 16)
     pictures = run.batches().load(run.held_out)
-    rows, told = net(pictures['image'])
-    right, colour = (np.argmax(told[name], 1) == pictures['label'][:, i] for i, name in enumerate(('label', 'colour')))
+    rows, predicted = net(pictures['image'])
+    right, colour = (np.argmax(predicted[name], 1) == pictures['label'][:, i] for i, name in enumerate(('label', 'colour')))
     assert ours['accuracy/label'] == pytest.approx(right.mean())
     assert ours['accuracy/colour'] == pytest.approx(colour.mean()) and colour.mean() > 0.25
     counts = np.asarray(result['confusion']['counts'])
@@ -180,8 +176,8 @@ def test_a_classifier_is_not_compared_with_a_generator(features, measured):
 
 def test_answers_stand_in_the_order_of_the_labels(features):
     net = open_features(str(features), 8)
-    _, told = net(np.zeros((2, 16, 16, 3), np.uint8))
-    assert list(told) == list(net.attributes) == ['label', 'colour'] and told['label'].shape == (2, 14)
+    _, predicted = net(np.zeros((2, 16, 16, 3), np.uint8))
+    assert list(predicted) == list(net.attributes) == ['label', 'colour'] and predicted['label'].shape == (2, 14)
 
 
 def test_pictures_without_two_values_teach_nothing(features, generator, tmp_path):
@@ -222,7 +218,7 @@ def test_the_training_pictures_themselves_are_told_to_be_copies(features, genera
 
 
 def test_held_out_pictures_come_to_the_floor_and_are_no_copies(features, generator, tmp_path):
-    run = prepare(config_of())
+    run = open_run(config_of())
     count = len(run.held_out)
     batches = Batches(run.source, run.items, run.labels, 8, 0)
     folder = folder_of(tmp_path / 'fresh', batches.load(run.held_out)['image'])
@@ -267,7 +263,7 @@ def test_more_pictures_than_are_held_out_are_measured_alone(features, generator,
     fields = {'features': str(features), 'out': str(tmp_path / 'out'), 'count': 120}
     with_floor = report(evaluate(config_of(**fields), generator))
     alone = report(evaluate(config_of(**fields, floor=False), generator))
-    assert with_floor['protocol']['counts']['measured'] == len(prepare(config_of()).held_out) < 120
+    assert with_floor['protocol']['counts']['measured'] == len(open_run(config_of()).held_out) < 120
     assert alone['protocol']['counts']['measured'] == 120 and list(alone['figures']) == ['measured']
 
 
@@ -357,11 +353,11 @@ def test_without_a_run_or_pictures_there_is_nothing_to_measure(features, tmp_pat
 def test_pictures_of_another_size_are_resized_and_the_protocol_says_so(features):
     net = open_features(str(features), 8)
     image = np.random.default_rng(0).integers(0, 256, (3, 32, 24, 3), np.uint8)
-    found, told = net(image)
+    found, predicted = net(image)
     small = np.stack([np.asarray(Image.fromarray(x).resize((16, 16), Image.Resampling.BICUBIC)) for x in image])
     again, _ = net(small)
-    assert np.array_equal(found, again) and found.shape == (3, 16) and told['label'].shape == (3, 14)
-    np.testing.assert_allclose(told['label'].sum(1), 1, rtol=1e-5)
+    assert np.array_equal(found, again) and found.shape == (3, 16) and predicted['label'].shape == (3, 14)
+    np.testing.assert_allclose(predicted['label'].sum(1), 1, rtol=1e-5)
     assert net.resize_of((32, 24)) == '24x32 to 16x16, bicubic (Pillow)' and net.resize_of((16, 16)) == 'none'
 
 
@@ -375,9 +371,9 @@ def test_inception_from_a_file_gives_the_features_of_fid(tmp_path):
     text = json.dumps(header).encode()
     (tmp_path / 'own.safetensors').write_bytes(struct.pack('<Q', len(text)) + text + data)
     net = open_features(f'inception:{tmp_path / "own.safetensors"}', 3)
-    found, told = net(peer_pictures(0)[:4])
+    found, predicted = net(peer_pictures(0)[:4])
     assert (
-        found.shape == (4, 2048) and told['imagenet'].shape == (4, 1008) and net.resize_of((32, 32)) == 'by the network'
+        found.shape == (4, 2048) and predicted['imagenet'].shape == (4, 1008) and net.resize_of((32, 32)) == 'by the network'
     )
     expected = stored('torch-fidelity')['2048']  # of the first picture
     np.testing.assert_allclose(pick(found[0]), expected, 1e-4, 1e-5 * abs(expected).max())

@@ -5,7 +5,7 @@ import pytest
 
 from productgen.data.labels import LabelTable
 from productgen.evaluation.figures import Comparison, accuracies, by_class, confusion, pairwise
-from productgen.evaluation.sets import Measured, Pictures
+from productgen.evaluation.sets import Measured, PictureSet
 
 
 def test_classes_are_told_apart_where_there_are_enough_of_each():
@@ -27,8 +27,8 @@ def test_answers_are_compared_by_name():
     table = LabelTable({'kind': ('a', 'b', 'c')}, np.zeros((1, 1), np.int32), np.asarray([1]))
     label = np.asarray([[0], [1], [2], [-1], [0]], np.int32)
     # The features know other values in another order: c, d, a.
-    told = {'kind': np.eye(3)[[2, 0, 0, 1, 1]]}
-    measured = Measured(np.zeros((5, 2)), label, told, np.zeros((5, 3)), np.zeros((0, 4, 4, 3), np.uint8))
+    predicted = {'kind': np.eye(3)[[2, 0, 0, 1, 1]]}
+    measured = Measured(np.zeros((5, 2)), label, predicted, np.zeros((5, 3)), np.zeros((0, 4, 4, 3), np.uint8))
     known = {'kind': ('c', 'd', 'a')}
     assert accuracies(measured, table, known) == {'accuracy/kind': 0.5}  # a as a, c as c; b as c, a as d
     assert confusion(measured, table, known)['counts'] == [[1, 0, 0, 1], [0, 0, 1, 0], [0, 0, 1, 0]]
@@ -37,8 +37,8 @@ def test_answers_are_compared_by_name():
 
 def test_the_score_is_of_the_first_attribute():
     draw, images = np.random.default_rng(0), np.zeros((40, 16, 16, 3), np.uint8)
-    told = {'sure': np.eye(2)[np.arange(40) % 2], 'blind': np.full((40, 5), 0.2)}
-    measured = Measured(draw.normal(size=(40, 3)), np.zeros((40, 0), np.int32), told, np.zeros((40, 3)), images)
+    predicted = {'sure': np.eye(2)[np.arange(40) % 2], 'blind': np.full((40, 5), 0.2)}
+    measured = Measured(draw.normal(size=(40, 3)), np.zeros((40, 0), np.int32), predicted, np.zeros((40, 3)), images)
     found = Comparison(measured)(measured)
     assert found['inception_score'] == pytest.approx(2) and found['inception_score_deviation'] == pytest.approx(0)
     assert found['frechet_distance'] < 1e-9 and found['sliced_wasserstein'] == 0
@@ -48,7 +48,7 @@ def test_pairs_that_do_not_differ_do_not_make_psnr_infinite():
     draw = np.random.default_rng(0)
     a = draw.integers(0, 256, (5, 24, 24, 3), np.uint8)
     b = np.where(np.arange(5)[:, None, None, None] < 2, a, 255 - a)
-    sets = [Pictures('x', lambda i, x=x: x[i], np.zeros((5, 0), np.int32)) for x in (a, b)]
+    sets = [PictureSet('x', lambda i, x=x: x[i], np.zeros((5, 0), np.int32)) for x in (a, b)]
     found = pairwise(*sets, 2, lambda a, b: np.abs(a.astype(float) - b).mean((1, 2, 3)))
     squares = ((a[2:] / 255.0 - b[2:] / 255.0) ** 2).mean((1, 2, 3))
     assert found['psnr'] == pytest.approx(np.mean(-10 * np.log10(squares)), rel=1e-5)
@@ -57,6 +57,6 @@ def test_pairs_that_do_not_differ_do_not_make_psnr_infinite():
 
 
 def test_the_next_pictures_are_loaded_in_order():
-    pictures = Pictures('x', lambda i: i[:, None], np.zeros((10, 0), np.int32), workers=3)
+    pictures = PictureSet('x', lambda i: i[:, None], np.zeros((10, 0), np.int32), workers=3)
     assert np.array_equal(np.concatenate(list(pictures.parts(4)))[:, 0], np.arange(10))
     assert [len(part) for part in pictures.parts(4)] == [4, 4, 2]

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from productgen.losses.adversarial import ADVERSARIAL, PAIRED, SIGNED
+from productgen.losses.adversarial import ADVERSARIAL
 
 sigmoid = lambda x: 1 / (1 + np.exp(-x))
 
@@ -42,6 +42,7 @@ AT_ZERO = {
     'relativistic': (np.log(2), np.log(2)),
 }
 
+PLAYERS = ('generator', 'discriminator')
 EACH = pytest.mark.parametrize('name', sorted(ADVERSARIAL))
 
 
@@ -52,54 +53,54 @@ def test_every_loss_has_its_formula_here():
 @EACH
 def test_it_is_the_formula(name, x64):
     real, fake = np.random.default_rng(0).normal(size=(2, 100)) * 4
-    values = ADVERSARIAL[name](real, fake)
-    for value, formula in zip(values, FORMULAS[name], strict=True):
+    for player, formula in zip(PLAYERS, FORMULAS[name], strict=True):
+        value = getattr(ADVERSARIAL[name], player)(real, fake)
         assert value.shape == (100,)
         np.testing.assert_allclose(value, formula(real, fake), rtol=1e-10)
 
 
 @EACH
 def test_it_has_the_known_value_at_zero(name):
-    for value, expected in zip(ADVERSARIAL[name](np.zeros(3), np.zeros(3)), AT_ZERO[name], strict=True):
+    for player, expected in zip(PLAYERS, AT_ZERO[name], strict=True):
+        value = getattr(ADVERSARIAL[name], player)(np.zeros(3), np.zeros(3))
         np.testing.assert_allclose(value, np.full(3, expected), rtol=1e-6)
 
 
 @EACH
 def test_values_and_gradients_stay_finite_at_extreme_logits(name):
     real, fake = np.float32([[-1e4, 1e4, -1e4, 1e4], [-1e4, -1e4, 1e4, 1e4]])
-    for player in (0, 1):
-        total = lambda real, fake, player=player: ADVERSARIAL[name](real, fake)[player].sum()
+    for player in PLAYERS:
+        total = lambda real, fake, player=player: getattr(ADVERSARIAL[name], player)(real, fake).sum()
         value, grads = jax.value_and_grad(total, (0, 1))(real, fake)
         assert np.isfinite(value) and all(np.isfinite(g).all() for g in grads)
 
 
 @EACH
-def test_the_players_pull_fake_logits_apart_and_the_discriminator_lifts_real_ones(name):
+def test_the_players_pull_fake_logits_in_opposite_directions_and_the_discriminator_raises_real_ones(name):
     logit = np.full(1, 0.2, np.float32)  # not 0, where least squares has its target for fake images
-    grad = lambda player, argument: float(
-        jax.grad(lambda *logits: ADVERSARIAL[name](*logits)[player].sum(), argument)(logit, logit)[0]
-    )
-    assert grad(0, 1) < 0 < grad(1, 1) and grad(1, 0) < 0
+    grad = lambda player, argument: float(jax.grad(lambda *logits: player(*logits).sum(), argument)(logit, logit)[0])
+    loss = ADVERSARIAL[name]
+    assert grad(loss.generator, 1) < 0 < grad(loss.discriminator, 1) and grad(loss.discriminator, 0) < 0
 
 
 @EACH
+@pytest.mark.parametrize('player', PLAYERS)
 @pytest.mark.parametrize('shape', [(3,), (4, 1), ()])
-def test_logits_of_other_shapes_are_refused(name, shape):
-    with pytest.raises((ValueError, TypeError, AssertionError)):
-        ADVERSARIAL[name](np.zeros(4, np.float32), np.zeros(shape, np.float32))
+def test_logits_of_other_shapes_are_refused(name, player, shape):
+    with pytest.raises(ValueError, match=r'logits must both be \[B\], got \(4,\) and'):
+        getattr(ADVERSARIAL[name], player)(np.zeros(4, np.float32), np.zeros(shape, np.float32))
 
 
 @EACH
 def test_signed_losses_are_those_whose_best_logit_has_a_sign(name):
-    """Where the discriminator is at rest when real and fake look alike is the threshold: zero, or nowhere."""
-    slope = jax.grad(lambda logit: ADVERSARIAL[name](logit[None], logit[None])[1].sum())
+    """The threshold is where the discriminator is at rest when real and fake logits are equal: zero, or nowhere."""
+    slope = jax.grad(lambda logit: ADVERSARIAL[name].discriminator(logit[None], logit[None]).sum())
     at_rest = abs(float(slope(np.float32(0)))) < 1e-6 < abs(float(slope(np.float32(-1.5))))
-    assert at_rest == (name in SIGNED)
+    assert at_rest == ADVERSARIAL[name].signed
 
 
 @EACH
 def test_paired_losses_are_those_whose_generator_sees_real_logits(name):
-    slope = jax.grad(lambda real: ADVERSARIAL[name](real, np.zeros(1, np.float32))[0].sum())(
-        np.full(1, 0.3, np.float32)
-    )
-    assert (slope != 0).any() == (name in PAIRED)
+    value = lambda real: ADVERSARIAL[name].generator(real, np.zeros(1, np.float32)).sum()
+    slope = jax.grad(value)(np.full(1, 0.3, np.float32))
+    assert (slope != 0).any() == ADVERSARIAL[name].paired

@@ -1,4 +1,4 @@
-"""Diffusion's Gaussian algebra against NumPy in float64, Bayes' rule on a grid, and distributions known exactly."""
+"""Gaussian diffusion against NumPy in float64, Bayes' rule on a grid, and analytic distributions."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ T = 1000
 
 
 def betas64(name, steps):
-    """The schedules as the papers write them."""
+    """Schedules as written in the papers."""
     if name == 'linear':
         return np.minimum(np.linspace(1e-4, 0.02, steps) * 1000 / steps, 0.999)
     f = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * np.pi / 2) ** 2
@@ -24,7 +24,7 @@ def bars64(name, steps=T):
 
 @pytest.mark.parametrize('name', gauss.SCHEDULES)
 @pytest.mark.parametrize('steps', [T, 100])
-def test_alpha_bar_is_the_product_of_the_papers_schedule(name, steps):
+def test_alpha_bar_matches_the_papers(name, steps):
     log_bar = gauss.log_alpha_bar(gauss.SCHEDULES[name](steps))
     signal, noise = gauss.signal_noise(log_bar)
     expected = bars64(name, steps)
@@ -34,17 +34,17 @@ def test_alpha_bar_is_the_product_of_the_papers_schedule(name, steps):
     np.testing.assert_allclose(noise**2, 1 - expected, rtol=2e-5)  # also where it is as small as 4e-5
 
 
-def test_schedules_have_the_published_ends():
+def test_schedules_have_the_published_end_points():
     linear = np.asarray(gauss.linear_betas(T))
     np.testing.assert_allclose(linear[[0, -1]], [1e-4, 0.02], rtol=1e-5)
     bar = np.exp(gauss.log_alpha_bar(gauss.linear_betas(T))[-1])
-    np.testing.assert_allclose(bar, 4.0e-5, rtol=0.02)  # sqrt of it is the 0.006 that is left of the signal
+    np.testing.assert_allclose(bar, 4.0e-5, rtol=0.02)  # its root, 0.006, is the remaining signal
     assert np.isclose(gauss.cosine_betas(T)[-1], 0.999)
 
 
 @pytest.mark.parametrize('prediction', gauss.PREDICTIONS)
 @pytest.mark.parametrize('t', [1, 200, 700])
-def test_predictions_mean_the_data_they_were_made_of(prediction, t):
+def test_predictions_convert_back_to_x0_and_epsilon(prediction, t):
     draw = np.random.default_rng(t)
     x0, epsilon = np.float32(draw.normal(size=(2, 3, 4, 4, 2)))
     log_bar = jnp.log(jnp.float32(bars64('cosine')[t]))
@@ -59,7 +59,7 @@ def test_predictions_mean_the_data_they_were_made_of(prediction, t):
 
 
 @pytest.mark.parametrize('t, s', [(1, 0), (2, 1), (300, 299), (300, 120), (1000, 999)])
-def test_posterior_is_bayes_rule_on_a_grid(t, s):
+def test_posterior_matches_bayes_rule_on_a_grid(t, s):
     """q(x_s | x_t, x_0) is proportional to q(x_t | x_s) q(x_s | x_0)."""
     bar = bars64('linear')
     x0, x = 0.7, -0.4
@@ -80,7 +80,7 @@ def test_posterior_is_bayes_rule_on_a_grid(t, s):
 
 
 @pytest.mark.parametrize('t, s', [(1, 0), (500, 499), (900, 400)])
-def test_ddim_with_all_its_noise_is_the_posterior(t, s):
+def test_ddim_with_eta_one_samples_the_posterior(t, s):
     bar = bars64('cosine')
     now, then = jnp.log(jnp.float32(bar[[t, s]]))
     x0, x, z = jnp.asarray([0.3, -0.9]), jnp.asarray([1.2, 0.1]), jnp.asarray([0.5, -1.5])
@@ -88,7 +88,7 @@ def test_ddim_with_all_its_noise_is_the_posterior(t, s):
     np.testing.assert_allclose(
         gauss.ddim_step(x0, x, now, then, 1.0, z), mean + jnp.sqrt(variance) * z, rtol=1e-4, atol=1e-5
     )
-    # Song et al., equation 16, at half the noise.
+    # Song et al., equation 16, with eta 0.5.
     sigma = 0.5 * np.sqrt((1 - bar[s]) / (1 - bar[t])) * np.sqrt(1 - bar[t] / bar[s])
     two = [gauss.ddim_step(x0, x, now, then, 0.5, w) for w in (1.0, 0.0)]
     np.testing.assert_allclose(two[0] - two[1], sigma, rtol=1e-3, atol=1e-6)
@@ -96,8 +96,8 @@ def test_ddim_with_all_its_noise_is_the_posterior(t, s):
 
 @pytest.mark.parametrize('eta', [0.0, 0.5, 1.0])
 @pytest.mark.parametrize('name', gauss.SCHEDULES)
-def test_the_exact_score_of_a_gaussian_gives_that_gaussian(name, eta):
-    """Data N(m, d^2): E[x_0 | x_t] is linear in x_t, so samples stay Gaussian and their moments can be followed."""
+def test_sampling_with_the_exact_score_of_a_gaussian_gives_that_gaussian(name, eta):
+    """For data N(m, d^2), E[x_0 | x_t] is linear in x_t, so samples stay Gaussian with known moments."""
     m, d = 0.6, 0.3
     log_bar = gauss.log_alpha_bar(gauss.SCHEDULES[name](T))
 
@@ -106,7 +106,7 @@ def test_the_exact_score_of_a_gaussian_gives_that_gaussian(name, eta):
         return m + signal * d**2 / (signal**2 * d**2 + noise**2) * (x - signal * m)
 
     @jax.jit
-    def walk(x, z):
+    def sample(x, z):
         def step(i, x):
             now, then = log_bar[T - i], log_bar[T - i - 1]
             return gauss.ddim_step(denoised(x, now), x, now, then, eta, z[i])
@@ -115,11 +115,11 @@ def test_the_exact_score_of_a_gaussian_gives_that_gaussian(name, eta):
 
     draw = np.random.default_rng(0)
     start, noise = np.float32(draw.normal(size=4000)), np.float32(draw.normal(size=(T, 4000)))
-    samples = np.asarray(walk(start, noise))
+    samples = np.asarray(sample(start, noise))
     error = 4 * d / np.sqrt(4000)  # four standard errors
     assert abs(samples.mean() - m) < error + 0.002
     assert abs(samples.std() - d) < error / np.sqrt(2) + 0.003
-    if eta == 0:  # a deterministic map: of the mean to the mean, of one deviation to one deviation
+    if eta == 0:  # a deterministic linear map: N(0, 1) to N(m, d^2)
         np.testing.assert_allclose(samples, m + d * start, atol=0.015)
 
 

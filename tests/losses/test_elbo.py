@@ -1,4 +1,4 @@
-"""Likelihoods and divergences against SciPy, closed forms and models that can be solved."""
+"""Likelihoods and divergences against SciPy, closed forms and analytic models."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ MASSES = pytest.mark.parametrize('name', sorted(name for name, one in LIKELIHOOD
 
 
 def table(locations):
-    """Every value under every location, as images of one pixel, [256 n, 1, 1, 1] each."""
+    """All pairs of values and locations as images of one pixel, [256 n, 1, 1, 1] each."""
     image, location = np.meshgrid(VALUES, locations)
     return image.reshape(-1, 1, 1, 1), location.reshape(-1, 1, 1, 1)
 
@@ -24,7 +24,7 @@ def table(locations):
 # Divergences.
 
 
-def test_divergence_of_two_gaussians_is_the_closed_form(x64):
+def test_divergence_of_two_gaussians_matches_the_closed_form(x64):
     m, p, s, t = DRAW.normal(size=(4, 50))
     expected = np.log(np.exp(t / 2) / np.exp(s / 2)) + (np.exp(s) + (m - p) ** 2) / (2 * np.exp(t)) - 0.5
     np.testing.assert_allclose(gaussian_kl(m, s, p, t), expected, rtol=1e-9)
@@ -32,7 +32,7 @@ def test_divergence_of_two_gaussians_is_the_closed_form(x64):
     np.testing.assert_allclose(gaussian_kl(m, s), unit, rtol=1e-9)
 
 
-def test_divergence_is_what_samples_give(x64):
+def test_divergence_matches_a_monte_carlo_estimate(x64):
     q, p = scipy.stats.norm(0.7, np.exp(-0.2)), scipy.stats.norm(-0.3, np.exp(0.3))
     x = q.rvs(400_000, random_state=1)
     ratios = q.logpdf(x) - p.logpdf(x)
@@ -40,27 +40,27 @@ def test_divergence_is_what_samples_give(x64):
     assert abs(float(gaussian_kl(np.float64(0.7), np.float64(-0.4), -0.3, 0.6)) - ratios.mean()) < 4 * error
 
 
-def test_divergence_is_zero_from_itself_and_keeps_small_differences():
+def test_divergence_is_zero_for_equal_gaussians_and_accurate_for_small_differences():
     x = np.float32([0.3, -2.0])
     np.testing.assert_array_equal(gaussian_kl(x, x, x, x), np.zeros(2))
     small = np.float32([1e-4])
     np.testing.assert_allclose(gaussian_kl(np.zeros(1, 'f4'), small), 0.25e-8, rtol=0.15)
 
 
-def test_divergence_of_other_shapes_is_refused():
-    with pytest.raises(ValueError, match='one shape'):
+def test_divergence_of_different_shapes_raises():
+    with pytest.raises(ValueError, match='the same shape'):
         gaussian_kl(np.zeros((4, 1)), np.zeros(4))
-    with pytest.raises(ValueError, match='one shape'):
+    with pytest.raises(ValueError, match='the same shape'):
         gaussian_kl(np.zeros(4), np.zeros(4), np.zeros((4, 1)))
 
 
-def test_groups_are_dimensions_of_a_vector_and_channels_of_a_map():
+def test_groups_are_dimensions_of_vectors_and_channels_of_maps():
     kl = DRAW.uniform(size=(2, 4, 3, 5)).astype('f4')
     np.testing.assert_allclose(by_group(kl), kl.sum((1, 2)), rtol=1e-5)
     np.testing.assert_array_equal(by_group(kl[:, 0, 0]), kl[:, 0, 0])
 
 
-def test_free_bits_hold_each_group_up_and_leave_it_no_gradient():
+def test_free_bits_bound_each_group_and_stop_its_gradient():
     kl = np.float32([[0.1, 2.0], [0.3, 4.0]])  # means 0.2 and 3
     assert free_bits(kl, 0.5) == pytest.approx(3.5)
     assert free_bits(kl, 0.0) == pytest.approx(3.2)
@@ -72,14 +72,14 @@ def test_free_bits_hold_each_group_up_and_leave_it_no_gradient():
 # Likelihoods.
 
 
-def test_gaussian_is_the_density_of_scipy(x64):
+def test_gaussian_matches_scipy(x64):
     image, location = DRAW.normal(size=(2, 3, 4, 2, 3))
     for log_scale in (-3.0, 0.4, DRAW.normal(size=image.shape)):
         expected = scipy.stats.norm(location, np.exp(log_scale)).logpdf(image).sum((1, 2, 3))
         np.testing.assert_allclose(elbo.gaussian(image, location, log_scale), expected, rtol=1e-10)
 
 
-def test_bernoulli_of_black_and_white_is_that_of_scipy(x64):
+def test_bernoulli_of_binary_images_matches_scipy(x64):
     image, logits = DRAW.integers(0, 2, size=(3, 4, 2, 3)), 3 * DRAW.normal(size=(3, 4, 2, 3))
     expected = scipy.stats.bernoulli(1 / (1 + np.exp(-logits))).logpmf(image).sum((1, 2, 3))
     np.testing.assert_allclose(elbo.bernoulli(2.0 * image - 1, logits), expected, rtol=1e-9)
@@ -103,14 +103,14 @@ def test_masses_are_differences_of_the_distribution_function(name, x64):
     upper = np.where(x > 0.999, np.inf, x + 1 / 255)
     lower = np.where(x < -0.999, -np.inf, x - 1 / 255)
     expected = law.cdf(upper) - law.cdf(lower)
-    known = expected > 1e-6  # the difference has no digits left in the upper tail
-    assert known.mean() > 0.2
+    accurate = expected > 1e-6  # in the upper tail the difference cancels
+    assert accurate.mean() > 0.2
     value = np.asarray(LIKELIHOODS[name].log_mass(image, location, np.log(scale)))
-    np.testing.assert_allclose(value[known], np.log(expected[known]), rtol=1e-8)
+    np.testing.assert_allclose(value[accurate], np.log(expected[accurate]), rtol=1e-8)
 
 
-def test_gaussian_mass_far_out_is_the_integral_of_its_density(x64):
-    """Where a mass is below the smallest number next to 1, in both tails."""
+def test_gaussian_mass_in_the_tails_is_the_integral_of_its_density(x64):
+    """In both tails, where the mass is below machine epsilon."""
     for x, location in ((0.2, -0.8), (-0.2, 0.8)):
         x = np.round((x + 1) * 127.5) / 127.5 - 1
         grid = np.linspace(x - 1 / 255, x + 1 / 255, 20_001)
@@ -121,14 +121,14 @@ def test_gaussian_mass_far_out_is_the_integral_of_its_density(x64):
         np.testing.assert_allclose(value, [expected], rtol=1e-6)
 
 
-def test_mass_of_wide_gaussians_is_density_times_bin(x64):
+def test_mass_of_wide_gaussians_is_density_times_bin_width(x64):
     image, location = (DRAW.uniform(-0.9, 0.9, size=(2, 4, 4, 3)) for _ in range(2))
     image = np.round((image + 1) * 127.5) / 127.5 - 1
     expected = elbo.gaussian(image, location, -0.5) + image[0].size * np.log(2 / 255)
     np.testing.assert_allclose(elbo.discretized_gaussian(image, location, -0.5), expected, rtol=1e-6)
 
 
-def test_a_uniform_picture_has_eight_bits_per_dimension():
+def test_a_uniform_image_has_eight_bits_per_dimension():
     assert bits_per_dim(np.log(1 / 256) * 12, 12) == pytest.approx(8)
 
 
@@ -145,7 +145,7 @@ def test_values_and_gradients_are_finite_at_extremes(name):
 
 
 @EACH
-def test_likelihoods_of_other_shapes_are_refused(name):
+def test_likelihoods_of_different_shapes_raise(name):
     one = LIKELIHOODS[name]
     for function in filter(None, (one.log_prob, one.log_mass)):
         for shape in ((2, 4, 4, 1), (1, 4, 4, 3), (4, 4, 3)):
@@ -156,16 +156,16 @@ def test_likelihoods_of_other_shapes_are_refused(name):
 # The bound.
 
 
-def test_the_bound_is_tight_at_the_posterior_of_a_linear_gaussian_model_and_below_elsewhere(x64):
-    """x = W z + N(0, s^2), z = N(0, I): p(x) is a Gaussian, and its posterior one of diagonal covariance where the
-    columns of W are orthogonal."""
+def test_the_bound_is_tight_only_at_the_posterior_of_a_linear_gaussian_model(x64):
+    """x = W z + N(0, s^2), z = N(0, I): p(x) and the posterior are Gaussian, the latter with diagonal covariance where
+    the columns of W are orthogonal."""
     columns, scale, latents = np.linalg.qr(DRAW.normal(size=(12, 3)))[0] * [0.5, 1.0, 2.0], 0.4, 3
     x = scipy.stats.multivariate_normal(np.zeros(12), columns @ columns.T + scale**2 * np.eye(12)).rvs(random_state=0)
     evidence = scipy.stats.multivariate_normal(np.zeros(12), columns @ columns.T + scale**2 * np.eye(12)).logpdf(x)
     variance = 1 / (1 + np.sum(columns**2, 0) / scale**2)
     mean = variance * (columns.T @ x) / scale**2
 
-    # E_q of a quadratic function is exact on the points mean +- sqrt(3) sigma e_i.
+    # E_q of a quadratic function is its mean over the points mean +- sqrt(3) sigma e_i.
     def bound(mean, variance):
         shifts = np.sqrt(latents * variance) * np.concatenate([np.eye(latents), -np.eye(latents)])
         location = ((mean + shifts) @ columns.T).reshape(-1, 2, 2, 3)

@@ -9,7 +9,7 @@ from productgen.losses.penalties import PENALTIES, dragan, gradient_norms, path_
 from productgen.nets.stylegan2 import Synthesis, Widths
 
 
-def test_the_gradient_norm_of_a_linear_critic_is_that_of_its_weights():
+def test_gradient_norm_of_a_linear_critic():
     rng = np.random.default_rng(0)
     weights, image = rng.normal(size=(4, 3, 2)), rng.normal(size=(5, 4, 3, 2))
     norms, logits = gradient_norms(lambda x: jnp.einsum('bhwc,hwc->b', x, weights) + 7, jnp.float32(image))
@@ -17,7 +17,7 @@ def test_the_gradient_norm_of_a_linear_critic_is_that_of_its_weights():
     np.testing.assert_allclose(logits, np.einsum('bhwc,hwc->b', image, weights) + 7, rtol=1e-4)
 
 
-def test_gradient_norms_are_those_of_finite_differences(float64):
+def test_gradient_norms_match_finite_differences(float64):
     rng = np.random.default_rng(0)
     first, second, image = rng.normal(size=(12, 5)), rng.normal(size=5), rng.normal(size=(3, 2, 3, 2))
     critic = lambda x: jnp.tanh(x.reshape(len(x), -1) @ first) @ second
@@ -30,7 +30,7 @@ def test_gradient_norms_are_those_of_finite_differences(float64):
     np.testing.assert_allclose(norms, expected, rtol=1e-7)
 
 
-def test_gradient_norms_have_the_gradient_of_finite_differences(float64):
+def test_derivatives_of_gradient_norms_match_finite_differences(float64):
     rng = np.random.default_rng(0)
     first, second, image = rng.normal(size=(12, 5)), rng.normal(size=5), rng.normal(size=(3, 2, 3, 2))
 
@@ -46,7 +46,7 @@ def linear(weights):
     return lambda x: jnp.einsum('bhwc,hwc->b', x, weights)
 
 
-def test_penalties_of_a_linear_critic_are_those_of_its_weights():
+def test_penalties_of_a_linear_critic():
     rng = np.random.default_rng(0)
     weights, (real, fake) = rng.normal(size=(4, 3, 2)), np.float32(rng.normal(size=(2, 5, 4, 3, 2)))
     square = np.sum(weights**2)
@@ -58,8 +58,8 @@ def test_penalties_of_a_linear_critic_are_those_of_its_weights():
         np.testing.assert_allclose(got, np.full(5, value), rtol=1e-4)
 
 
-def test_penalties_look_where_they_say():
-    """With the critic |x|^2 / 2 the gradient is the image itself, which tells where it was taken."""
+def test_penalties_are_evaluated_at_the_right_points():
+    """The gradient of the critic |x|^2 / 2 is the image itself, which shows where it was evaluated."""
     rng = np.random.default_rng(1)
     real, fake = np.float32(rng.normal(size=(2, 6, 4, 3, 2)))
     keys = jax.random.split(jax.random.key(0), 6)
@@ -67,31 +67,31 @@ def test_penalties_look_where_they_say():
     square = lambda x: np.sum(np.square(x), (1, 2, 3))
     np.testing.assert_allclose(PENALTIES['r1'](critic, real, fake, keys), square(real) / 2, rtol=1e-4)
     np.testing.assert_allclose(PENALTIES['r2'](critic, real, fake, keys), square(fake) / 2, rtol=1e-4)
-    # Between the two images: |gradient| is that of some share of the way, another one for each image.
+    # WGAN-GP: |gradient| matches some interpolation of the two images, a different one for each pair.
     size = np.sqrt(wgan_gp(critic, real, fake, keys)) + 1  # all are longer than 1
-    shares = np.linspace(0, 1, 20001)[:, None, None, None]
-    places = []
+    fractions = np.linspace(0, 1, 20001)[:, None, None, None]
+    found = []
     for i in range(6):
-        sizes = np.sqrt(square(shares * real[i] + (1 - shares) * fake[i]))
+        sizes = np.sqrt(square(fractions * real[i] + (1 - fractions) * fake[i]))
         assert np.abs(sizes - size[i]).min() < 1e-3
-        places.append(int(np.abs(sizes - size[i]).argmin()))
-    assert len(set(places)) == 6
+        found.append(int(np.abs(sizes - size[i]).argmin()))
+    assert len(set(found)) == 6
 
 
-def test_dragan_looks_at_real_images_with_a_share_of_uniform_noise(monkeypatch):
-    """x + alpha u std / 2: std of the batch, u of each pixel and alpha of each image uniform in [0, 1)."""
+def test_dragan_perturbs_real_images_by_scaled_uniform_noise(monkeypatch):
+    """x + alpha u std / 2, with std of the batch, u per pixel and alpha per image uniform in [0, 1)."""
     monkeypatch.setattr(penalties, '_distance_from_one', lambda logits_fn, image: image)
     rng = np.random.default_rng(2)
     real = np.float32(rng.normal(size=(2000, 8, 8, 3)) * np.where(np.arange(2000) % 2, 0.1, 1)[:, None, None, None])
-    place = dragan(None, real, None, jax.random.split(jax.random.key(0), 2000))
-    noise = (np.asarray(place, np.float64) - real) / (0.5 * real.std(dtype=np.float64))  # alpha u
+    perturbed = dragan(None, real, None, jax.random.split(jax.random.key(0), 2000))
+    noise = (np.asarray(perturbed, np.float64) - real) / (0.5 * real.std(dtype=np.float64))  # alpha u
     assert -1e-5 < noise.min() < 0.01 and 0.9 < noise.max() < 1 + 1e-5
     np.testing.assert_allclose(noise.mean(), 1 / 4, rtol=0.05)
     np.testing.assert_allclose(noise.var((1, 2, 3)).mean(), 1 / 36, rtol=0.05)  # E alpha^2 var u: within an image
     np.testing.assert_allclose(noise.mean((1, 2, 3)).std(), np.sqrt(1 / 48), rtol=0.05)  # std alpha E u: between images
 
 
-def test_distances_from_one_have_finite_slopes_where_the_gradient_vanishes():
+def test_wgan_gp_has_a_finite_gradient_where_that_of_the_critic_vanishes():
     image, keys = jnp.zeros((2, 2, 2, 1)), jax.random.split(jax.random.key(0), 2)
     penalty = lambda weights: jnp.sum(wgan_gp(linear(weights), image, image, keys))
     value, slope = jax.value_and_grad(penalty)(jnp.zeros((2, 2, 1)))
@@ -99,8 +99,8 @@ def test_distances_from_one_have_finite_slopes_where_the_gradient_vanishes():
     assert np.isfinite(slope).all()
 
 
-def test_path_lengths_of_a_linear_synthesis_are_those_of_its_matrix():
-    """|J^T y| with y normal over the square root of the number of pixels; the mean square over layers."""
+def test_path_lengths_of_a_linear_synthesis_network():
+    """|J^T y| with y normal divided by the root of the number of pixels; root mean square over layers."""
     rng = np.random.default_rng(0)
     layers, width, height, breadth = 3, 4, 2, 5
     jacobian = rng.normal(size=(height, breadth, 3, layers, width))
@@ -112,7 +112,7 @@ def test_path_lengths_of_a_linear_synthesis_are_those_of_its_matrix():
         np.testing.assert_allclose(lengths[sample], expected, rtol=1e-5)
 
 
-def test_path_lengths_of_stylegan2_are_those_of_finite_differences(float64):
+def test_path_lengths_of_stylegan2_match_finite_differences(float64):
     synthesis = Synthesis((4, 3), Widths(64, 8, 1, 0))
     rng = np.random.default_rng(0)
     ws, noise = rng.normal(size=(2, synthesis.widths.num_latents, 4)), rng.normal(size=(2, 8, 6, 3))
@@ -123,7 +123,7 @@ def test_path_lengths_of_stylegan2_are_those_of_finite_differences(float64):
     lengths = jax.jit(lambda ws: path_lengths(lambda ws: synthesize(ws, keys), ws, noise))(ws)
     assert lengths.dtype == jnp.float64
 
-    step, shifts = 1e-6, np.eye(ws[0].size).reshape(-1, *ws[0].shape)  # one latent number at a time
+    step, shifts = 1e-6, np.eye(ws[0].size).reshape(-1, *ws[0].shape)  # one latent coordinate at a time
     project = jax.jit(lambda ws, key, y: jnp.sum(synthesize(ws, jnp.repeat(key[None], len(ws))) * y, (1, 2, 3)))
     for i in range(2):
         up, down = (project(ws[i] + sign * step * shifts, keys[i], noise[i] / np.sqrt(8 * 6)) for sign in (1, -1))

@@ -1,4 +1,4 @@
-"""Distances between pictures against NumPy and SciPy, in float64."""
+"""Distances between images against NumPy and SciPy in float64."""
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +14,14 @@ EACH = pytest.mark.parametrize('name', sorted(RECONSTRUCTION))
 
 
 def pictures(height=24, width=20, count=3):
-    """Smooth pictures and noisy copies, in [-1, 1]."""
+    """Smooth images in [-1, 1] and noisy copies."""
     smooth = scipy.ndimage.gaussian_filter(DRAW.normal(size=(count, height, width, 3)), (0, 2, 2, 0))
     a = np.tanh(4 * smooth)
     return a, np.clip(a + 0.2 * DRAW.normal(size=a.shape), -1, 1)
 
 
 def ssim_by_windows(a, b):
-    """Equations 6, 13 and 14 to 17 of Wang et al. 2004 in one picture's one channel, window by window."""
+    """Equations 6, 13 and 14 to 17 of Wang et al. 2004 for a single channel, window by window."""
     a, b = 127.5 * (a + 1), 127.5 * (b + 1)  # as in the paper: 0..255, L = 255
     distance = np.arange(11) - 5
     window = np.exp(-(distance[:, None] ** 2 + distance[None] ** 2) / (2 * 1.5**2))
@@ -38,7 +38,7 @@ def ssim_by_windows(a, b):
 
 
 def ssim_by_scipy(a, b):
-    """The same from SciPy's Gaussian filter, cut to where the window lies inside."""
+    """The same with SciPy's Gaussian filter, cropped to where the window lies inside."""
     blur = lambda x: scipy.ndimage.gaussian_filter(x, 1.5, radius=5)[5:-5, 5:-5]
     a, b = (a + 1) / 2, (b + 1) / 2
     ma, mb = blur(a), blur(b)
@@ -75,19 +75,19 @@ def pyramid(x, levels):
         ('charbonnier', lambda d: np.hypot(d, 1e-3) - 1e-3),
     ],
 )
-def test_pixelwise_distances_are_their_formulas(name, formula, x64):
+def test_pixelwise_distances_match_their_formulas(name, formula, x64):
     a, b = pictures()
     np.testing.assert_allclose(DISTANCES[name](a, b), formula(a - b).mean((1, 2, 3)), rtol=1e-10)
 
 
-def test_charbonnier_takes_another_epsilon(x64):
+def test_charbonnier_with_another_epsilon(x64):
     a, b = pictures()
     expected = (np.sqrt((a - b) ** 2 + 0.25) - 0.5).mean((1, 2, 3))
     np.testing.assert_allclose(charbonnier(a, b, 0.5), expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize('reference', [ssim_by_windows, ssim_by_scipy])
-def test_structural_similarity_is_the_published_one(reference, x64):
+def test_structural_similarity_matches_the_reference(reference, x64):
     a, b = pictures()
     expected = [np.mean([reference(a[i, ..., c], b[i, ..., c]) for c in range(3)]) for i in range(3)]
     assert np.min(expected) > 0.1 and np.max(expected) < 0.95
@@ -95,8 +95,8 @@ def test_structural_similarity_is_the_published_one(reference, x64):
     np.testing.assert_allclose(DISTANCES['ssim'](a, b), 1 - np.array(expected), rtol=1e-9)
 
 
-def test_small_pictures_are_compared_through_a_smaller_window(x64):
-    """6 pixels high: the middle 5 taps; 1 pixel wide: one."""
+def test_small_images_use_a_smaller_window(x64):
+    """The middle 5 taps for a height of 6 pixels, one for a width of 1."""
     a, b = (x[:1, :, :, :1] for x in pictures(6, 1))
     taps = np.exp(-np.square(np.arange(-2, 3)) / (2 * 1.5**2))
     blur = lambda x: np.convolve(x.ravel(), taps / taps.sum(), 'valid')
@@ -109,8 +109,8 @@ def test_small_pictures_are_compared_through_a_smaller_window(x64):
 
 
 @pytest.mark.parametrize('size, levels', [((64, 32), 4), ((24, 20), 2), ((128, 128), 5), ((7, 8), 0)])
-def test_the_pyramid_distance_is_the_published_sum(size, levels, x64):
-    """sum_j 2^(2j) |.|_1 over all samples of a picture, also where sides stop being even."""
+def test_pyramid_distance_matches_the_reference(size, levels, x64):
+    """sum_j 2^(2j) |.|_1 over all samples of an image, including sides that become odd."""
     a, b = pictures(*size, count=1)
     assert levels <= PYRAMID_LEVELS
     total = 0.0
@@ -120,13 +120,13 @@ def test_the_pyramid_distance_is_the_published_sum(size, levels, x64):
     np.testing.assert_allclose(DISTANCES['laplacian'](a, b), [total / a.size], rtol=1e-9)
 
 
-def test_a_constant_difference_is_in_the_last_level_alone(x64):
+def test_a_constant_difference_is_only_in_the_residual(x64):
     a = pictures(32, 32)[0]
     np.testing.assert_allclose(DISTANCES['laplacian'](a, a - 0.3), np.full(3, 0.3), rtol=1e-9)
 
 
 @EACH
-def test_it_is_zero_for_equal_pictures_and_the_same_both_ways(name, x64):
+def test_distances_are_symmetric_and_zero_for_equal_images(name, x64):
     a, b = pictures()
     distance = DISTANCES[name]
     np.testing.assert_allclose(distance(a, a), np.zeros(3), atol=1e-12)
@@ -135,13 +135,13 @@ def test_it_is_zero_for_equal_pictures_and_the_same_both_ways(name, x64):
 
 
 @EACH
-def test_pictures_do_not_depend_on_each_other(name, x64):
+def test_distances_of_images_are_independent(name, x64):
     a, b = pictures()
     np.testing.assert_allclose(DISTANCES[name](a, b)[1:2], DISTANCES[name](a[1:2], b[1:2]), rtol=1e-12)
 
 
 @EACH
-def test_gradients_are_those_of_finite_differences(name, x64):
+def test_gradients_match_finite_differences(name, x64):
     a, b = pictures(16, 12, count=1)
     direction, step = DRAW.normal(size=a.shape), 1e-6
     value = jax.jit(lambda a: jnp.sum(DISTANCES[name](a, b)))
@@ -150,7 +150,7 @@ def test_gradients_are_those_of_finite_differences(name, x64):
 
 
 @EACH
-def test_gradients_are_finite_for_equal_and_for_flat_pictures(name):
+def test_gradients_are_finite_for_equal_and_constant_images(name):
     slope = jax.jit(jax.grad(lambda a, b: jnp.sum(RECONSTRUCTION[name](a, b))))
     image = np.float32(pictures()[0])
     for same in (image, np.full_like(image, -1), np.ones_like(image)):
@@ -167,7 +167,7 @@ def test_half_precision_is_compared_in_float32(name):
 
 @EACH
 @pytest.mark.parametrize('shape', [(3, 24, 20, 1), (1, 24, 20, 3), (24, 20, 3), ()])
-def test_other_shapes_are_refused(name, shape):
+def test_different_shapes_raise(name, shape):
     with pytest.raises(ValueError, match='must both be'):
         DISTANCES[name](np.zeros((3, 24, 20, 3), np.float32), np.zeros(shape, np.float32))
 
@@ -188,6 +188,6 @@ def test_a_weighted_sum_is_the_sum_of_its_terms(x64):
         ({'mse': float('nan')}, 'mse: '),
     ],
 )
-def test_weights_that_cannot_be_used_are_refused(weights, message):
+def test_invalid_weights_raise(weights, message):
     with pytest.raises(ValueError, match=message):
         weighted(weights)

@@ -1,20 +1,22 @@
-"""Classifier and SimCLR: what they descend, what they learn, what they refuse."""
+"""Classifier and SimCLR: their losses, what they learn, and refused settings."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny import full
+from typed import sections_of
 
 from configs import classifier as configs
-from productgen.config import UserError, to_dict
+from productgen.config import UserError
 from productgen.core.pixels import to_float
 from productgen.core.rng import sample_keys, streams
 from productgen.losses.classification import cross_entropy, nt_xent
-from productgen.methods import METHODS, Problem
+from productgen.methods import METHODS, Classifies, Evaluable, Generates, Problem, Represents
 
 
 def config_of(arg=None, **changes):
-    config = to_dict(configs.get_config(arg))
+    config = full(configs.get_config(arg))
     config['model'] = {'width': 8, 'blocks': '1,1', 'dropout': 0.0}
     for field, value in changes.items():
         *path, name = field.split('__')
@@ -27,7 +29,8 @@ def config_of(arg=None, **changes):
 
 def method_of(arg=None, labels=(2,), batch_size=16, accumulate=1, **changes):
     config = config_of(arg, **changes)
-    return METHODS[config['method']['name']](config, Problem((8, 8), labels, batch_size, accumulate, 60))
+    family = METHODS[config['method']['name']]
+    return family.make(sections_of(family, config), Problem((8, 8), labels, batch_size, accumulate, 60))
 
 
 def stripes(count, seed=0):
@@ -42,13 +45,13 @@ def stripes(count, seed=0):
 
 def trained(method, steps):
     update = jax.jit(method.update)
-    state = jax.jit(method.init)(jax.random.key(0), stripes(16))
+    state = jax.jit(method.init)(jax.random.key(0), stripes(16), {})
     for step in range(steps):
         state, metrics = update(state, stripes(16, step), jax.random.fold_in(jax.random.key(1), step))
     return state, metrics
 
 
-def test_stripes_are_told_apart():
+def test_stripes_are_distinguished():
     method = method_of(method__augment__p='0', optim__classifier__learning_rate=3e-3)
     state, _ = trained(method, 40)
     figures = method.evaluate(state, stripes(64, 1000), jax.random.key(0))
@@ -57,20 +60,20 @@ def test_stripes_are_told_apart():
 
 def test_the_loss_is_the_smoothed_entropy_of_augmented_pictures():
     method, batch = method_of(method__augment__p='0.8'), stripes(16)
-    state = jax.jit(method.init)(jax.random.key(0), batch)
+    state = jax.jit(method.init)(jax.random.key(0), batch, {})
     rng = jax.random.key(3)
     _, metrics = jax.jit(method.update)(state, batch, rng)
     keys = streams(sample_keys(rng, jnp.arange(16)), 'augment')
     image = jax.jit(method.augment)(to_float(batch['image']), 0.8, keys)
     assert not np.allclose(image, to_float(batch['image']))
     logits = method.net.apply({'params': state.nets['classifier'].params}, image)[1]
-    np.testing.assert_allclose(metrics['loss'], cross_entropy(logits, batch['label'], 0.1).mean(), rtol=1e-4)
+    np.testing.assert_allclose(metrics['loss'].value, cross_entropy(logits, batch['label'], 0.1).mean(), rtol=1e-4)
 
 
 def test_errors_are_counted_over_known_attributes():
     method = method_of(labels=(2, 3))
     batch = stripes(4) | {'label': np.array([[0, 1], [1, -1], [-1, -1], [0, 0]], np.int32)}
-    state = jax.jit(method.init)(jax.random.key(0), batch)
+    state = jax.jit(method.init)(jax.random.key(0), batch, {})
     answers = [np.argmax(x, -1) for x in method.classify(state, batch, jax.random.key(0))]
     wrong = np.stack(answers, 1) != batch['label']
     figures = method.evaluate(state, batch, jax.random.key(0))
@@ -82,28 +85,49 @@ def test_a_batch_in_parts_gives_what_the_whole_gives():
     batch, states = stripes(16), []
     for accumulate in (1, 4):
         method = method_of(accumulate=accumulate, optim__classifier__name='sgd')
-        state = jax.jit(method.init)(jax.random.key(0), batch)
+        state = jax.jit(method.init)(jax.random.key(0), batch, {})
         states.append(jax.jit(method.update)(state, batch, jax.random.key(1))[0].nets['classifier'].params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *states)
 
 
 def test_contrast_is_between_two_views_of_each_picture():
     method, batch = method_of('simclr'), stripes(16)
-    state, rng = jax.jit(method.init)(jax.random.key(0), batch), jax.random.key(3)
+    state, rng = jax.jit(method.init)(jax.random.key(0), batch, {}), jax.random.key(3)
     _, metrics = jax.jit(method.update)(state, batch, rng)
     keys = sample_keys(rng, jnp.arange(16))
     image, params = to_float(batch['image']), {'params': state.nets['encoder'].params}
     project = jax.jit(lambda keys: method.net.apply(params, method.augment(image, 0.8, keys))[1])
     views = [project(streams(keys, name)) for name in ('first', 'second')]
-    np.testing.assert_allclose(metrics['loss'], nt_xent(*views, 0.2).mean(), rtol=1e-3)
+    np.testing.assert_allclose(metrics['loss'].value, nt_xent(*views, 0.2).mean(), rtol=1e-3)
 
 
-def test_contrast_learns_to_tell_pictures_apart_without_labels():
+def test_contrast_learns_to_distinguish_pictures_without_labels():
     method = method_of('simclr', labels=(), optim__encoder__learning_rate=3e-3)
     start, first = trained(method, 1)
     _, last = trained(method, 40)
-    assert last['loss'] < 0.9 * first['loss']
+    assert last['loss'].value < 0.9 * first['loss'].value
     assert method.represent(start, stripes(5), jax.random.key(0)).shape == (5, 16)
+
+
+@pytest.mark.parametrize('arg, capabilities', [(None, {Classifies, Represents, Evaluable}), ('simclr', {Represents})])
+def test_capabilities(arg, capabilities):
+    method = method_of(arg)
+    assert {c for c in (Classifies, Represents, Evaluable, Generates) if isinstance(method, c)} == capabilities
+    assert method.in_one_part().problem.accumulate == 1
+
+
+@pytest.mark.parametrize('arg, name', [(None, 'classifier'), ('simclr', 'encoder')])
+def test_results_come_from_the_averaged_weights_and_pictures_as_they_are(arg, name):
+    method = method_of(arg, optim__classifier__learning_rate=1e-2) if arg is None else method_of(arg)
+    state, batch, key = trained(method, 3)[0], stripes(4), jax.random.key(0)
+    features, outputs = method.net.apply({'params': state.nets[name].ema}, to_float(batch['image']))
+    np.testing.assert_array_equal(method.represent(state, batch, key), features)
+    current = method.net.apply({'params': state.nets[name].params}, to_float(batch['image']))[0]
+    assert not np.allclose(current, features, rtol=1e-4)
+    if arg is None:
+        np.testing.assert_array_equal(method.classify(state, batch, key)[0], outputs[0])
+        expected = cross_entropy(outputs, batch['label'])
+        np.testing.assert_allclose(method.evaluate(state, batch, key)['loss'], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

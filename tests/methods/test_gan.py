@@ -11,14 +11,17 @@ import numpy as np
 import optax
 import pytest
 
-from productgen.config import UserError
+from productgen.config import UserError, build
+from productgen.core.optim import OptimConfig
 from productgen.core.pixels import to_float
 from productgen.core.rng import sample_keys, stream
 from productgen.losses.adversarial import ADVERSARIAL
 from productgen.losses.penalties import PENALTIES
-from productgen.methods import Problem
-from productgen.methods.gan import make
-from productgen.methods.models import PAIRS, Pair
+from productgen.methods import Generates, Problem
+from productgen.methods.base import Sections
+from productgen.methods.gan import FAMILY, GanConfig
+from productgen.methods.models import Pair
+from productgen.model.config import family_of
 from productgen.nets.conditioning import Embed, Judgement, split_classes
 
 KEY, LABELS, BATCH, SHAPE = jax.random.key(0), (3, 2), 8, (2, 3)
@@ -63,11 +66,15 @@ class Discriminator(nn.Module):
         return Judgement(logit, plain)
 
 
-@pytest.fixture(autouse=True)
-def toy(monkeypatch):
-    monkeypatch.setitem(PAIRS, 'toy', lambda section, problem, plain: Pair(4, Generator(), Discriminator(plain)))
-    monkeypatch.setitem(PAIRS, 'coupled', lambda section, problem, plain: Pair(4, Generator(), Discriminator(), True))
-    monkeypatch.setitem(PAIRS, 'classes', lambda *_: Pair(4, Generator(), Discriminator(_[2], classify=True)))
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """The networks above as a `model` section: `toy`, `coupled` or `classes`."""
+
+    name: str = 'toy'
+
+    def pair(self, problem, plain_head):
+        discriminator = Discriminator(plain_head, classify=self.name == 'classes')
+        return Pair(4, Generator(), discriminator, couples_images=self.name == 'coupled')
 
 
 METHOD = {
@@ -88,9 +95,9 @@ METHOD = {
 
 
 def gan(labels=LABELS, accumulate=1, pair='toy', steps=100, batch_size=BATCH, optim=SGD, **changes):
-    config = {'method': copy.deepcopy(METHOD) | changes, 'model': {'name': pair}}
-    config['optim'] = {'generator': optim, 'discriminator': optim}
-    return make(config, Problem(SHAPE, labels, batch_size, accumulate, steps))
+    config = build(GanConfig, copy.deepcopy(METHOD) | changes, 'method')
+    optim = {name: build(OptimConfig, optim, f'optim.{name}') for name in FAMILY.networks}
+    return FAMILY.make(Sections(config, Model(pair), optim), Problem(SHAPE, labels, batch_size, accumulate, steps))
 
 
 def batch_of(seed=0, size=BATCH):
@@ -105,8 +112,10 @@ def one_hot(label):
 
 def update(method, batch=None, state=None):
     batch = batch_of() if batch is None else batch
-    start = state or method.init(stream(KEY, 'init'), batch)
-    return start, *jax.jit(method.update)(start, batch, KEY)
+    start = state or method.init(stream(KEY, 'init'), batch, {})
+    state, metrics = jax.jit(method.update)(start, batch, KEY)
+    assert all(metric.weight == 1 for name, metric in metrics.items() if name != 'loss/penalty')
+    return start, state, {name: metric.value for name, metric in metrics.items()}
 
 
 def moved(start, state, name):
@@ -119,10 +128,10 @@ def keys_of(name, size=BATCH):
     return sample_keys(stream(KEY, name), jnp.arange(size))
 
 
-def fakes(method, params, name, label, share=1.0):
+def fakes(method, params, name, label, label_weight=1.0):
     variables = {'params': params, 'stats': {'count': jnp.zeros(()), 'mean': jnp.zeros(())}}
     z = method.draw(keys_of(name, len(label)))
-    return Generator().apply(variables, z, one_hot(label), None, label_weight=share)
+    return Generator().apply(variables, z, one_hot(label), None, label_weight=label_weight)
 
 
 def verdict(params, image, label, **fields):
@@ -153,12 +162,12 @@ def test_both_players_descend_what_loss_and_penalty_say(loss, penalty):
     def g_loss(params):
         d = start.nets['discriminator'].params
         fake = verdict(d, fakes(method, params, 'generator', label), label).logit
-        return jnp.mean(ADVERSARIAL[loss](verdict(d, real, label).logit, fake)[0])
+        return jnp.mean(ADVERSARIAL[loss].generator(verdict(d, real, label).logit, fake))
 
     def d_loss(params):
         fake = fakes(method, state.nets['generator'].params, 'discriminator', label)
         logits = lambda image: verdict(params, image, label).logit
-        value = jnp.mean(ADVERSARIAL[loss](logits(real), logits(fake))[1])
+        value = jnp.mean(ADVERSARIAL[loss].discriminator(logits(real), logits(fake)))
         if penalty == 'none':
             return value
         keys = jax.vmap(lambda key: stream(key, 'penalty'))(keys_of('discriminator'))
@@ -172,12 +181,15 @@ def test_both_players_descend_what_loss_and_penalty_say(loss, penalty):
 
 def test_lazy_penalties_take_steps_of_their_own():
     method = gan(penalty='r1', penalty_weight='0.7', penalty_interval=3)
-    state, history = method.init(KEY, batch_of()), []
+    state, weights, values = method.init(KEY, batch_of(), {}), [], []
     run = jax.jit(method.update)
     for step in range(5):
         state, metrics = run(state, batch_of(step), jax.random.fold_in(KEY, step))
-        history.append(float(metrics['loss/penalty']))
-    assert history[0] == history[1] == history[2] != history[3] == history[4]
+        weights.append(float(metrics['loss/penalty'].weight))
+        values.append(float(metrics['loss/penalty'].value))
+    assert weights == [1, 0, 0, 1, 0]  # so that a mean over updates is over those in which it was due
+    assert values[1] == values[2] == values[4] == 0 < min(values[0], values[3]) and values[0] != values[3]
+    assert not state.extra
 
 
 def test_several_critic_steps_share_the_batch_among_them():
@@ -215,7 +227,7 @@ def test_the_penalty_steps_of_a_critic_count_in_its_own_steps():
     """Two critic steps an iteration, a penalty every second one: c = 4 / 5 corrects the rate."""
     method = gan(penalty='r1', penalty_weight='1', penalty_interval=2, critic_steps=2)
     grads = jax.tree.map(jnp.ones_like, {'w': jnp.zeros(2)})
-    updates, _ = method.d_tx.update(grads, method.d_tx.init(grads), grads)
+    updates, _ = method.critic.tx.update(grads, method.critic.tx.init(grads), grads)
     np.testing.assert_allclose(updates['w'], -SGD['learning_rate'] * 4 / 5, rtol=1e-6)
 
 
@@ -229,18 +241,23 @@ def test_clipped_weights_stay_within_the_bound(interval):
     assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(state.nets['generator'].params)) > 0.01
 
 
-def test_real_images_are_augmented_independently_of_the_fake_ones_beside_them():
-    """By an augmentation that adds noise drawn from its keys, to both players of a loss in which both sides count."""
+def augmented_by(method, augment):
+    return dataclasses.replace(method, critic=dataclasses.replace(method.critic, augment=augment))
+
+
+def test_real_images_are_augmented_independently_of_the_fake_ones():
+    """With an augmentation that adds noise of its keys, and a loss in which both sides count for both players."""
     noise = lambda keys: jax.vmap(lambda key: jax.random.normal(key, (*SHAPE, 3)))(keys)
     method, batch = gan(loss='relativistic'), batch_of()
-    start, state, _ = update(dataclasses.replace(method, augment=lambda image, p, keys: image + noise(keys)), batch)
+    start, state, _ = update(augmented_by(method, lambda image, p, keys: image + noise(keys)), batch)
     real, label = to_float(batch['image']), batch['label']
 
     def losses(g, d, name):
         one = lambda *path: jax.vmap(lambda key: functools.reduce(stream, path, key))(keys_of(name))
         fake_logit = verdict(d, fakes(method, g, name, label) + noise(one('augment')), label).logit
         real_logit = verdict(d, real + noise(one('real', 'augment')), label).logit
-        return [jnp.mean(x) for x in ADVERSARIAL['relativistic'](real_logit, fake_logit)]
+        loss = ADVERSARIAL['relativistic']
+        return [jnp.mean(player(real_logit, fake_logit)) for player in (loss.generator, loss.discriminator)]
 
     (g, d), new = (start.nets[name].params for name in ('generator', 'discriminator')), state.nets['generator'].params
     close(moved(start, state, 'generator'), jax.grad(lambda g: losses(g, d, 'generator')[0])(g))
@@ -251,11 +268,11 @@ def test_real_images_are_augmented_independently_of_the_fake_ones_beside_them():
 def test_the_probability_is_logged_where_it_is_used(name, logged):
     augment = {'name': name, 'transforms': {'ada': 'xflip', 'diffaugment': 'color'}.get(name, '')}
     method = gan(augment=augment)
-    state = jax.eval_shape(method.init, KEY, batch_of())
+    state = jax.eval_shape(method.init, KEY, batch_of(), {})
     assert ('augment_p' in jax.eval_shape(method.update, state, batch_of(), KEY)[1]) == logged
 
 
-def test_classes_are_learnt_from_real_and_fake_and_asked_of_the_generator():
+def test_class_terms_are_of_real_and_fake_images_for_the_discriminator_and_of_fake_ones_for_the_generator():
     """AC-GAN, equations 2 and 3: L_S + L_C over both for the discriminator, over fakes for the generator."""
     method, batch = gan(pair='classes', classification=0.3), batch_of()
     start, state, metrics = update(method, batch)
@@ -282,20 +299,20 @@ def test_classes_are_learnt_from_real_and_fake_and_asked_of_the_generator():
     close(moved(start, state, 'discriminator'), jax.grad(d_loss)(start.nets['discriminator'].params))
 
 
-def test_labels_are_let_in_during_the_transition():
-    """Until it begins nothing depends on labels; half way the conditional game has half its weight."""
+def test_labels_gain_weight_during_the_transition():
+    """Before it begins nothing depends on labels; halfway the conditional game has half its weight."""
     method, batch = gan(transition_kimg='0.016->0.048'), batch_of()
     other = batch | {'label': (batch['label'] + 1) % np.int32(LABELS)}
     start, state, metrics = update(method, batch)
     assert metrics['label_share'] == 0
     close(update(method, other)[1].nets['generator'].params, state.nets['generator'].params)
-    later = start.replace(step=jnp.int32(4))  # 32 images: half way from 16 to 48
+    later = start.replace(step=jnp.int32(4))  # 32 images: halfway from 16 to 48
     _, state, metrics = update(method, batch, later)
     assert metrics['label_share'] == 0.5
     label = batch['label']
 
     def g_loss(params):
-        fake = fakes(method, params, 'generator', label, share=0.5)
+        fake = fakes(method, params, 'generator', label, label_weight=0.5)
         said = verdict(start.nets['discriminator'].params, fake, label, plain_head=True)
         return jnp.mean(jax.nn.softplus(-said.plain) + 0.5 * jax.nn.softplus(-said.logit))
 
@@ -314,7 +331,7 @@ def test_the_average_and_its_half_life_move():
     start, state, _ = update(method)
     g = state.nets['generator']  # eight images: one half-life
     close(g.ema, jax.tree.map(lambda a, b: 0.5 * a + 0.5 * b, start.nets['generator'].params, g.params))
-    _, after, _ = update(method, state=state)  # half way the half-life is 12 images
+    _, after, _ = update(method, state=state)  # halfway the half-life is 12 images
     decay = 0.5 ** (8 / 12)
     close(
         after.nets['generator'].ema,
@@ -322,19 +339,25 @@ def test_the_average_and_its_half_life_move():
     )
 
 
-def test_penalty_weights_move_over_their_share_of_the_training():
-    weights = gan(penalty='r1', penalty_weight='10->2', anneal=0.5).penalty_weight
+def test_penalty_weights_move_over_their_fraction_of_the_training():
+    weights = gan(penalty='r1', penalty_weight='10->2', anneal=0.5).critic.penalty_weight
     np.testing.assert_allclose([weights(0), weights(25), weights(50), weights(99)], [10, 6, 2, 2], rtol=1e-5)
 
 
 def test_truncation_scales_z():
     method = gan()
-    state = method.init(KEY, batch_of())
+    state = method.init(KEY, batch_of(), {})
     batch = {'seed': np.arange(3, dtype=np.int32), 'label': batch_of()['label'][:3]}
-    zero = method.sample(state, batch | {'truncation': np.zeros(3, np.float32)}, KEY)['image']
+    zero = method.generate(state, batch, KEY, {'truncation': np.zeros(3, np.float32)})
     bias = state.nets['generator'].ema['pixels']['bias']
     embedded = one_hot(batch['label']) @ state.nets['generator'].ema['embed']['kernel']
     np.testing.assert_allclose(zero.reshape(3, -1), np.tanh(bias + embedded), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(method.generate(state, batch, KEY, {'truncation': 0.0}), zero)
+    one, half = (method.generate(state, batch, KEY, {'truncation': np.float32([psi] * 3)}) for psi in (1, 0.5))
+    np.testing.assert_array_equal(method.generate(state, batch, KEY, {}), one)
+    raw = lambda image: np.arctanh(np.float64(image))
+    np.testing.assert_allclose(raw(half), (raw(zero) + raw(one)) / 2, rtol=1e-3, atol=1e-4)
+    assert isinstance(method, Generates) and [knob.name for knob in method.knobs] == ['truncation']
 
 
 @pytest.mark.parametrize(
@@ -351,8 +374,8 @@ def test_truncation_scales_z():
         ({'clip_weights': 0.1, 'optim': SGD | {'freeze': 'hidden'}}, r'method\.clip_weights: .*freeze'),
         ({'pair': 'stylegan2'}, r'model\.name: .*method\.name=stylegan2'),
         ({'penalty': 'wgan_gp', 'penalty_weight': 'auto'}, r"method\.penalty_weight: 'auto' is a rule for 'r1'"),
-        ({'anneal': 0.0}, r'method\.anneal: 0.0 is not a share'),
-        ({'anneal': 1.5}, r'method\.anneal: 1.5 is not a share'),
+        ({'anneal': 0.0}, r'method\.anneal: 0.0 is not a fraction'),
+        ({'anneal': 1.5}, r'method\.anneal: 1.5 is not a fraction'),
         ({'ema_kimg': '-5'}, r'method\.ema_kimg: .*not be negative, got -5'),
         ({'ema_kimg': '5->-1'}, r'method\.ema_kimg: .*not be negative'),
         ({'penalty_weight': 'much'}, r'method\.penalty_weight: expected a number'),
@@ -360,13 +383,17 @@ def test_truncation_scales_z():
         ({'ema_kimg': 'long'}, r'method\.ema_kimg: expected a number'),
         ({'transition_kimg': '30'}, r"method\.transition_kimg: expected 'A->B'"),
         ({'transition_kimg': '1->2', 'labels': ()}, r'method\.transition_kimg: there are no labels'),
-        ({'pair': 'toys'}, r"model\.name: there is no 'toys'; did you mean 'toy'"),
         ({'pair': 'coupled', 'penalty': 'wgan_gp'}, r'method\.penalty: .*normalises over the batch'),
         ({'loss': 'wasserstein', 'augment': {'name': 'ada'}}, r'method\.augment\.target: .*set it to 0'),
         ({'augment': {'name': 'ada', 'p': '0->0.3'}}, r'method\.augment\.p: .*set method\.augment\.target to 0'),
-        ({'augment': {'name': 'ada', 'p': '0->3', 'target': 0.0}}, r'method\.augment\.p: a probability'),
+        ({'augment': {'name': 'ada', 'p': '0->3', 'target': 0.0}}, r'method\.augment\.p: expected a probability'),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused_by_name(changes, message):
     with pytest.raises(UserError, match=message):
         gan(**changes)
+
+
+def test_an_unknown_pair_is_refused_with_the_nearest_name():
+    with pytest.raises(UserError, match=r"model\.name: there is no 'dcgam'; did you mean 'dcgan'"):
+        family_of({'method': METHOD, 'model': {'name': 'dcgam'}})

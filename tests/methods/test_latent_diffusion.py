@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from typed import sections_of
 
 from productgen.config import UserError
 from productgen.core.pixels import to_float
 from productgen.core.rng import sample_keys, stream
-from productgen.methods import Problem
-from productgen.methods.latent_diffusion import FROZEN, make
+from productgen.methods import Evaluable, Generates, Problem, Reconstructs
+from productgen.methods.base import Stage
+from productgen.methods.latent_diffusion import FAMILY, FROZEN, make
 
 RESOLUTION, BATCH = (8, 12), 8
 KEY = jax.random.key(0)
@@ -65,7 +67,6 @@ CONFIG = {
         },
     },
     'optim': {'unet': ADAM, 'vae': ADAM},
-    'sample': {'guidance': 1.0, 'denoising_steps': 4},
 }
 
 
@@ -76,7 +77,7 @@ def tiny(share=0.0, steps=4, resolution=RESOLUTION, accumulate=1, **changes):
     for field, value in changes.items():
         *path, name = field.split('__')
         functools.reduce(dict.__getitem__, path, config)[name] = value
-    return make(config, Problem(resolution, (3,), BATCH, accumulate, steps))
+    return make(sections_of(FAMILY, config), Problem(resolution, (3,), BATCH, accumulate, steps))
 
 
 def batch_of(seed=0):
@@ -89,7 +90,7 @@ def batch_of(seed=0):
 def history(share):
     """States of four updates, the first included, and the metrics of each."""
     method = tiny(share)
-    states, metrics = [jax.jit(method.init)(stream(KEY, 'init'), batch_of())], []
+    states, metrics = [jax.jit(method.init)(stream(KEY, 'init'), batch_of(), {})], []
     update = jax.jit(method.update)
     for step in range(4):
         state, row = update(states[-1], batch_of(step), jax.random.fold_in(KEY, step))
@@ -117,9 +118,14 @@ def test_each_network_is_trained_in_its_time(share, vae, unet):
     assert moved(share, 'vae') == (vae, vae)
     assert moved(share, 'unet') == (unet, unet)
     for step, metrics in enumerate(history(share)[1]):
-        assert (metrics['loss/unet'] > 0) == unet[step]
-        assert (metrics['mse/vae'] > 0) == vae[step] if share != FROZEN else 'mse/vae' not in metrics
-    # What is never trained has no optimiser's copies.
+        due = {name.rpartition('/')[2]: metric.weight for name, metric in metrics.items() if '/' in name}
+        assert due == {'unet': unet[step]} | ({'vae': vae[step]} if share != FROZEN else {})
+        assert all(np.isfinite(metric.value) for metric in metrics.values())
+        assert all(metric.value == 0 for metric in metrics.values() if not metric.weight)
+        assert (metrics['loss/unet'].value > 0) == unet[step]
+        assert (metrics['mse/vae'].value > 0) == vae[step] if share != FROZEN else 'mse/vae' not in metrics
+        assert metrics['code_std'].weight == 1
+    # An autoencoder that is never trained has no optimiser state.
     assert bool(jax.tree.leaves(history(share)[0][0].nets['vae'].opt)) == (share != FROZEN)
 
 
@@ -157,10 +163,10 @@ def test_pictures_are_decoded_from_scaled_codes():
     """The sampled code is that of the denoiser times the deviation; the decoder's average makes it a picture."""
     method, state = tiny(FROZEN), history(FROZEN)[0][-1]
     batch = {'seed': np.arange(3, dtype=np.int32), 'label': np.zeros((3, 1), np.int32)}
-    image = jax.jit(method.sample)(state, batch, KEY)['image']
-    code = jax.jit(method.denoiser.draw, static_argnums=1)(
-        state.nets['unet'].ema, (4, 6, 2), batch['label'], sample_keys(KEY, batch['seed'])
-    )
+    knobs = {'denoising_steps': 4}
+    image = jax.jit(lambda state, batch: method.generate(state, batch, KEY, knobs))(state, batch)
+    draw = lambda params, keys: method.denoiser.draw(params, (4, 6, 2), batch['label'], keys, knobs)
+    code = jax.jit(draw)(state.nets['unet'].ema, sample_keys(KEY, batch['seed']))
     decoder = {'params': state.nets['vae'].ema['decoder']}
     expected = method.autoencoder.decoder.apply(
         decoder, code * np.sqrt(state.nets['unet'].stats['code_variance']), None
@@ -171,6 +177,7 @@ def test_pictures_are_decoded_from_scaled_codes():
 def test_figures_and_reconstructions_of_held_out_pictures():
     method, state = tiny(FROZEN), history(FROZEN)[0][-1]
     batch = batch_of(9) | {'seed': np.arange(BATCH, dtype=np.int32)}
+    assert all(isinstance(method, protocol) for protocol in (Evaluable, Generates, Reconstructs))
     figures = jax.jit(method.evaluate)(state, batch, KEY)
     assert {'loss', 'vae_mse', 'vae_kl'} <= figures.keys()
     assert all(x.shape == (BATCH,) and np.isfinite(x).all() for x in figures.values())
@@ -195,11 +202,30 @@ def test_settings_that_cannot_be_used_are_refused_by_field(changes, message):
         tiny(**changes)
 
 
-def test_an_autoencoder_that_is_never_trained_must_come_from_somewhere():
-    config = copy.deepcopy(CONFIG) | {'train': {'init_from': ''}}
-    config['method']['autoencoder_share'] = FROZEN
-    problem = Problem(RESOLUTION, (3,), BATCH)
-    with pytest.raises(UserError, match='train.init_from'):
-        make(config, problem)
-    config['train']['init_from'] = 'runs/vae'
-    assert make(config, problem).first == 0
+def test_an_autoencoder_that_is_never_trained_must_come_from_another_run():
+    """`productgen.train.finetune` refuses a run without `train.init_from`."""
+    method = tiny(FROZEN, steps=None)
+    assert method.untrained == ('vae',) and method.first == 0
+    assert tiny(0.0).untrained == tiny(0.5).untrained == ()
+
+
+def test_the_first_stage_is_the_fraction_of_the_autoencoder():
+    field = 'method.autoencoder_share'
+    assert tiny(0.5).first_stage == Stage(2, field) and tiny(0.01).first_stage == Stage(1, field)
+    assert tiny(0.99).first_stage == Stage(3, field)  # the second stage has at least one update
+    assert tiny(0.0).first_stage.steps == tiny(FROZEN).first_stage.steps == 0
+
+
+def test_conventions_are_those_of_the_autoencoder():
+    assert tiny(method__vae__likelihood='discretized_logistic').conventions() == {
+        'vae': {'likelihood': 'discretized_logistic'}
+    }
+
+
+def test_both_networks_take_the_batch_in_one_part():
+    method = tiny(accumulate=2).in_one_part()
+    assert (method.problem.accumulate, method.autoencoder.problem.accumulate) == (1, 1)
+    update = jax.make_jaxpr(tiny(accumulate=2).in_one_part().update)
+    state = jax.eval_shape(tiny().init, KEY, batch_of(), {})
+    assert 'scan' not in str(update(state, batch_of(), KEY))
+    assert 'scan' in str(jax.make_jaxpr(tiny(accumulate=2).update)(state, batch_of(), KEY))

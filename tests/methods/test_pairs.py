@@ -1,4 +1,4 @@
-"""What every pair of the classical GANs promises, and what their configs refuse."""
+"""The networks of the classical GANs: what every pair promises, and what their configs refuse."""
 
 import functools
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from productgen.config import UserError
+from productgen.config import UserError, build
 from productgen.core.rng import sample_keys
 from productgen.methods import Problem
 from productgen.methods.models import PAIRS
@@ -75,7 +75,8 @@ def others(x):
 
 def make(case, plain=False, labels=SIZES, resolution=(12, 16), **changes):
     name = case.split('-')[0]
-    return PAIRS[name](SECTIONS[name] | CASES[case] | changes, Problem(resolution, labels, 4), plain)
+    model = build(PAIRS[name], SECTIONS[name] | CASES[case] | changes, 'model')
+    return model.pair(Problem(resolution, labels, 4), plain)
 
 
 class Built:
@@ -96,8 +97,8 @@ class Built:
     @staticmethod
     def _jitted(name, net):
         def run(variables, x, label, keys, weight, train):
-            share = {'label_weight': weight} if name == 'generator' else {}
-            return net.apply(variables, x, label, keys, train=train, **share, mutable=['stats'])
+            scaled = {'label_weight': weight} if name == 'generator' else {}
+            return net.apply(variables, x, label, keys, train=train, **scaled, mutable=['stats'])
 
         return jax.jit(run, static_argnames='train')
 
@@ -112,7 +113,7 @@ built = functools.cache(Built)
 
 
 @pytest.mark.parametrize('case', CASES)
-def test_shapes_and_what_lies_where(case):
+def test_shapes_and_statistics(case):
     one = built(case)
     images = one('generator', LABEL)
     assert images.shape == (4, 12, 16, 3) and np.abs(images).max() <= 1
@@ -123,7 +124,7 @@ def test_shapes_and_what_lies_where(case):
 
 
 @pytest.mark.parametrize('case', CASES)
-def test_at_weight_zero_a_label_says_nothing_to_the_generator(case):
+def test_at_weight_zero_a_label_does_not_change_the_generator(case):
     one = built(case)
     nothing, half, whole = (one('generator', LABEL, weight) for weight in (0.0, 0.5, 1.0))
     np.testing.assert_array_equal(one('generator', OTHER, 0.0), nothing)
@@ -166,7 +167,7 @@ def test_a_plain_head_does_not_see_the_label(case):
 
 
 @pytest.mark.parametrize('case', ['dcgan-classes', 'sngan-classes'])
-def test_a_classifier_guesses_every_attribute_and_needs_no_plain_head(case):
+def test_a_classifier_predicts_every_attribute_and_needs_no_plain_head(case):
     net = make(case, plain=True).discriminator
     verdict = jax.eval_shape(net.init_with_output, jax.random.key(0), IMAGE, LABEL, KEYS)[0]
     assert [c.shape for c in verdict.classes] == [(4, 2), (4, 3)] and verdict.plain is None
@@ -210,7 +211,7 @@ def test_widths_are_those_of_the_papers():
         ('mlp', {'layers': 0}, 'model.layers: 0 is too small; it must be at least 1'),
         ('mlp', {'maxout': -1}, 'model.maxout'),
         ('mlp', {'maxout': 1}, 'model.maxout: .*take 2 or more'),
-        ('mlp', {'dropout': 1.0}, 'model.dropout: 1.0 is not a share'),
+        ('mlp', {'dropout': 1.0}, 'model.dropout: 1.0 is not a fraction'),
         ('mlp', {'plain': True}, 'model.name: .*method.transition_kimg'),
         ('dcgan', {'norm': 'bach'}, "model.norm: .*did you mean 'batch'"),
         ('dcgan', {'max_width': 3}, 'model.max_width: .*at least 4'),

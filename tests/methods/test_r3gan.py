@@ -1,4 +1,4 @@
-"""R3GAN's pair from a config: what cannot be built says so, and the published settings."""
+"""R3GAN's networks: what their config refuses, and the published settings."""
 
 import jax
 import jax.numpy as jnp
@@ -7,10 +7,11 @@ import optax.tree_utils
 import pytest
 
 from configs.r3gan import get_config
-from productgen.config import UserError, to_dict
+from productgen.config import UserError, build, to_dict
 from productgen.core.optim import OptimConfig, learning_rate, make_optimizer
-from productgen.methods import METHODS, Problem
-from productgen.methods.models.r3gan import make
+from productgen.methods import Problem
+from productgen.methods.models.r3gan import R3GANModel
+from productgen.model.config import resolve
 
 SECTION = {
     'name': 'r3gan',
@@ -23,8 +24,9 @@ SECTION = {
 }
 
 
-def pair(resolution=(16, 16), plain_head=False, **changes):
-    return make(SECTION | changes, Problem(resolution, (), 4), plain_head)
+def pair(resolution=(16, 16), plain_head=False, float32=False, **changes):
+    model = build(R3GANModel, SECTION | changes, 'model')
+    return model.pair(Problem(resolution, (), 4, float32=float32), plain_head)
 
 
 def test_both_networks_have_the_same_stages():
@@ -33,6 +35,12 @@ def test_both_networks_have_the_same_stages():
     assert built.z_dim == 8 and not built.couples_images and d.plain_head
     assert (g.base, g.widths, g.blocks, g.group) == (d.base, d.widths, d.blocks, d.group)
     assert g.base == (4, 3) and [g.widths.channels(level) for level in range(4)] == [16, 16, 8, 4]
+
+
+def test_float32_overrides_bf16_levels():
+    assert pair(bf16_levels=2).generator.widths.bf16_levels == 2
+    both = pair(bf16_levels=2, float32=True)
+    assert both.generator.widths.bf16_levels == both.discriminator.widths.bf16_levels == 0
 
 
 @pytest.mark.parametrize(
@@ -60,10 +68,10 @@ def test_following_the_advice_on_groups_helps():
 
 
 def method(argument, labels=()):
-    config = to_dict(get_config(argument))
-    height, width = (int(side) for side in (config['data']['resolution'].split('x') * 2)[1::-1])
-    size, kimg = config['train']['batch_size'], int(config['train']['duration'].removesuffix('kimg'))
-    built = METHODS[config['method']['name']](config, Problem((height, width), labels, size, 1, kimg * 1000 // size))
+    config = resolve(to_dict(get_config(argument)))
+    height, width = (int(side) for side in (config.data.resolution.split('x') * 2)[1::-1])
+    size, kimg = config.train.batch_size, int(config.train.duration.removesuffix('kimg'))
+    built = config.family.make(config, Problem((height, width), labels, size, 1, kimg * 1000 // size))
     return built, lambda mimg: round(mimg * 1e6 / size)
 
 
@@ -79,16 +87,16 @@ def method(argument, labels=()):
 )
 def test_published_settings(argument, widths, group, gamma, half_life, p, mimg):
     built, step = method(argument)
-    g = built.pair.generator
+    g = built.generator
     assert [g.widths.channels(level) for level in range(g.widths.levels + 1)] == widths
-    assert (g.blocks, g.group, built.pair.z_dim) == (2, group, 64)
+    assert (g.blocks, g.group, built.z_dim) == (2, group, 64)
     for value, start, end in (
-        (built.penalty_weight, gamma, gamma / 10),
+        (built.critic.penalty_weight, gamma, gamma / 10),
         (built.half_life, 0, half_life),
-        (built.augment_p, 0, p),
+        (built.critic.augment_p, 0, p),
     ):
         middle = start + (end - start) / 2  # half a cosine is at its middle halfway
-        got = [float(value(step(share * mimg))) for share in (0, 0.5, 1, 1.25)]
+        got = [float(value(step(done * mimg))) for done in (0, 0.5, 1, 1.25)]
         np.testing.assert_allclose(got, [start, middle, end, end], rtol=1e-3, atol=1e-6)
 
 
@@ -99,8 +107,8 @@ def test_the_optimisers_go_along_half_a_cosine_and_stay(argument, mimg):
     for net in map(lambda section: OptimConfig(**section), optim.values()):
         rate, tx, weight = learning_rate(net, steps), make_optimizer(net, steps), jnp.ones(1)
         assert net.name == 'adam' and net.b1 == 0
-        for share, expected in {0: (2e-4, 0.9), 0.5: (1.25e-4, 0.945), 1: (5e-5, 0.99), 1.25: (5e-5, 0.99)}.items():
-            step = jnp.int32(share * mimg * 1e6 / train.batch_size)
+        for done, expected in {0: (2e-4, 0.9), 0.5: (1.25e-4, 0.945), 1: (5e-5, 0.99), 1.25: (5e-5, 0.99)}.items():
+            step = jnp.int32(done * mimg * 1e6 / train.batch_size)
             state = jax.tree.map(lambda x, step=step: step if x.dtype == step.dtype else x, tx.init(weight))  # counts
             second = optax.tree_utils.tree_get(tx.update(weight, state, weight)[1], 'nu')  # 1 - b2, from nothing
             np.testing.assert_allclose([rate(step), 1 - second[0]], expected, rtol=1e-4)

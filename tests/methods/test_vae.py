@@ -7,14 +7,14 @@ import jax
 import numpy as np
 import pytest
 import scipy.stats
+from tiny import full, open_run
+from typed import sections_of
 
 from configs import beta_vae, cvae, vae
-from productgen.config import UserError, to_dict
+from productgen.config import UserError
 from productgen.core.rng import sample_keys, stream, streams
-from productgen.methods import Evaluable, Problem, Reconstructing
-from productgen.methods.vae import make, normal
-from productgen.model.prepared import abstract_state
-from productgen.train.run import prepare
+from productgen.methods import Evaluable, Generates, Problem, Reconstructs
+from productgen.methods.vae import FAMILY, make, normal
 
 RESOLUTION, LABELS, BATCH = (8, 12), (3, 2), 4
 KEY = jax.random.key(0)
@@ -54,7 +54,7 @@ def tiny(labels=LABELS, accumulate=1, resolution=RESOLUTION, steps=100, **change
     for field, value in changes.items():
         section, name = field.split('__')
         config[section][name] = value
-    return make(config, Problem(resolution, labels, BATCH, accumulate, steps))
+    return make(sections_of(FAMILY, config), Problem(resolution, labels, BATCH, accumulate, steps))
 
 
 def batch_of(seed=0, low=0, high=256):
@@ -70,15 +70,25 @@ def compiled(function, **changes):
 
 
 def start(**changes):
-    return compiled('init', **changes)(stream(KEY, 'init'), batch_of())
+    return compiled('init', **changes)(stream(KEY, 'init'), batch_of(), {})
 
 
 def trained(steps=3, **changes):
     state, rows = start(**changes), []
     for step in range(steps):
-        state, row = compiled('update', **changes)(state, batch_of(step), jax.random.fold_in(KEY, step))
-        rows.append(row)
+        state, metrics = compiled('update', **changes)(state, batch_of(step), jax.random.fold_in(KEY, step))
+        rows.append(values(metrics))
     return state, rows
+
+
+def values(metrics):
+    """Those of an update; all are due in every one."""
+    assert all(metric.weight == 1 for metric in metrics.values())
+    return {name: metric.value for name, metric in metrics.items()}
+
+
+def generate(state, rows, rng=KEY, knobs=None, **changes):
+    return compiled('generate', **changes)(state, rows, rng, knobs or {})
 
 
 def bound(method, params, batch, keys):
@@ -102,6 +112,7 @@ def test_the_loss_is_the_bound_with_beta_warm_up_and_free_bits():
     by_dimension = kl.mean(0)
     assert (by_dimension < 0.5).any() and (by_dimension > 0.5).any(), 'free bits would not show'
     expected = reconstruction.sum(1).mean() + 3.0 * np.maximum(by_dimension, 0.5).sum()
+    metrics = values(metrics)
     np.testing.assert_allclose(metrics['loss'], expected, rtol=1e-4)
     np.testing.assert_allclose(metrics['kl'], kl.sum(1).mean(), rtol=1e-4)
     np.testing.assert_allclose(metrics['reconstruction'], reconstruction.sum(1).mean(), rtol=1e-4)
@@ -126,7 +137,7 @@ def test_measures_are_the_bound_of_the_averaged_weights_without_beta():
     np.testing.assert_allclose(figures['kl'], kl.sum(1), rtol=1e-4)
     np.testing.assert_allclose(figures['reconstruction'], reconstruction.sum(1), rtol=1e-4)
     np.testing.assert_allclose(figures['loss'], (reconstruction.sum(1) + kl.sum(1)), rtol=1e-4)
-    assert isinstance(tiny(), Evaluable) and isinstance(tiny(), Reconstructing)
+    assert isinstance(tiny(), Evaluable) and isinstance(tiny(), Reconstructs)
 
 
 def test_bits_are_the_nats_of_a_density_over_bins():
@@ -159,15 +170,29 @@ def test_a_picture_is_measured_by_itself():
 
 
 def test_without_temperature_every_seed_is_the_same_picture_and_it_grows_with_it():
-    sample, state = compiled('sample'), trained(2)[0]
+    state = trained(2)[0]
     rows = {'seed': np.arange(BATCH, dtype=np.int32), 'label': np.zeros((BATCH, 2), np.int32)}
     spread = [
-        float(np.std(sample(state, rows | {'truncation': np.full(BATCH, t, np.float32)}, KEY)['image'], 0).mean())
+        float(np.std(generate(state, rows, knobs={'truncation': np.full(BATCH, t, np.float32)}), 0).mean())
         for t in (0, 0.5, 1)
     ]
     assert spread[0] < 1e-6 < spread[1] < spread[2]
-    full = sample(state, rows | {'truncation': np.ones(BATCH, np.float32)}, KEY)['image']
-    np.testing.assert_allclose(compiled('sample')(state, rows, KEY)['image'], full, atol=1e-5)
+    full = generate(state, rows, knobs={'truncation': np.ones(BATCH, np.float32)})
+    np.testing.assert_allclose(generate(state, rows), full, atol=1e-5)
+    assert isinstance(tiny(), Generates)
+    (knob,) = tiny().knobs
+    assert (knob.name, knob.default, knob.low, knob.high, knob.static) == ('truncation', 1, 0, 2, False)
+
+
+def test_the_temperature_of_each_picture_is_its_own_and_scales_its_latent():
+    state = trained(2)[0]
+    rows = {'seed': np.arange(BATCH, dtype=np.int32), 'label': np.zeros((BATCH, 2), np.int32)}
+    temperature = np.float32([0.0, 0.5, 1.0, 1.5])
+    z = temperature[:, None] * normal(streams(sample_keys(KEY, rows['seed']), 'z'), (5,))
+    label = np.float32([[1, 0, 0, 1, 0]] * BATCH)
+    decoded = tiny().decoder.apply({'params': state.nets['vae'].ema['decoder']}, z, label)
+    images = generate(state, rows, knobs={'truncation': temperature})
+    np.testing.assert_allclose(images, np.clip(decoded, -1, 1), atol=1e-5)
 
 
 @pytest.mark.parametrize('labels', [LABELS, ()])
@@ -175,18 +200,17 @@ def test_labels_matter_where_it_is_conditional(labels):
     changes = {'labels': labels}
     state, batch = trained(1, **changes)[0], batch_of()
     other = batch | {'label': np.stack([(batch['label'][:, 0] + 1) % 3, batch['label'][:, 1]], 1)}
-    for function in ('sample', 'reconstruct'):
-        a, b = (jax.tree.leaves(compiled(function, **changes)(state, x, KEY))[0] for x in (batch, other))
+    for function, knobs in (('generate', [{}]), ('reconstruct', [])):
+        a, b = (compiled(function, **changes)(state, x, KEY, *knobs) for x in (batch, other))
         assert np.array_equal(a, b) != bool(labels)
 
 
 @pytest.mark.parametrize('config', [vae, beta_vae, cvae])
-def test_grids_name_labels_only_where_the_nets_are_told_them(config):
-    config = to_dict(config.get_config())
-    config['data']['catalog_items'] = 64
-    run = prepare(config)
-    told = 'label' in abstract_state(run)[0].nets['vae'].params['encoder']
-    assert told == bool(run.labels) == (config['data']['labels'] == 'auto')
+def test_grids_name_labels_only_where_the_networks_are_conditional(config):
+    config = full(config.get_config(), data__catalog_items=64)
+    run = open_run(config)
+    conditional = 'label' in run.abstract()[0].nets['vae'].params['encoder']
+    assert conditional == bool(run.labels) == (config['data']['labels'] == 'auto')
 
 
 def test_reconstructions_need_no_chance():
@@ -200,7 +224,7 @@ def test_map_latents_have_a_size_and_give_samples():
     changes = {'model__latent': 'map', 'model__downsampling': 4, 'model__z_dim': 2, 'model__dropout': 0.1}
     assert tiny(**changes).latent == (2, 3, 2)
     state, rows = trained(1, **changes)
-    assert compiled('sample', **changes)(state, batch_of(), KEY)['image'].shape == (BATCH, *RESOLUTION, 3)
+    assert generate(state, batch_of(), **changes).shape == (BATCH, *RESOLUTION, 3)
     assert np.isfinite(rows[0]['loss'])
 
 
@@ -209,14 +233,14 @@ def test_it_learns_pictures_and_the_scale_of_its_errors():
     config = copy.deepcopy(CONFIG)
     config['optim']['vae'] = {'name': 'adam', 'learning_rate': 0.01}
     config['method'] |= {'beta': 1.0, 'kl_weight': '1'}
-    method = make(config, Problem(RESOLUTION, (), BATCH, 1, 600))
-    batch, state = batch_of(low=100, high=200), compiled('init', labels=())(KEY, batch_of())
+    method = make(sections_of(FAMILY, config), Problem(RESOLUTION, (), BATCH, 1, 600))
+    batch, state = batch_of(low=100, high=200), compiled('init', labels=())(KEY, batch_of(), {})
     update, errors = jax.jit(method.update), []
     for step in range(600):
         state, metrics = update(state, batch, jax.random.fold_in(KEY, step))
-        errors.append(float(metrics['mse']))
+        errors.append(float(metrics['mse'].value))
     assert np.mean(errors[-50:]) < 0.1 * errors[0]
-    np.testing.assert_allclose(metrics['scale'] ** 2, np.mean(errors[-50:]), rtol=0.2)
+    np.testing.assert_allclose(metrics['scale'].value ** 2, np.mean(errors[-50:]), rtol=0.2)
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from typed import sections_of
 
 from productgen.config import UserError
 from productgen.core.pixels import to_float
 from productgen.core.rng import stream
 from productgen.losses.pixel import weighted
-from productgen.methods import Evaluable, Problem, Reconstructing
-from productgen.methods.vqvae import METRICS, make
+from productgen.methods import Evaluable, Generates, Problem, Reconstructs
+from productgen.methods.base import Stage
+from productgen.methods.vqvae import FAMILY, VQVAEConfig, make
 from productgen.nets.layers import one_hot_labels
 
 RESOLUTION, LABELS, BATCH, CODES = (8, 12), (3, 2), 8, 16
@@ -44,6 +46,28 @@ CONFIG = {
 }
 
 
+# Metrics of both stages, and those of the second.
+METRICS = {
+    'loss/autoencoder',
+    'loss/prior',
+    'grad_norm/encoder',
+    'grad_norm/decoder',
+    'grad_norm/prior',
+    'mse',
+    'commitment',
+    'codes/perplexity',
+    'codes/revived',
+    'prior_bits_per_code',
+}
+PRIOR = {'loss/prior', 'grad_norm/prior', 'prior_bits_per_code'}
+
+
+def values(metrics):
+    """Those of an update in which both stages run."""
+    assert all(metric.weight == 1 for metric in metrics.values())
+    return {name: metric.value for name, metric in metrics.items()}
+
+
 def codebook_of(state):
     return state.nets['decoder'].stats['codebook']
 
@@ -57,7 +81,7 @@ def tiny(labels=LABELS, accumulate=1, resolution=RESOLUTION, steps=10, **changes
         for part in path:
             section = section[part]
         section[name] = value
-    return make(config, Problem(resolution, labels, BATCH, accumulate, steps))
+    return make(sections_of(FAMILY, config), Problem(resolution, labels, BATCH, accumulate, steps))
 
 
 def batch_of(seed=0, labels=LABELS):
@@ -76,7 +100,7 @@ def compiled(**changes):
 @functools.cache
 def start():
     """The state after an iteration, whose codebook the data have seeded."""
-    state = jax.jit(tiny().init)(KEY, batch_of())
+    state = jax.jit(tiny().init)(KEY, batch_of(), {})
     return compiled()(state, batch_of(), KEY)[0]
 
 
@@ -116,6 +140,7 @@ def test_the_codebook_moves_by_the_means_of_the_vectors_nearest_to_each_code():
     # Dead codes are now vectors of the batch.
     for vector in np.asarray(found.vectors)[~alive]:
         assert np.abs(z - vector).max(1).min() < 1e-4
+    metrics = values(metrics)
     assert metrics['codes/revived'] == (~alive).sum()
     p = share[share > 0]
     np.testing.assert_allclose(metrics['codes/perplexity'], np.exp(-np.sum(p * np.log(p))), rtol=1e-4)
@@ -123,7 +148,7 @@ def test_the_codebook_moves_by_the_means_of_the_vectors_nearest_to_each_code():
 
 def test_the_first_batch_seeds_the_codebook():
     method = tiny()
-    z = encoded(method, jax.jit(method.init)(KEY, batch_of()).nets['encoder'].params, batch_of()['image'])
+    z = encoded(method, jax.jit(method.init)(KEY, batch_of(), {}).nets['encoder'].params, batch_of()['image'])
     means = np.asarray(codebook_of(start()).vectors)
     low, high = z.min(0) - 1e-4, z.max(0) + 1e-4
     assert np.all((means >= low) & (means <= high))
@@ -142,22 +167,23 @@ def test_autoencoder_loss_is_distance_and_commitment():
     expected = {'mse': np.mean(d**2), 'commitment': np.mean((z - grid) ** 2)}
     expected['loss/autoencoder'] = 2 * np.mean(d**2) + 0.5 * np.mean(np.abs(d)) + 0.25 * expected['commitment']
     for name, value in expected.items():
-        np.testing.assert_allclose(metrics[name], value, rtol=1e-4, err_msg=name)
+        np.testing.assert_allclose(metrics[name].value, value, rtol=1e-4, err_msg=name)
 
 
 def test_a_batch_in_parts_gives_what_the_whole_gives():
-    for seed, state in ((0, jax.jit(tiny().init)(KEY, batch_of())), (1, start())):
+    for seed, state in ((0, jax.jit(tiny().init)(KEY, batch_of(), {})), (1, start())):
         whole, m = compiled()(state, batch_of(seed), KEY)
         parts, n = compiled(accumulate=2)(state, batch_of(seed), KEY)
         for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(parts), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-4)
-        for name in METRICS:
-            np.testing.assert_allclose(m[name], n[name], rtol=1e-3, atol=1e-6, err_msg=name)
+        assert m.keys() == n.keys() == METRICS
+        for name, value in values(m).items():
+            np.testing.assert_allclose(value, values(n)[name], rtol=1e-3, atol=1e-6, err_msg=name)
 
 
 def test_two_stages_take_turns():
-    update = compiled(method__prior_start=0.2)  # of ten steps
-    state = jax.jit(tiny().init)(KEY, batch_of())
+    method, update = tiny(method__prior_start=0.2), compiled(method__prior_start=0.2)  # of ten steps
+    state = jax.jit(tiny().init)(KEY, batch_of(), {})
     history = []
     for step in range(4):
         before = state
@@ -165,17 +191,23 @@ def test_two_stages_take_turns():
         moved = {name for name in state.nets if not same(before.nets[name].params, state.nets[name].params)}
         moved |= {f'{name}.ema' for name in state.nets if not same(before.nets[name].ema, state.nets[name].ema)}
         moved |= set() if same(codebook_of(before), codebook_of(state)) else {'codebook'}
-        history.append((moved, float(metrics['loss/prior']), float(metrics['loss/autoencoder'])))
+        history.append((moved, jax.device_get(metrics)))
     first = {'encoder', 'encoder.ema', 'decoder', 'decoder.ema', 'codebook'}
     assert [moved for moved, *_ in history] == [first, first, {'prior', 'prior.ema'}, {'prior', 'prior.ema'}]
-    assert history[0][1] == history[1][1] == 0 < history[2][1]
-    assert history[1][2] == history[2][2] == history[3][2] > 0
+    for stage, (_, metrics) in zip((0, 0, 1, 1), history, strict=True):
+        assert {name for name, metric in metrics.items() if metric.weight} == (
+            METRICS & PRIOR if stage else METRICS - PRIOR
+        )
+        assert all(metric.value == 0 for metric in metrics.values() if not metric.weight)
+        assert all(metric.value != 0 for name, metric in metrics.items() if metric.weight and 'revived' not in name)
+    assert method.first_stage == Stage(2, 'method.prior_start')
+    assert tiny().first_stage.steps == 0
 
 
 def test_the_figure_that_stops_a_run_is_that_of_the_stage_that_decides():
     """In the second stage the autoencoder stands still, and with it a loss that it had a part in."""
     method, update = tiny(method__prior_start=0.2), compiled(method__prior_start=0.2)
-    state, evaluate, figures = jax.jit(method.init)(KEY, batch_of()), jax.jit(method.evaluate), []
+    state, evaluate, figures = jax.jit(method.init)(KEY, batch_of(), {}), jax.jit(method.evaluate), []
     for step in range(4):
         state, _ = update(state, batch_of(step), jax.random.fold_in(KEY, step))
         figures.append(evaluate(state, batch_of(9), KEY))
@@ -189,7 +221,7 @@ def test_the_figure_that_stops_a_run_is_that_of_the_stage_that_decides():
 
 def test_evaluation_is_of_each_picture_alone_and_counts_the_bits_of_its_codes():
     method, state, batch = tiny(), start(), batch_of(2)
-    assert isinstance(method, Evaluable) and isinstance(method, Reconstructing)
+    assert all(isinstance(method, protocol) for protocol in (Evaluable, Generates, Reconstructs))
     evaluate = jax.jit(method.evaluate)
     figures = evaluate(state, batch, KEY)
     assert all(value.shape == (BATCH,) for value in figures.values())
@@ -217,11 +249,11 @@ def test_evaluation_is_of_each_picture_alone_and_counts_the_bits_of_its_codes():
 
 def test_samples_come_at_their_own_temperature():
     method, state = tiny(), start()
-    sample = jax.jit(method.sample)
+    generate = jax.jit(lambda state, batch, knobs: method.generate(state, batch, KEY, knobs))
     batch = {'seed': np.arange(4, dtype=np.int32), 'label': np.zeros((4, 2), np.int32)}
-    plain = sample(state, batch, KEY)['image']
+    plain = generate(state, batch, {})
     assert plain.shape == (4, *RESOLUTION, 3)
-    image = sample(state, batch | {'truncation': np.float32([0, 0, 1, 1])}, KEY)['image']
+    image = generate(state, batch, {'truncation': np.float32([0, 0, 1, 1])})
     np.testing.assert_array_equal(image[0], image[1])  # the likeliest codes, whatever the seed
     np.testing.assert_array_equal(image[2:], plain[2:])
     assert not np.array_equal(plain[0], image[0]) and not np.array_equal(plain[2], plain[3])
@@ -232,11 +264,19 @@ def test_two_colours_come_back_from_their_codes():
     batch = batch_of(labels=())
     batch['image'][:4], batch['image'][4:] = [200, 40, 40], [30, 60, 220]
     update = jax.jit(method.update)
-    state = jax.jit(method.init)(KEY, batch)
+    state = jax.jit(method.init)(KEY, batch, {})
     for step in range(150):
         state, _ = update(state, batch, stream(jax.random.fold_in(KEY, step), 'update'))
     output = np.asarray(jax.jit(method.reconstruct)(state, batch, KEY))
     assert np.mean((output - to_float(batch['image'])) ** 2, (1, 2, 3)).max() < 0.02
+
+
+def test_weights_of_the_reconstruction_that_are_missing_are_0():
+    section = VQVAEConfig(reconstruction={'l1': 1.0})
+    assert section == VQVAEConfig(
+        reconstruction={'mse': 0.0, 'ssim': 0.0, 'l1': 1.0, 'charbonnier': 0, 'laplacian': 0.0}
+    )
+    assert section != VQVAEConfig() == VQVAEConfig(reconstruction={'mse': 4.0})
 
 
 # What is refused.
@@ -251,8 +291,11 @@ def test_two_colours_come_back_from_their_codes():
         ({'model__codes': 1}, 'model.codes: must be at least 2'),
         ({'method__reconstruction': {'mes': 1.0}}, "method.reconstruction: there is no reconstruction loss 'mes'"),
         ({'method__reconstruction': {'mse': 'much'}}, 'method.reconstruction: '),
-        ({'method__revive': 1.0}, 'method.revive: 1.0 is not a share'),
-        ({'method__prior_start': 0.5, 'steps': None}, 'method.prior_start: give train.duration in images'),
+        ({'method__revive': 1.0}, 'method.revive: 1.0 is not a fraction'),
+        (
+            {'method__prior_start': 0.5, 'steps': None},
+            'method.prior_start: a fraction of the training needs a train.duration in images',
+        ),
         ({'method__comitment': 1.0}, "did you mean 'commitment'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Colours against the published pairs of Sharma et al., scikit-image and known values."""
+"""Colour conversion and difference against the pairs of Sharma et al., scikit-image and known values."""
 
 import json
 import pathlib
@@ -18,12 +18,12 @@ PAIRS = np.loadtxt(HERE / 'ciede2000.txt')
 @pytest.mark.parametrize('dtype', [np.float32, np.float64])
 @pytest.mark.parametrize('swap', [False, True])
 def test_the_published_pairs(dtype, swap):
-    """Printed to 1e-4, so within half of that, besides float32's rounding. Hues opposite, wrapped and missing occur."""
+    """The pairs are given to 1e-4. They include opposite, wrapped and undefined hues."""
     assert PAIRS.shape == (34, 7)
-    one, other = PAIRS[:, :3].astype(dtype), PAIRS[:, 3:6].astype(dtype)
+    first, second = PAIRS[:, :3].astype(dtype), PAIRS[:, 3:6].astype(dtype)
     if swap:
-        one, other = other, one
-    found = ciede2000(one, other)
+        first, second = second, first
+    found = ciede2000(first, second)
     assert isinstance(found, np.ndarray) and found.dtype == dtype
     np.testing.assert_allclose(found, PAIRS[:, 6], atol=1e-4, rtol=0)
 
@@ -34,23 +34,23 @@ def test_the_published_pairs_on_a_device():
     np.testing.assert_allclose(found, PAIRS[:, 6], atol=1e-4, rtol=0)
 
 
-def test_greys_differ_by_their_lightness_alone():
+def test_greys_differ_in_lightness_only():
     """Equation 16 of the paper: dL / (1 + 0.015 (L - 50)^2 / sqrt(20 + (L - 50)^2)) of the mean L."""
-    for one, other in ((0.0, 100.0), (90.0, 100.0), (20.0, 23.0)):
-        level = ((one + other) / 2 - 50) ** 2
-        expected = (other - one) / (1 + 0.015 * level / np.sqrt(20 + level))
-        np.testing.assert_allclose(ciede2000(np.array([one, 0, 0]), np.array([other, 0, 0])), expected, rtol=1e-12)
+    for first, second in ((0.0, 100.0), (90.0, 100.0), (20.0, 23.0)):
+        level = ((first + second) / 2 - 50) ** 2
+        expected = (second - first) / (1 + 0.015 * level / np.sqrt(20 + level))
+        np.testing.assert_allclose(ciede2000(np.array([first, 0, 0]), np.array([second, 0, 0])), expected, rtol=1e-12)
 
 
-def test_one_colour_is_compared_with_many():
+def test_a_single_colour_broadcasts():
     many = PAIRS[:, 3:6].reshape(2, 17, 3)
     found = ciede2000(PAIRS[0, :3], many)
     assert found.shape == (2, 17)
     np.testing.assert_array_equal(found[1, 4], ciede2000(PAIRS[0, :3], many[1, 4]))
 
 
-def test_lab_is_scikit_image_s():
-    """It has the matrix to six digits, which the standard rounds to four."""
+def test_lab_matches_scikit_image():
+    """scikit-image has the matrix with six digits, the standard with four."""
     rgb = pictures()[0][0, ::24, ::22] / 255
     expected = json.loads((HERE.parent / 'peers' / 'pairwise.json').read_text())['lab']
     np.testing.assert_allclose(lab(rgb), expected, atol=0.02)
@@ -71,7 +71,7 @@ def test_known_colours(rgb, expected):
     np.testing.assert_allclose(lab(np.array(rgb, float)), expected, atol=0.03)
 
 
-def test_greys_have_no_colour_and_the_known_lightness():
+def test_greys_have_zero_chroma_and_the_known_lightness():
     grey = np.linspace(0, 1, 101)[:, None] * np.ones(3)
     found = lab(grey)
     np.testing.assert_allclose(found[:, 1:], 0, atol=1e-12)
@@ -80,5 +80,5 @@ def test_greys_have_no_colour_and_the_known_lightness():
     np.testing.assert_allclose(found[:, 0], expected, atol=1e-10)
 
 
-def test_what_no_screen_shows_is_clipped():
+def test_values_outside_the_gamut_are_clipped():
     np.testing.assert_array_equal(lab(np.array([-0.5, 0.5, 1.5])), lab(np.array([0, 0.5, 1.0])))

@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage by brute force, against `prdc`, and what each of them must see."""
+"""Precision, recall, density and coverage against brute force and `prdc`, and their response to known errors."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ from productgen.metrics.manifold import manifold
 
 
 def brute_force(real, generated, k):
-    """Precision, recall, density, coverage, all of one k, from whole matrices."""
+    """Precision, recall, density, coverage, all with the same k, from full distance matrices."""
     radius = lambda x: np.sort(cdist(x, x), 1)[:, k]
     across = cdist(generated, real)
     inside = across <= radius(real)
@@ -29,18 +29,18 @@ def brute_force(real, generated, k):
 @pytest.mark.parametrize('block', [1, 2000, 2**23])
 @pytest.mark.parametrize('offset, dtype', [(0.0, np.float64), (1000.0, np.float32)])
 @pytest.mark.parametrize('k_precision, k_density', [(4, 6), (6, 4)])
-def test_it_is_brute_force(monkeypatch, block, offset, dtype, k_precision, k_density):
+def test_metrics_match_brute_force(monkeypatch, block, offset, dtype, k_precision, k_density):
     monkeypatch.setattr(neighbours, '_BLOCK', block)
     real, generated = ((x + offset).astype(dtype) for x in distribution.real_and_generated())
     found = manifold(real, generated, k_precision, k_density)
     precision, recall, _, _ = brute_force(real, generated, k_precision)
     _, _, density, coverage = brute_force(real, generated, k_density)
     np.testing.assert_allclose(dataclasses.astuple(found), (precision, recall, density, coverage), rtol=1e-12)
-    assert 0.3 < found.recall < found.precision < 1  # a case in which something can go wrong
+    assert 0.3 < found.recall < found.precision < 1  # not a trivial case
 
 
 @pytest.mark.parametrize('k', [3, 5])
-def test_it_is_prdc(k):
+def test_metrics_match_prdc(k):
     expected = json.loads(distribution.FILE.read_text())['prdc'][str(k)]
     found = dataclasses.asdict(manifold(*distribution.real_and_generated(), k, k))
     assert found.keys() == expected.keys()
@@ -48,16 +48,16 @@ def test_it_is_prdc(k):
         np.testing.assert_allclose(found[name], value, rtol=1e-12, err_msg=name)
 
 
-def test_a_set_and_itself():
-    """Every ball holds its row and, on its surface, the last of its k neighbours."""
+def test_metrics_of_a_set_and_itself():
+    """Every ball contains its own row and, on its surface, the k-th neighbour."""
     x = np.random.default_rng(0).standard_normal((200, 10))
     found = manifold(x, x[::-1])
     assert (found.precision, found.recall, found.coverage) == (1, 1, 1)
     np.testing.assert_allclose(found.density, 6 / 5)
 
 
-def test_equal_distributions_have_the_expected_density_and_coverage():
-    """1, and 1 - 2^-5 for sets of one size (Naeem et al., section 3.3)."""
+def test_density_and_coverage_of_equal_distributions():
+    """1 and, for equal sizes, 1 - 2^-5 (Naeem et al., section 3.3)."""
     draw = np.random.default_rng(1)
     found = [manifold(draw.standard_normal((200, 3)), draw.standard_normal((200, 3))) for _ in range(40)]
     np.testing.assert_allclose(np.mean([f.density for f in found]), 1, atol=0.03)
@@ -65,14 +65,14 @@ def test_equal_distributions_have_the_expected_density_and_coverage():
 
 
 def flat(draw, n):
-    """Two separate modes in a plane of 8 dimensions: first half, second half."""
+    """Two separate modes in a plane in 8 dimensions: first half, second half."""
     x = np.zeros((n, 8))
     x[:, :2] = draw.standard_normal((n, 2))
     x[n // 2 :, 0] += 10
     return x
 
 
-def test_noise_takes_precision_and_leaves_recall():
+def test_noise_lowers_precision_but_not_recall():
     draw = np.random.default_rng(2)
     real, generated = flat(draw, 400), flat(draw, 400)
     noisy = generated.copy()
@@ -83,7 +83,7 @@ def test_noise_takes_precision_and_leaves_recall():
     assert found.recall > 0.95
 
 
-def test_dropped_modes_take_recall_and_leave_precision():
+def test_dropped_modes_lower_recall_but_not_precision():
     draw = np.random.default_rng(3)
     real, generated = flat(draw, 400), flat(draw, 800)[:400]
     found = manifold(real, generated)
@@ -91,7 +91,7 @@ def test_dropped_modes_take_recall_and_leave_precision():
     assert found.recall < 0.55 and found.coverage < 0.55
 
 
-def test_one_row_repeated_is_precise_and_recalls_nothing():
+def test_a_repeated_row_has_precision_one_and_no_recall():
     real = np.random.default_rng(4).standard_normal((100, 4)).astype(np.float32)
     found = manifold(real, real[[11] * 60])
     assert found.precision == 1
@@ -99,15 +99,15 @@ def test_one_row_repeated_is_precise_and_recalls_nothing():
     assert found.coverage < 0.1
 
 
-def test_rows_that_repeat_have_balls_without_extent_that_hold_their_copies():
+def test_balls_of_repeated_rows_contain_their_copies():
     x = (50 + np.random.default_rng(6).standard_normal((40, 64))).astype(np.float32)
     found = manifold(np.repeat(x, 7, 0), x[:20], k_precision=3)
     assert (found.precision, found.coverage) == (1, 0.5)
     np.testing.assert_allclose(found.density, 7 / 5)
 
 
-def test_memory_is_that_of_blocks(monkeypatch):
-    """3000 x 3000 distances are 72 MB."""
+def test_memory_is_bounded_by_the_block_size(monkeypatch):
+    """All 3000 x 3000 distances would be 72 MB."""
     monkeypatch.setattr(neighbours, '_BLOCK', 2**16)
     draw = np.random.default_rng(5)
     a, b = draw.standard_normal((3000, 4)), draw.standard_normal((3000, 4))
@@ -134,6 +134,6 @@ def test_progress_reaches_the_end():
         (np.zeros((9, 2)), np.zeros((9, 3)), 3, 'width: 2 and 3'),
     ],
 )
-def test_what_is_wrong_is_named(real, generated, k, message):
+def test_invalid_arguments_raise(real, generated, k, message):
     with pytest.raises(ValueError, match=message):
         manifold(real, generated, k)

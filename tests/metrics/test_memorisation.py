@@ -1,4 +1,4 @@
-"""The test for copies against SciPy, its authors' code, and by simulation."""
+"""Memorisation test against SciPy, the authors' code, and by simulation."""
 
 import json
 
@@ -11,7 +11,7 @@ from productgen.metrics.memorisation import memorisation, near_duplicates, rank_
 
 
 @pytest.mark.parametrize('values', [1000, 8], ids=['few ties', 'many ties'])
-def test_the_rank_test_is_scipy_s(values):
+def test_rank_test_matches_scipy(values):
     draw = np.random.default_rng(0)
     first, second = draw.integers(values, size=40), draw.integers(values, size=55) + values // 8
     found = rank_test(first, second)
@@ -20,15 +20,15 @@ def test_the_rank_test_is_scipy_s(values):
     np.testing.assert_allclose(found.p, expected.pvalue, rtol=1e-10)
 
 
-def test_the_rank_test_where_nothing_differs():
+def test_rank_test_of_equal_and_of_no_values():
     assert rank_test([1, 1], [1, 1, 1]).z == 0
     with pytest.raises(ValueError, match='both sides, got 0 and 1'):
         rank_test([], [1])
 
 
 @pytest.mark.parametrize('cells, name', [(1, 'z'), (distribution.CELLS, 'c_t')])
-def test_it_is_its_authors(cells, name):
-    """Theirs looks for neighbours in the own cell only, which here, the cells being far apart, is the same."""
+def test_statistic_matches_the_authors_code(cells, name):
+    """Their code searches neighbours within the cell only, which is equivalent here, since the cells are far apart."""
     samples, training, held_out = distribution.samples_training_held_out()
     found = memorisation(samples, training, held_out, cells=cells)
     expected = json.loads(distribution.FILE.read_text())[name]
@@ -41,16 +41,16 @@ def normal(draw, *counts):
 
 
 @pytest.mark.parametrize('cells', [1, 2])
-def test_a_generator_that_does_not_copy_is_accused_as_often_as_stated(cells):
+def test_false_positive_rate_is_nominal(cells):
     draw = np.random.default_rng(cells)
     found = [memorisation(*normal(draw, 90, 100, 80), quantile=0.1, cells=cells) for _ in range(500)]
-    accused = np.mean([f.p < 0.05 for f in found])
-    assert abs(accused - 0.05) < 4 * np.sqrt(0.05 * 0.95 / 500)
+    rejected = np.mean([f.p < 0.05 for f in found])
+    assert abs(rejected - 0.05) < 4 * np.sqrt(0.05 * 0.95 / 500)
     assert abs(np.mean([f.share for f in found]) - 0.1) < 0.02
     assert {f.cells for f in found} <= {1, cells}
 
 
-def test_a_generator_that_copies_is_found_and_its_pairs_shown():
+def test_copies_are_detected_and_listed():
     draw = np.random.default_rng(3)
     training, held_out, samples = normal(draw, 300, 200, 200)
     copied = np.arange(50)
@@ -65,7 +65,7 @@ def test_a_generator_that_copies_is_found_and_its_pairs_shown():
     assert (np.diff(pairs.distance) >= 0).all()
 
 
-def test_exact_copies_are_all_of_the_share():
+def test_a_set_of_exact_copies_has_share_one():
     draw = np.random.default_rng(4)
     training, held_out = (x.astype(np.float32) for x in normal(draw, 100, 100))
     held_out[:10] = training[60:70]
@@ -81,19 +81,19 @@ def test_samples_off_the_data_are_not_copies():
     assert found.c_t > 3 and found.p > 0.99 and found.share < 0.05
 
 
-def test_cells_find_copies_that_another_balance_of_the_modes_hides():
-    """A dense and a wide mode; samples copy in both, but are mostly in the wide one, where distances are larger."""
+def test_cells_detect_copies_hidden_by_the_balance_of_the_modes():
+    """A dense and a wide mode: samples copy in both, but are mostly in the wide one, where distances are larger."""
     draw = np.random.default_rng(6)
     scale = lambda wide: np.where(np.arange(200) < wide, 10.0, 1)[:, None]
     training, held_out = (100 * (scale(100) > 1) + scale(100) * x for x in normal(draw, 200, 200))
     noise = 0.3 * normal(draw, 200)[0]
     samples = np.concatenate([training[:100], training[:60], training[100:140]]) + scale(160) * noise
-    whole, cells = (memorisation(samples, training, held_out, cells=n) for n in (1, 2))
-    assert whole.p > 0.05 and cells.cells == 2 and cells.p < 1e-4
-    assert whole.test == cells.test
+    single, cells = (memorisation(samples, training, held_out, cells=n) for n in (1, 2))
+    assert single.p > 0.05 and cells.cells == 2 and cells.p < 1e-4
+    assert single.test == cells.test
 
 
-def test_small_cells_are_left_out():
+def test_small_cells_are_skipped():
     draw = np.random.default_rng(7)
     far = lambda x, n: x + 100.0 * (np.arange(len(x)) < n)[:, None]
     samples, training, held_out = normal(draw, 100, 100, 100)
@@ -113,7 +113,7 @@ def test_near_duplicates():
     assert len(near_duplicates(np.zeros((50, 2)), 1).first) <= 50
 
 
-def test_near_duplicates_in_a_crowd():
+def test_near_duplicates_among_many_rows():
     draw = np.random.default_rng(8)
     x = draw.standard_normal((500, 32)).astype(np.float32)
     x[[400, 80]] = x[[3, 499]] + 0.01
@@ -138,6 +138,6 @@ def test_progress_reaches_the_end():
         ((50, 50, 50), {'quantile': 1}, 'quantile must be'),
     ],
 )
-def test_what_is_wrong_is_named(counts, options, message):
+def test_invalid_arguments_raise(counts, options, message):
     with pytest.raises(ValueError, match=message):
         memorisation(*normal(np.random.default_rng(0), *counts), **options)

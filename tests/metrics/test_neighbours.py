@@ -1,4 +1,4 @@
-"""Neighbours against SciPy's tree."""
+"""Nearest neighbours against SciPy's k-d tree."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,7 +16,7 @@ def sets():
 
 
 @pytest.mark.parametrize('block', [1, 1000, 2**23])
-def test_they_are_those_of_a_tree(sets, monkeypatch, block):
+def test_neighbours_match_scipy(sets, monkeypatch, block):
     monkeypatch.setattr(neighbours, '_BLOCK', block)
     a, b = sets
     distance, index = spatial.cKDTree(b).query(a, 20)
@@ -29,8 +29,8 @@ def test_they_are_those_of_a_tree(sets, monkeypatch, block):
     np.testing.assert_allclose(found.distance, distance[:, 1:], rtol=1e-14)
 
 
-def test_a_copy_is_at_zero_and_a_near_one_is_not():
-    """float32 features far from the origin, where |x|^2 + |y|^2 - 2 x y in float32 is wrong by a unit and more."""
+def test_copies_have_distance_zero_and_near_rows_do_not():
+    """float32 features far from the origin, where |x|^2 + |y|^2 - 2 x y in float32 has an error above 1."""
     draw = np.random.default_rng(1)
     b = (1000 + draw.standard_normal((50, 64))).astype(np.float32)
     a = b[[7, 3, 7]]
@@ -41,13 +41,13 @@ def test_a_copy_is_at_zero_and_a_near_one_is_not():
     np.testing.assert_allclose(found.distance[1, 0], np.linalg.norm(a[1].astype(np.float64) - b[3]), rtol=1e-12)
 
 
-def test_many_neighbours_come_nearest_first():
+def test_neighbours_are_sorted():
     x = np.random.default_rng(3).standard_normal((2000, 2))
     np.testing.assert_allclose(nearest(x[:5], x, 300).distance, np.sort(spatial.distance.cdist(x[:5], x), 1)[:, :300])
 
 
 def test_squared_distances_far_from_the_origin():
-    """At 1e7 the squared norms are of 1e15, and their rounding is of the size of the distances."""
+    """At 1e7 the squared norms are about 1e15, and their rounding errors as large as the distances."""
     draw = np.random.default_rng(2)
     a, b = np.round(draw.standard_normal((2, 30, 8)), 6) + 1e7
     a[4] = b[9]
@@ -56,7 +56,7 @@ def test_squared_distances_far_from_the_origin():
     np.testing.assert_allclose(found, spatial.distance.cdist(a, b, 'sqeuclidean'), rtol=1e-9)
 
 
-def test_a_row_is_not_its_own_neighbour_but_its_copy_is():
+def test_rows_are_not_their_own_neighbours_but_copies_are():
     found = nearest(np.array([[0.0], [5], [0], [9]]))
     assert found.index[:, 0].tolist() == [2, 3, 0, 1]
     assert found.distance[:, 0].tolist() == [0, 4, 0, 4]
@@ -79,6 +79,6 @@ def test_progress_reaches_the_end(sets, monkeypatch):
         (lambda a, b: nearest(a * np.nan, b), 'a: features must be finite'),
     ],
 )
-def test_what_is_wrong_is_named(sets, call, message):
+def test_invalid_arguments_raise(sets, call, message):
     with pytest.raises(ValueError, match=message):
         call(*sets)

@@ -1,7 +1,7 @@
-"""Comparisons of two pictures against peers' values, SciPy and closed forms.
+"""Full-reference metrics against other libraries, SciPy and closed forms.
 
-The values of tests/peers/pairwise.json are of scikit-image (PSNR, SSIM, Delta E), pytorch-msssim and piq (GMSD),
-made by the script beside it.
+tests/peers/pairwise.py wrote the values of pairwise.json with scikit-image (PSNR, SSIM, Delta E), pytorch-msssim and
+piq (GMSD).
 """
 
 import json
@@ -20,34 +20,34 @@ METRICS = {name: jax.jit(metric) for name, metric in PAIRWISE.items()}
 TOLERANCE = {'psnr': 1e-5, 'ssim': 5e-6, 'ms_ssim': 5e-6, 'delta_e': 1e-3, 'gmsd': 1e-6}
 EACH = pytest.mark.parametrize('name', sorted(PAIRWISE))
 two_levels = jax.jit(lambda a, b: ms_ssim(a, b, 2))
-QUICK = {**METRICS, 'ms_ssim': two_levels}  # for small pictures
+QUICK = {**METRICS, 'ms_ssim': two_levels}  # for small images
 
 
 @pytest.fixture(scope='module')
 def both():
-    """Corners of the peers' pictures and of the worse ones, [4, 32, 24, 3]."""
+    """Crops of the peers' images and of their degraded copies, [4, 32, 24, 3]."""
     return tuple(x[:, :32, :24] / np.float32(127.5) - 1 for x in pictures())
 
 
 @EACH
-def test_figures_are_the_peers(name):
+def test_metrics_match_the_peers(name):
     a, b = (x / np.float32(127.5) - 1 for x in pictures())
     np.testing.assert_allclose(METRICS[name](a, b), PEERS[name], atol=TOLERANCE[name], rtol=0)
     assert np.ptp(PEERS[name]) > 1000 * TOLERANCE[name]
 
 
 @EACH
-def test_equal_pictures_are_at_the_best_value(name, both):
+def test_equal_images_have_the_best_value(name, both):
     best = {'psnr': np.inf, 'ssim': 1, 'ms_ssim': 1, 'delta_e': 0, 'gmsd': 0}[name]
     for same in (both[0], np.ones_like(both[0]), -np.ones_like(both[0])):
         np.testing.assert_allclose(QUICK[name](same, same), np.full(4, best), atol=1e-6)
 
 
 @EACH
-def test_the_order_of_pictures_and_of_the_two_is_nothing(name, both):
+def test_metrics_are_symmetric_and_independent_of_the_order(name, both):
     a, b = both
-    whole = QUICK[name](a, b)
-    np.testing.assert_allclose(QUICK[name](b[::-1], a[::-1])[::-1], whole, rtol=2e-5)
+    expected = QUICK[name](a, b)
+    np.testing.assert_allclose(QUICK[name](b[::-1], a[::-1])[::-1], expected, rtol=2e-5)
 
 
 @EACH
@@ -60,25 +60,25 @@ def test_half_precision_is_compared_in_float32(name, both):
 
 @EACH
 @pytest.mark.parametrize('other', [(1, 176, 176, 3), (2, 176, 176, 1), (176, 176, 3)])
-def test_other_shapes_are_refused(name, other):
+def test_different_shapes_raise(name, other):
     with pytest.raises(ValueError, match=r'must both be \[B, H, W, 3\]'):
         PAIRWISE[name](np.zeros((2, 176, 176, 3), np.float32), np.zeros(other, np.float32))
 
 
 @EACH
-def test_grey_levels_are_refused(name, both):
+def test_integer_images_raise(name, both):
     with pytest.raises(ValueError, match='must be floats'):
         PAIRWISE[name](both[0], pictures()[1][:, :32, :24])
 
 
 def test_psnr_of_a_constant_error(x64):
-    """20 log10(255 / d) of grey levels."""
+    """20 log10(255 / d) for a difference of d grey levels."""
     a = np.random.default_rng(0).uniform(-1, 0.5, (2, 8, 9, 3))
     np.testing.assert_allclose(psnr(a, a + 10 / 127.5), 20 * np.log10(255 / 10), rtol=1e-10)
 
 
 def ms_ssim_by_scipy(a, b, levels):
-    """Of two [H, W] in 0..255: the mean of 2 x 2 pixels by a filter, mirrored at the border, at every second pixel."""
+    """MS-SSIM of two [H, W] in 0..255; levels by a 2 x 2 mean filter with reflected borders, then subsampling."""
     blur = lambda x: scipy.ndimage.gaussian_filter(x, 1.5, radius=5)[5:-5, 5:-5]
     index = 1.0
     for level, weight in enumerate(MS_SSIM_WEIGHTS[:levels]):
@@ -109,24 +109,24 @@ def test_ms_ssim_of_one_level_is_ssim(both):
     np.testing.assert_allclose(found, QUICK['ssim'](*both) ** sum(MS_SSIM_WEIGHTS), rtol=1e-3)
 
 
-def test_ms_ssim_of_the_opposite_picture_is_zero_and_not_nan(both):
-    flat = both[0] - both[0].mean((1, 2), keepdims=True)  # equal luminance, contrary structure
+def test_ms_ssim_of_the_negative_image_is_zero(both):
+    flat = both[0] - both[0].mean((1, 2), keepdims=True)  # equal luminance, opposite structure
     np.testing.assert_array_equal(two_levels(flat, -flat), 0)
 
 
-def test_pictures_too_small_for_five_levels_are_refused():
+def test_images_too_small_for_the_levels_raise():
     small = np.zeros((1, 160, 200, 3), np.float32)
-    with pytest.raises(ValueError, match='5 levels needs 161 pixels a side, got 160 x 200'):
+    with pytest.raises(ValueError, match='5 levels of MS-SSIM need 161 pixels per side, got 160 x 200'):
         ms_ssim(small, small)
-    with pytest.raises(ValueError, match='3 levels needs 41 pixels'):
+    with pytest.raises(ValueError, match='3 levels of MS-SSIM need 41 pixels'):
         ms_ssim(small[:, :40], small[:, :40], 3)
     for levels in (0, 6):
         with pytest.raises(ValueError, match='levels must be 1 to 5'):
             ms_ssim(small, small, levels)
 
 
-def test_gmsd_is_its_formula_at_odd_sizes_too(x64):
-    """Convolution by SciPy with zeros beyond the border, of the luma in 0..255."""
+def test_gmsd_matches_its_formula_at_odd_sizes(x64):
+    """SciPy's convolution with zero padding, of the luma in 0..255."""
     draw = np.random.default_rng(2)
     a, b = draw.uniform(0, 255, (2, 21, 33, 3))
     prewitt = np.array([[1, 0, -1]] * 3) / 3
@@ -136,13 +136,13 @@ def test_gmsd_is_its_formula_at_odd_sizes_too(x64):
         luma = scipy.ndimage.convolve(luma, np.full((2, 2), 1 / 4), mode='constant')[::2, ::2]
         gradients = [scipy.ndimage.convolve(luma, kernel, mode='constant') for kernel in (prewitt, prewitt.T)]
         magnitudes.append(np.hypot(*gradients))
-    one, other = magnitudes
-    expected = np.std((2 * one * other + 170) / (one**2 + other**2 + 170))
+    m, n = magnitudes
+    expected = np.std((2 * m * n + 170) / (m**2 + n**2 + 170))
     np.testing.assert_allclose(gmsd(a[None] / 127.5 - 1, b[None] / 127.5 - 1), [expected], rtol=1e-9)
 
 
 @EACH
-def test_it_worsens_with_noise(name, both):
+def test_metrics_worsen_with_noise(name, both):
     noise = np.random.default_rng(3).standard_normal(both[0].shape).astype(np.float32)
     found = np.array([QUICK[name](both[0], both[0] + s * noise) for s in (0.02, 0.1, 0.3)])
     sign = -1 if name in ('delta_e', 'gmsd') else 1
@@ -155,32 +155,32 @@ def small():
     return pictures()[0][:3, :24, :21]
 
 
-def test_diversity_of_two_pictures_is_their_likeness(small):
+def test_diversity_of_two_images_is_their_ms_ssim(small):
     a, b = (x[None] / np.float32(127.5) - 1 for x in small[:2])
     for seed in (0, 1):
         found = ms_ssim_diversity(small[:2], 5, seed, levels=2)
         np.testing.assert_allclose(found, float(two_levels(a, b)[0]), rtol=1e-5)
 
 
-def test_diversity_is_the_mean_over_pairs_of_different_pictures(small):
-    """Two of three pictures are equal: a third of the pairs are at 1, whatever the order."""
+def test_diversity_is_the_mean_over_random_pairs(small):
+    """Two of three images are equal: a third of the pairs has the value 1."""
     images = small[[0, 0, 1]]
     a, b = (x[None] / np.float32(127.5) - 1 for x in small[:2])
-    unlike = float(two_levels(a, b)[0])
+    different = float(two_levels(a, b)[0])
     found = ms_ssim_diversity(images, 160, seed=4, levels=2)
-    deviation = (1 - unlike) * np.sqrt(2 / 9 / 160)
-    assert abs(found - (1 + 2 * unlike) / 3) < 4 * deviation
+    deviation = (1 - different) * np.sqrt(2 / 9 / 160)
+    assert abs(found - (1 + 2 * different) / 3) < 4 * deviation
     assert found == ms_ssim_diversity(images, 160, seed=4, levels=2)
     assert found != ms_ssim_diversity(images, 160, seed=5, levels=2)
 
 
-def test_equal_pictures_are_not_diverse(small):
+def test_diversity_of_equal_images_is_one(small):
     np.testing.assert_allclose(ms_ssim_diversity(small[[0, 0, 0]], 5, levels=2), 1, rtol=1e-6)
 
 
-def test_sets_that_cannot_be_compared_are_refused(small):
+def test_diversity_of_invalid_sets_raises(small):
     for images in (small[:1], small.astype(np.float32), small[0]):
-        with pytest.raises(ValueError, match='at least two pictures uint8'):
+        with pytest.raises(ValueError, match='at least two images, got'):
             ms_ssim_diversity(images)
-    with pytest.raises(ValueError, match='needs 161 pixels'):
+    with pytest.raises(ValueError, match='need 161 pixels'):
         ms_ssim_diversity(small)

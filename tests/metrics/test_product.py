@@ -1,4 +1,4 @@
-"""Figures of product photos against closed forms, SciPy, and what is known of the embedded catalogue."""
+"""Metrics of product photos against closed forms, SciPy and the ground truth of the embedded catalogue."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ PLAIN, TEXTURED = ('white', 'grey', 'beige', 'blue', 'pink', 'dark'), ('wood', '
 
 
 def disc(side=SIDE, radius=16.0, x=0.0, y=0.0):
-    """bool [side, side], centred at (x, y) from the middle, in pixels."""
+    """Mask of a disc, bool [side, side], with offset (x, y) from the centre in pixels."""
     places = np.arange(side) - (side - 1) / 2
     return np.hypot(places - x, places[:, None] - y) < radius
 
@@ -25,8 +25,8 @@ def painted(mask, inside=(180, 40, 40), outside=(240, 240, 240)):
 
 @pytest.fixture(scope='module')
 def catalogue():
-    """40 pictures on plain backdrops and 20 on textured ones, nearly all of other products, none of the seed that the
-    threshold was chosen on."""
+    """40 images on plain and 20 on textured backdrops, nearly all of different products, with a seed not used to choose
+    the threshold."""
     catalog = Catalog((SIDE, SIDE), 3000, seed=7)
     backdrops = np.array(catalog.attributes['background'])[catalog.codes['background']]
     chosen = [np.flatnonzero(np.isin(backdrops, part)) for part in (PLAIN, TEXTURED)]
@@ -44,14 +44,14 @@ def overlaps(pictures):
 
 
 def test_masks_of_the_catalogue(catalogue):
-    """Half of the pictures are nearly perfect; a few lose what has the backdrop's colour. Texture costs more."""
+    """Half of the masks are nearly perfect; a few miss parts of the backdrop's colour. Textures are harder."""
     plain, textured = (overlaps(part) for part in catalogue)
     assert plain.mean() > 0.87 and np.median(plain) > 0.94 and np.quantile(plain, 0.1) > 0.7
     assert textured.mean() > 0.7
 
 
-def test_placement_and_fill_of_the_catalogue(catalogue):
-    """By the estimated mask as by the true one, but for the pictures whose mask is off."""
+def test_placement_in_the_catalogue(catalogue):
+    """Values of the estimated mask match those of the true one, except where the mask is wrong."""
     errors = []
     for picture in catalogue[0]:
         both = placement(product_mask(picture['image'])), placement(picture['mask'][..., 0] > 127)
@@ -60,8 +60,8 @@ def test_placement_and_fill_of_the_catalogue(catalogue):
     assert (np.quantile(errors, 0.8, axis=0) < 0.1).all()
 
 
-def test_unevenness_tells_wood_from_plain(catalogue):
-    """Grey backdrops, lit from above, and marble, which is faint, lie between."""
+def test_unevenness_separates_wood_from_plain_backdrops(catalogue):
+    """Grey backdrops, lit from above, and marble, whose texture is faint, are in between."""
     figures = {}
     for picture in (*catalogue[0], *catalogue[1]):
         figures.setdefault(picture['background'], []).append(backdrop(picture['image'])['unevenness'])
@@ -70,7 +70,7 @@ def test_unevenness_tells_wood_from_plain(catalogue):
 
 
 def test_products_have_the_named_colour():
-    """Plain products in soft light: of twelve names, the nearest is mostly the right one."""
+    """For plain products in soft light, the nearest of twelve named colours is mostly the right one."""
     catalog = Catalog((32, 32), 4000)
     codes = {name: np.array(values)[catalog.codes[name]] for name, values in catalog.attributes.items()}
     chosen = (codes['pattern'] == 'plain') & (codes['light'] == 'soft') & (codes['material'] != 'glass')
@@ -83,7 +83,7 @@ def test_products_have_the_named_colour():
     assert np.mean(right) > 0.75 and np.median(own) < 12
 
 
-def test_a_disc_is_found_exactly():
+def test_mask_of_a_disc_is_exact():
     mask = disc(x=5, y=-3)
     np.testing.assert_array_equal(product_mask(painted(mask)), mask)
     floats = painted(mask).astype(np.float32) / 127.5 - 1
@@ -91,14 +91,14 @@ def test_a_disc_is_found_exactly():
     assert product_figures(floats) == pytest.approx(product_figures(painted(mask)), rel=1e-4, abs=1e-4)
 
 
-def test_small_parts_are_dropped_and_pairs_kept():
+def test_masks_keep_pairs_and_drop_specks():
     pair = disc(radius=8, x=-16) | disc(radius=7, x=16)
     speck = disc(radius=1.5, y=-25)
     np.testing.assert_array_equal(product_mask(painted(pair | speck)), pair)
 
 
-def test_falling_light_and_a_product_at_the_border_are_no_backdrop():
-    """Half of two sides' frame, a quarter of all, is the product's; lightness falls by 20 from left to right."""
+def test_mask_with_uneven_light_and_a_product_at_the_border():
+    """The product covers half of two sides of the frame, a quarter of it; lightness decreases by 20 to the right."""
     mask = np.zeros((SIDE, SIDE), bool)
     mask[:32, :32] = True
     mask[10:20, 10:20] = False  # a hole shows the backdrop
@@ -107,31 +107,31 @@ def test_falling_light_and_a_product_at_the_border_are_no_backdrop():
     np.testing.assert_array_equal(product_mask(image.astype(np.uint8)), mask)
 
 
-def test_a_shadow_is_no_product():
+def test_masks_exclude_shadows():
     mask, shadow = disc(), ndimage.gaussian_filter(disc(x=6, y=10).astype(float), 3)
     image = painted(mask).astype(float)
     image[~mask] *= 1 - 0.2 * shadow[~mask][:, None]
     np.testing.assert_array_equal(product_mask(image.astype(np.uint8)), mask)
 
 
-def test_backdrop_is_that_of_the_frame():
-    """White is 0 from white; a grey differs by lightness alone; two shades are uneven by half of what parts them."""
+def test_backdrop_in_closed_form():
+    """White has 0; a grey differs in lightness only; two shades are uneven by half of their difference."""
     assert backdrop(painted(disc(), outside=(255, 255, 255))) == pytest.approx({'off_white': 0, 'unevenness': 0})
     grey, white = (lab(np.full(3, v / 255)) for v in (200, 255))
     found = backdrop(painted(disc(), outside=(200, 200, 200)))
     assert found['off_white'] == pytest.approx(float(ciede2000(grey, white)))
     stripes = np.broadcast_to(np.where(np.arange(SIDE) % 2, 200, 210)[:, None, None], (SIDE, SIDE, 3)).astype(np.uint8)
-    apart = float(ciede2000(*(lab(np.full(3, v / 255)) for v in (200, 210))))
-    assert backdrop(stripes)['unevenness'] == pytest.approx(apart / 2, rel=0.02)
+    difference = float(ciede2000(*(lab(np.full(3, v / 255)) for v in (200, 210))))
+    assert backdrop(stripes)['unevenness'] == pytest.approx(difference / 2, rel=0.02)
 
 
-def test_backdrop_survives_a_product_over_40_percent_of_the_frame():
+def test_backdrop_ignores_a_product_over_40_percent_of_the_frame():
     covered = painted(disc())
     covered[: SIDE * 4 // 10] = (20, 120, 40)
     assert backdrop(covered) == pytest.approx(backdrop(painted(disc())))
 
 
-def test_placement_is_scipy_s():
+def test_placement_matches_scipy():
     mask = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((40, 56)), 5) > 0.03
     found, (rows, columns) = placement(mask), ndimage.find_objects(mask.astype(int))[0]
     y, x = ndimage.center_of_mass(mask)
@@ -155,30 +155,30 @@ def test_placement_in_closed_form():
 
 @pytest.mark.parametrize('sigma', [1.0, 2.0, 3.0])
 def test_sharpness_of_a_blurred_edge_in_closed_form(sigma):
-    """A step through a Gaussian: the slope at its middle, over the contrast within 4 pixels of the outline."""
+    """A step blurred by a Gaussian: the slope at its centre over the contrast within 4 pixels of the outline."""
     x = np.arange(SIDE) + 0.5 - SIDE / 2
     edge = 0.5 + 0.4 * special.erf(x / (sigma * np.sqrt(2)))
     image = np.broadcast_to(2 * edge[:, None] - 1, (SIDE, SIDE, 3))
     steepest = (special.erf(1.5 / (sigma * np.sqrt(2))) + special.erf(0.5 / (sigma * np.sqrt(2)))) / 4
-    seen = (special.erf(4.5 / (sigma * np.sqrt(2))) + special.erf(3.5 / (sigma * np.sqrt(2)))) / 2
+    contrast = (special.erf(4.5 / (sigma * np.sqrt(2))) + special.erf(3.5 / (sigma * np.sqrt(2)))) / 2
     mask = np.broadcast_to(x > 0, (SIDE, SIDE))
-    assert edge_sharpness(image, mask) == pytest.approx(steepest / seen, rel=1e-6)
+    assert edge_sharpness(image, mask) == pytest.approx(steepest / contrast, rel=1e-6)
     assert steepest == pytest.approx(0.4 / sigma, rel=0.25)
 
 
-def test_sharpness_falls_with_blur(catalogue):
-    """Of a disc and of products, by the mask that is estimated from the blurred picture itself."""
+def test_sharpness_decreases_with_blur(catalogue):
+    """For a disc and for products, with the mask estimated from the blurred image."""
     products = [p['image'] for p, overlap in zip(catalogue[0], overlaps(catalogue[0]), strict=True) if overlap > 0.9]
-    falls = []
+    decreasing = []
     for image in (painted(disc()), *products[:12]):
         blurred = [ndimage.gaussian_filter(image / 127.5 - 1, (s, s, 0)) for s in (0, 0.6, 1, 1.6, 2.5)]
         found = [edge_sharpness(x, product_mask(x)) for x in blurred]
-        falls.append((np.diff(found) < 0).all())
+        decreasing.append((np.diff(found) < 0).all())
         assert found[0] > 1.5 * found[3]
-    assert len(falls) == 13 and falls[0] and np.mean(falls) > 0.9
+    assert len(decreasing) == 13 and decreasing[0] and np.mean(decreasing) > 0.9
 
 
-def test_sharpness_knows_no_contrast_and_no_size_of_the_product():
+def test_sharpness_does_not_depend_on_contrast_and_size_of_the_product():
     image, mask = ndimage.gaussian_filter(painted(disc()) / 127.5 - 1, (1, 1, 0)), disc()
     assert edge_sharpness(0.3 * image - 0.2, mask) == pytest.approx(edge_sharpness(image, mask), rel=1e-9)
     small, large = (
@@ -188,7 +188,7 @@ def test_sharpness_knows_no_contrast_and_no_size_of_the_product():
     assert small == pytest.approx(large, rel=0.05)
 
 
-def test_sharpness_of_a_step_and_of_no_edge():
+def test_sharpness_of_a_step_and_without_an_edge():
     mask = np.zeros((SIDE, SIDE), bool)
     mask[20:40, 20:40] = True
     assert edge_sharpness(painted(mask), mask) == pytest.approx(0.5, rel=1e-6)
@@ -196,7 +196,7 @@ def test_sharpness_of_a_step_and_of_no_edge():
     assert np.isnan(edge_sharpness(painted(mask), np.ones_like(mask)))
 
 
-def test_colour_error_is_that_of_the_median():
+def test_colour_error_uses_the_median():
     image = painted(disc())
     image[30:34, 30:34] = (255, 255, 255)  # a highlight
     assert colour_error(image, disc(), (180, 40, 40)) == 0
@@ -204,7 +204,7 @@ def test_colour_error_is_that_of_the_median():
     assert colour_error(image, disc(), (36, 82, 172)) == pytest.approx(float(expected))
 
 
-def test_an_empty_picture_has_no_product():
+def test_an_empty_image_has_no_product():
     empty = np.full((SIDE, SIDE, 3), 250, np.uint8)
     assert not product_mask(empty).any()
     figures = product_figures(empty, (0, 0, 0))
@@ -222,7 +222,7 @@ def test_an_empty_picture_has_no_product():
         np.full((8, 8, 3), np.nan),
     ],
 )
-def test_other_pictures_are_refused(image):
+def test_invalid_images_raise(image):
     for figure in (backdrop, product_mask, product_figures):
-        with pytest.raises(ValueError, match='a picture must be'):
+        with pytest.raises(ValueError, match='an image must be'):
             figure(image)

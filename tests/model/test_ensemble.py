@@ -7,15 +7,12 @@ import types
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from tiny import open_run, sample, train
 from toy import make, toy_config
 
 from productgen.config import UserError
 from productgen.core.checkpoint import CheckpointError, Checkpoints
 from productgen.methods import METHODS
-from productgen.model.prepared import initial_state
-from productgen.tasks.sample import sample
-from productgen.train.loop import train
-from productgen.train.run import prepare
 
 pytestmark = pytest.mark.usefixtures('toy')
 
@@ -65,7 +62,7 @@ def test_an_average_has_the_mean_of_the_weights(runs, pictures, tmp_path):
     copy = shutil.copytree(runs / 'a', tmp_path / 'mean')
     shutil.rmtree(copy / 'checkpoints')
     weights = [Checkpoints(runs / name, writing=False).read_weights(6)[1]['painter']['ema'] for name in ('a', 'b')]
-    state = initial_state(prepare(toy_config()))
+    state = open_run(toy_config()).initial_state()
     mean = {name: (weights[0][name] + weights[1][name]) / 2 for name in ('canvas', 'embed')}
     painter = state.nets['painter'].replace(ema={**mean, 'spare': {'bias': np.zeros(5, np.float32)}})
     Checkpoints(copy).save(state.replace(nets=state.nets | {'painter': painter}, step=np.int32(6)), {})

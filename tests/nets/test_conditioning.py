@@ -1,4 +1,4 @@
-"""Labels and verdicts against their formulas."""
+"""Label conditioning and discriminator outputs against their formulas."""
 
 import jax
 import jax.numpy as jnp
@@ -9,16 +9,16 @@ from productgen.nets.conditioning import Embed, Head, join, split_classes
 
 DRAW = np.random.default_rng(0)
 X = np.float32(DRAW.normal(size=(4, 6)))
-# Attributes of two and three values; the third row knows only the second, the last none.
+# Two attributes, of two and three values; unknown are the first one in the third row and both in the last.
 LABEL = np.float32([[1, 0, 0, 1, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]])
-PICKS = [[0, 3], [1, 2], [4], []]
+ROWS = [[0, 3], [1, 2], [4], []]
 
 
 def start(head, label=LABEL):
-    """Variables whose every number is drawn, biases among them."""
+    """Variables with all parameters random, including biases."""
     variables = head.init(jax.random.key(0), X, label, True)
-    moved = lambda p: np.float32(DRAW.normal(size=p.shape))
-    return variables | {'params': jax.tree.map(moved, variables['params'])}
+    random = lambda p: np.float32(DRAW.normal(size=p.shape))
+    return variables | {'params': jax.tree.map(random, variables['params'])}
 
 
 def logits(variables, name):
@@ -32,18 +32,18 @@ def test_classes_are_split_by_attribute():
 
 
 @pytest.mark.parametrize('weight', [1.0, 0.5, 0.0])
-def test_an_embedding_sums_the_rows_of_the_known_values(weight):
+def test_embedding_sums_the_rows_of_known_values(weight):
     net = Embed(3, scale=2.0)
     variables = net.init(jax.random.key(0), LABEL)
     kernel = np.asarray(variables['params']['kernel'])
-    expected = [weight * kernel[pick].sum(0) for pick in PICKS]
+    expected = [weight * kernel[pick].sum(0) for pick in ROWS]
     np.testing.assert_allclose(net.apply(variables, LABEL, weight), expected, atol=1e-5)
     wide = Embed(4000, scale=2.0).init(jax.random.key(0), LABEL)['params']['kernel']
     assert np.std(wide) == pytest.approx(2, rel=0.02)
 
 
 @pytest.mark.parametrize('shape', [(2, 3), (2, 4, 5, 3)])
-def test_a_vector_is_joined_at_every_place(shape):
+def test_join_appends_the_vector_at_every_position(shape):
     x, vector = DRAW.normal(size=shape), DRAW.normal(size=(2, 2))
     out = np.asarray(join(x, vector))
     assert out.shape == (*shape[:-1], 5)
@@ -56,13 +56,13 @@ def test_projection_adds_the_inner_product_with_the_embedding():
     head = Head('projection', (2, 3))
     variables = start(head)
     kernel = variables['params']['label']['kernel']
-    expected = [logits(variables, 'logit')[i, 0] + kernel[pick].sum(0) @ X[i] for i, pick in enumerate(PICKS)]
-    verdict = head.apply(variables, X, LABEL, True)
-    np.testing.assert_allclose(verdict.logit, expected, atol=1e-5)
-    assert verdict.plain is None and verdict.classes == ()
+    expected = [logits(variables, 'logit')[i, 0] + kernel[pick].sum(0) @ X[i] for i, pick in enumerate(ROWS)]
+    output = head.apply(variables, X, LABEL, True)
+    np.testing.assert_allclose(output.logit, expected, atol=1e-5)
+    assert output.plain is None and output.classes == ()
 
 
-def test_a_plain_head_is_another_logit_that_ignores_the_label():
+def test_plain_head_ignores_the_label():
     head = Head('projection', (2, 3), plain_head=True)
     variables = start(head)
     for label in (LABEL, LABEL[::-1]):
@@ -72,20 +72,20 @@ def test_a_plain_head_is_another_logit_that_ignores_the_label():
     assert not np.allclose(head.apply(variables, X, LABEL).plain, head.apply(variables, X, np.zeros_like(LABEL)).logit)
 
 
-def test_classes_are_guessed_from_the_features_and_the_logit_ignores_the_label():
+def test_classes_head_predicts_the_label_and_its_logit_ignores_it():
     head = Head('classes', (2, 3), plain_head=True)
     variables = start(head)
-    verdict, other = head.apply(variables, X, LABEL), head.apply(variables, X, LABEL[::-1])
+    output, other = head.apply(variables, X, LABEL), head.apply(variables, X, LABEL[::-1])
     expected = logits(variables, 'classes')
-    np.testing.assert_allclose(verdict.classes[0], expected[:, :2], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(verdict.classes[1], expected[:, 2:], rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(verdict.logit, logits(variables, 'logit')[:, 0], rtol=1e-5, atol=1e-5)
-    np.testing.assert_array_equal(verdict.logit, other.logit)
-    assert verdict.plain is None
+    np.testing.assert_allclose(output.classes[0], expected[:, :2], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(output.classes[1], expected[:, 2:], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(output.logit, logits(variables, 'logit')[:, 0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(output.logit, other.logit)
+    assert output.plain is None
 
 
 @pytest.mark.parametrize('condition, label', [('projection', None), ('classes', None), ('none', LABEL)])
-def test_without_a_label_to_use_there_is_one_logit(condition, label):
+def test_head_without_a_label_has_a_single_logit(condition, label):
     head = Head(condition, (2, 3))
     variables = start(head, label)
     assert variables['params'].keys() == {'logit'}
@@ -93,11 +93,11 @@ def test_without_a_label_to_use_there_is_one_logit(condition, label):
 
 
 @pytest.mark.parametrize('condition', ['projection', 'classes'])
-def test_every_matrix_is_spectrally_normalised_where_asked(condition):
+def test_spectral_normalises_every_matrix(condition):
     head = Head(condition, (2, 3), plain_head=True, spectral=True)
     variables = head.init(jax.random.key(0), X, LABEL, True)
     assert jax.tree.structure(variables['stats']) == jax.tree.structure({k: {'u': 0} for k in variables['params']})
     larger = variables | {'params': jax.tree.map(lambda p: 9 * p, variables['params'])}
-    # Biases start at zero, so nothing is left of the scale of the weights.
+    # Biases are zero, so the outputs do not depend on the scale of the weights.
     for a, b in zip(*(jax.tree.leaves(head.apply(v, X, LABEL)) for v in (variables, larger)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4)

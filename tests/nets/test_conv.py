@@ -1,4 +1,4 @@
-"""The stride-1 convolution against SciPy, its gradients against those of XLA's own convolution."""
+"""Stride-1 convolution against SciPy, its gradients against those of XLA's convolution."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jax.test_util import check_grads
 from productgen.nets import conv as module
 from productgen.nets.conv import add_bias, conv, conv_same
 
-# The gradients written out for CPUs, on any machine, and what is dispatched to on this one.
+# The CPU implementation, on any backend, and the one that this backend uses.
 BOTH = pytest.mark.parametrize('convolve', [module._canonical, conv])
 CASES = pytest.mark.parametrize(
     'size, padding',
@@ -30,7 +30,7 @@ def plain(x, kernel, padding):
 
 @CASES
 @BOTH
-def test_it_is_scipys_correlation(convolve, size, padding):
+def test_conv_matches_scipy(convolve, size, padding):
     x, kernel = arrays(size, np.float32)
     padded = np.pad(x, [(0, 0), *((p, p) for p in padding), (0, 0)]).astype(np.float64)
     expected = [
@@ -41,7 +41,7 @@ def test_it_is_scipys_correlation(convolve, size, padding):
 
 
 @pytest.mark.parametrize('size', [(1, 1), (3, 3), (5, 3)])
-def test_conv_same_keeps_the_size_and_pads_with_zeros(size):
+def test_conv_same_keeps_the_size_with_zero_padding(size):
     x, kernel = arrays(size, np.float32)
     out = conv_same(x, kernel)
     assert out.shape == (2, 5, 6, 4)
@@ -55,7 +55,7 @@ def first_order(convolve, padding):
 
 
 def second_order(convolve, padding):
-    """The gradient of a gradient's norm, as in a gradient penalty."""
+    """Gradient of a function of the gradient, as in gradient penalties."""
 
     def penalty(x, kernel):
         return sum(jnp.sum(jnp.square(g) * jnp.cos(g)) for g in first_order(convolve, padding)(x, kernel))
@@ -68,7 +68,7 @@ def in_cond(f):
 
 
 def in_scan(f):
-    """The result of the last of three steps, each on other arrays."""
+    """Result of the last of three scan steps with different inputs."""
 
     def run(x, k):
         body = lambda carry, scale: (f(scale * x, scale * k), None)
@@ -80,7 +80,7 @@ def in_scan(f):
 @pytest.mark.parametrize('order', [first_order, second_order])
 @pytest.mark.parametrize('where', [jax.jit, in_cond, in_scan], ids=['jit', 'cond', 'scan'])
 @pytest.mark.parametrize('size, padding', [((3, 3), (1, 1)), ((2, 3), (1, 0)), ((1, 1), (0, 0))])
-def test_gradients_are_those_of_xlas_convolution(order, where, size, padding, x64):
+def test_gradients_match_xla(order, where, size, padding, x64):
     x, kernel = arrays(size)
     ours = where(order(module._canonical, padding))(x, kernel)
     theirs = jax.jit(order(plain, padding))(x, kernel)
@@ -90,7 +90,7 @@ def test_gradients_are_those_of_xlas_convolution(order, where, size, padding, x6
 
 
 @pytest.mark.parametrize('size, padding', [((3, 3), (1, 1)), ((1, 4), (0, 3))])
-def test_gradients_are_those_of_finite_differences(size, padding, x64):
+def test_gradients_match_finite_differences(size, padding, x64):
     x, kernel = arrays(size)
     check_grads(lambda x, k: jnp.sin(module._canonical(x, k, padding)), (x, kernel), 2, ['rev'], eps=1e-5)
 
@@ -103,7 +103,7 @@ def test_gradients_keep_bfloat16(convolve):
 
 @pytest.mark.parametrize('add', [module._added, add_bias])
 @pytest.mark.parametrize('shape', [(2, 5, 6, 3), (7, 3), (3,)])
-def test_a_bias_and_its_gradients_are_those_of_a_sum(add, shape, x64):
+def test_add_bias_and_its_gradients_match_addition(add, shape, x64):
     rng = np.random.default_rng(0)
     x, bias, weights = rng.normal(size=shape), rng.normal(size=3), rng.normal(size=shape)
 
@@ -118,7 +118,7 @@ def test_a_bias_and_its_gradients_are_those_of_a_sum(add, shape, x64):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), found, expected)
 
 
-def test_a_bias_takes_the_precision_of_what_it_is_added_to():
+def test_add_bias_keeps_the_dtype_of_x():
     x, bias = jnp.ones((2, 4, 3), jnp.bfloat16), jnp.ones(3)
     assert add_bias(x, bias).dtype == jnp.bfloat16
     gradient = jax.grad(lambda bias: jnp.sum(add_bias(x, bias).astype(jnp.float32)))(bias)

@@ -1,4 +1,4 @@
-"""DCGAN's networks against a stack of Flax layers and the sizes of the paper."""
+"""DCGAN's networks against Flax layers and the parameter counts of the paper."""
 
 import flax.linen as nn
 import jax
@@ -19,13 +19,13 @@ def draw(*shape):
 
 
 def start(net, *args):
-    """Variables whose every parameter is drawn, biases and gains among them."""
+    """Variables with all parameters random, including biases and gains."""
     variables = jax.jit(lambda: net.init(jax.random.key(0), *args, train=True))()
     return variables | {'params': jax.tree.map(lambda p: 0.3 * draw(*p.shape), variables['params'])}
 
 
 def call(net, variables, *args, **options):
-    """Output, and the statistics a training pass leaves."""
+    """Output and updated statistics."""
     run = lambda variables, args: net.apply(variables, *args, **options, mutable=['stats'])
     return jax.jit(run)(variables, args)
 
@@ -49,13 +49,13 @@ def halved(x, p):
     return layer.apply({'params': {'kernel': p['kernel']}}, x) + p.get('bias', 0)
 
 
-# The paper's sizes.
+# Parameter counts and initialisation.
 
 
 @pytest.mark.parametrize(
     'widths, generator, discriminator',
     [
-        # 1024-512-256-128-3 (figure 1): kernels, gains and biases of the norms, biases where there is no norm.
+        # 1024-512-256-128-3 (figure 1): kernels, gains and biases of norms, biases of layers without norm.
         (
             (1024, 512, 256, 128),
             100 * 16 * 1024
@@ -65,7 +65,7 @@ def halved(x, p):
             + 3,
             16 * 3 * 128 + 128 + 16 * (128 * 256 + 256 * 512 + 512 * 1024) + 2 * (256 + 512 + 1024) + 16 * 1024 + 1,
         ),
-        # Half of that is the best known implementation, 3,576,704 and 2,765,568 without any bias.
+        # Half the widths, as in the most common implementation: 3,576,704 and 2,765,568 without biases.
         ((512, 256, 128, 64), 3_576_704 + 3, 2_765_568 + 64 + 1),
     ],
 )
@@ -74,7 +74,7 @@ def test_parameter_counts_at_64_pixels(widths, generator, discriminator):
     assert count(Discriminator(widths[::-1]), jnp.zeros((2, 64, 64, 3)), None) == discriminator
 
 
-def test_weights_start_at_the_published_scale():
+def test_initial_weights_have_the_published_scale():
     g, z = Generator((4, 4), (64, 32)), jnp.zeros((2, 100))
     params = g.init(jax.random.key(0), z, None)['params']
     d = Discriminator((32, 64)).init(jax.random.key(0), jnp.zeros((2, 16, 16, 3)), None)['params']
@@ -89,10 +89,10 @@ def test_weights_start_at_the_published_scale():
         assert np.std(gain) == pytest.approx(0.02, rel=0.35) and np.mean(gain) == pytest.approx(1, abs=0.01)
 
 
-# The networks as stacks of Flax layers.
+# Comparison with Flax layers.
 
 
-def test_the_generator_is_a_stack_of_transposed_convolutions():
+def test_generator_matches_flax():
     net, z = Generator((2, 3), (6, 4)), draw(4, 5)
     variables = start(net, z, None)
     p = variables['params']
@@ -112,7 +112,7 @@ def test_the_generator_is_a_stack_of_transposed_convolutions():
 
 
 @pytest.mark.parametrize('norm', ['batch', 'layer', 'none'])
-def test_the_discriminator_is_a_stack_of_strided_convolutions(norm):
+def test_discriminator_matches_flax(norm):
     net, image = Discriminator((4, 6), norm=norm), draw(4, 8, 12, 3)
     variables = start(net, image, None)
     p = variables['params']
@@ -128,14 +128,14 @@ def test_the_discriminator_is_a_stack_of_strided_convolutions(norm):
     x = np.where(x > 0, x, 0.2 * x).reshape(4, -1)
     expected = (x @ p['head']['logit']['kernel'] + p['head']['logit']['bias'])[:, 0]
     for train in (True, False):
-        verdict, _ = call(net, variables, image, None, KEYS, train=train)
-        np.testing.assert_allclose(verdict.logit, expected, rtol=1e-4, atol=1e-4)
+        output, _ = call(net, variables, image, None, KEYS, train=train)
+        np.testing.assert_allclose(output.logit, expected, rtol=1e-4, atol=1e-4)
 
 
 # Labels, norms, dropout.
 
 
-def test_concat_joins_the_embedding_to_z_and_to_the_image():
+def test_concat_appends_the_embedding_to_z_and_to_the_image():
     g, d = Generator((4, 4), (6,), 'concat', 2), Discriminator((6,), 'concat', embed=2)
     z, image = draw(4, 5), draw(4, 8, 8, 3)
     variables = start(g, z, LABEL)
@@ -151,13 +151,13 @@ def test_concat_joins_the_embedding_to_z_and_to_the_image():
     np.testing.assert_allclose(out.logit, expected.logit, rtol=1e-5, atol=1e-5)
 
 
-def test_batch_norm_conditions_every_norm_of_the_generator_and_leaves_z_alone():
+def test_batch_norm_condition_is_in_every_norm_and_not_in_z():
     params = start(Generator((4, 4), (6, 4), 'batch_norm'), draw(4, 5), LABEL)['params']
     assert params['dense']['kernel'].shape == (5, 96) and 'label' not in params
     assert all(params[n]['label_gain'].shape == (3, w) for n, w in (('norm0', 6), ('norm1', 4)))
 
 
-def test_spectral_norm_leaves_nothing_of_the_scale_of_any_layer():
+def test_spectral_norm_removes_the_scale_of_every_layer():
     net, image = Discriminator((4, 6), 'projection', norm='none', spectral=True, plain_head=True), draw(4, 8, 8, 3)
     variables = jax.jit(lambda: net.init(jax.random.key(0), image, LABEL, train=True))()
     larger = variables | {'params': jax.tree.map(lambda p: 7 * p, variables['params'])}
@@ -166,7 +166,7 @@ def test_spectral_norm_leaves_nothing_of_the_scale_of_any_layer():
     np.testing.assert_allclose(a.plain, b.plain, rtol=1e-4)
 
 
-def test_dropout_is_each_samples_own_and_only_in_training():
+def test_dropout_uses_the_keys_of_samples_and_only_in_training():
     net, image = Discriminator((8, 8), norm='none', dropout=0.5), draw(4, 8, 8, 3)
     variables = start(net, image, None, KEYS)
     logit = lambda image, keys, train: np.asarray(call(net, variables, image, None, keys, train=train)[0].logit)

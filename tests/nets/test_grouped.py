@@ -1,4 +1,4 @@
-"""The grouped convolution against SciPy and XLA's own, and its derivatives of both orders."""
+"""Grouped convolution against SciPy and XLA, with first and second derivatives."""
 
 import re
 
@@ -36,7 +36,7 @@ def xla(x, kernel):
 
 @pytest.mark.parametrize('backend', ['cpu', 'gpu'])
 @pytest.mark.parametrize('shape, kernel_shape', SHAPES)
-def test_every_output_sums_over_its_own_group(shape, kernel_shape, backend, monkeypatch):
+def test_grouped_conv_matches_scipy(shape, kernel_shape, backend, monkeypatch):
     monkeypatch.setattr(jax, 'default_backend', lambda: backend)
     x, kernel = draw(shape, kernel_shape)
     group = kernel_shape[2]
@@ -48,7 +48,7 @@ def test_every_output_sums_over_its_own_group(shape, kernel_shape, backend, monk
 
 
 @pytest.mark.parametrize('shape, kernel_shape', SHAPES)
-def test_gradients_are_those_of_the_native_convolution(shape, kernel_shape):
+def test_gradients_match_xla(shape, kernel_shape):
     x, kernel, weight = draw(shape, kernel_shape, shape)
     value = lambda conv: lambda x, kernel: jnp.sum(jnp.sin(conv(x, kernel)) * weight)
     for ours, theirs in zip(
@@ -58,7 +58,7 @@ def test_gradients_are_those_of_the_native_convolution(shape, kernel_shape):
 
 
 @pytest.mark.parametrize('shape, kernel_shape', SHAPES)
-def test_so_are_gradients_of_a_gradient_norm(shape, kernel_shape):
+def test_gradients_of_a_gradient_norm_match_xla(shape, kernel_shape):
     x, kernel, weight = draw(shape, kernel_shape, shape, seed=1)
 
     def penalty(conv):
@@ -72,7 +72,7 @@ def test_so_are_gradients_of_a_gradient_norm(shape, kernel_shape):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_on_cpus_no_convolution_has_groups():
+def test_the_cpu_implementation_has_no_grouped_convolution():
     x, kernel = draw(*SHAPES[-1])
     text = lambda conv: str(jax.make_jaxpr(jax.grad(lambda x, k: conv(x, k).sum(), (0, 1)))(x, kernel))
     assert jax.default_backend() == 'cpu'

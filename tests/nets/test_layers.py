@@ -1,4 +1,4 @@
-"""Shared layers; those that StyleGAN2 alone uses are tested with it."""
+"""Shared layers; those used by StyleGAN2 only are tested in test_stylegan2.py."""
 
 import flax.linen as nn
 import jax
@@ -13,7 +13,7 @@ KEYS = sample_keys(jax.random.key(0), jnp.arange(6))
 
 
 class Net(nn.Module):
-    """A convolution inside a network, as it is used."""
+    """A network with a single convolution."""
 
     conv: Conv
 
@@ -23,7 +23,7 @@ class Net(nn.Module):
 
 
 @pytest.mark.parametrize('kernel, bias', [(1, True), (3, True), (5, False)])
-def test_a_convolution_is_that_of_flax(kernel, bias):
+def test_conv_matches_flax(kernel, bias):
     draw = np.random.default_rng(0)
     x = np.float32(draw.normal(size=(2, 6, 5, 3)))
     net = Net(Conv(4, kernel, bias))
@@ -35,7 +35,7 @@ def test_a_convolution_is_that_of_flax(kernel, bias):
     np.testing.assert_allclose(net.apply({'params': {'conv': params}}, x), expected, atol=1e-4)
 
 
-def test_convolutions_start_with_unit_gain_and_keep_the_type():
+def test_conv_starts_with_unit_gain_and_keeps_the_dtype():
     x = np.random.default_rng(0).normal(size=(4, 16, 16, 32)).astype(np.float32)
     net = Net(Conv(64))
     variables = net.init(jax.random.key(0), x)
@@ -43,28 +43,28 @@ def test_convolutions_start_with_unit_gain_and_keep_the_type():
     assert net.apply(variables, x.astype(jnp.bfloat16)).dtype == jnp.bfloat16
 
 
-def test_dropout_zeroes_a_share_and_keeps_the_mean():
+def test_dropout_zeroes_a_fraction_and_keeps_the_mean():
     x = jnp.full((6, 50, 200), 3.0)
     out = np.asarray(dropout(x, 0.2, KEYS))
     np.testing.assert_allclose(np.unique(out), [0, 3 / 0.8], rtol=1e-6)
-    # 60,000 draws: a standard deviation of 0.0016.
+    # 60,000 values: a standard deviation of 0.0016.
     assert np.mean(out == 0) == pytest.approx(0.2, abs=0.008)
     assert out.mean() == pytest.approx(3, abs=0.04)
 
 
-def test_dropout_of_a_sample_depends_on_its_key_alone():
+def test_dropout_of_a_sample_depends_only_on_its_key():
     x = jnp.ones((6, 40))
     out = np.asarray(dropout(x, 0.5, KEYS))
     assert len({row.tobytes() for row in out}) == 6
     np.testing.assert_array_equal(dropout(x[:3], 0.5, KEYS[::2]), out[::2])
 
 
-def test_dropout_does_nothing_at_rate_zero_or_without_keys():
+def test_dropout_is_the_identity_at_rate_zero_or_without_keys():
     x = jnp.ones((6, 40))
     assert dropout(x, 0.0, KEYS) is x and dropout(x, 0.5, None) is x
 
 
-def test_leaky_relu_is_jaxs_and_keeps_the_variance(x64):
+def test_leaky_relu_matches_jax_and_keeps_the_variance(x64):
     x = np.random.default_rng(0).normal(size=100_000)
     expected = lambda x: jax.nn.leaky_relu(x, 0.2) * np.sqrt(2)
     np.testing.assert_allclose(leaky_relu(x), expected(x), rtol=1e-12)

@@ -1,4 +1,4 @@
-"""Multilayer perceptrons against NumPy and the widths of the paper."""
+"""Multilayer perceptrons against NumPy and the sizes of the paper."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ def draw(*shape):
 
 
 def start(net, *args):
-    """Parameters whose every number is drawn, biases among them."""
+    """Random parameters, including biases."""
     params = net.init(jax.random.key(0), *args)['params']
     return {'params': jax.tree.map(lambda p: 0.3 * draw(*p.shape), params)}
 
@@ -37,7 +37,7 @@ def count(net, *args):
 
 @pytest.mark.parametrize('resolution', [(1, 1), (3, 5)])
 @pytest.mark.parametrize('weight', [1.0, 0.5])
-def test_the_generator_is_relu_layers_and_tanh(resolution, weight):
+def test_generator_matches_numpy(resolution, weight):
     net, z = Generator(resolution, 7, 2, 3), draw(4, 6)
     variables = start(net, z, LABEL)
     x = embedded(variables, z, weight)
@@ -48,7 +48,7 @@ def test_the_generator_is_relu_layers_and_tanh(resolution, weight):
 
 
 @pytest.mark.parametrize('maxout', [0, 5])
-def test_the_discriminator_has_leaky_relus_or_maxout(maxout):
+def test_discriminator_matches_numpy(maxout):
     net, image = Discriminator(7, 2, 3, maxout), draw(4, 3, 2, 3)
     variables = start(net, image, LABEL)
     x = embedded(variables, image.reshape(4, 18))
@@ -57,12 +57,12 @@ def test_the_discriminator_has_leaky_relus_or_maxout(maxout):
         pieces = [x[:, i::5] for i in range(5)] if maxout else [x, 0.2 * x]
         x = np.max(pieces, 0)
         assert x.shape == (4, 7)
-    verdict = net.apply(variables, image, LABEL, KEYS, True)
-    np.testing.assert_allclose(verdict.logit, dense(variables, 'logit', x)[:, 0], rtol=1e-5, atol=1e-5)
+    output = net.apply(variables, image, LABEL, KEYS, True)
+    np.testing.assert_allclose(output.logit, dense(variables, 'logit', x)[:, 0], rtol=1e-5, atol=1e-5)
 
 
-def test_sizes_of_the_published_networks_for_digits():
-    """1200 and 1200 units, and 240 and 240 of five pieces each, for digits in colour."""
+def test_parameter_counts_of_the_published_networks_for_mnist():
+    """Two layers of 1200 units, and two of 240 maxout units with five pieces, on three channels."""
     z, image = jnp.zeros((1, 100)), jnp.zeros((1, 28, 28, 3))
     generator = 100 * 1200 + 1200 + 1200 * 1200 + 1200 + 1200 * 2352 + 2352
     assert count(Generator((28, 28), 1200, 2, 1), z, None) == generator
@@ -70,7 +70,7 @@ def test_sizes_of_the_published_networks_for_digits():
     assert count(Discriminator(240, 2, 1, maxout=5), image, None) == discriminator
 
 
-def test_dropout_is_each_samples_own_and_only_in_training():
+def test_dropout_uses_the_keys_of_samples_and_only_in_training():
     image = draw(4, 2, 2, 3)
     for rates in ((0.5, 0.0), (0.0, 0.5)):
         net = Discriminator(32, 1, 1, 0, *rates)
@@ -82,6 +82,6 @@ def test_dropout_is_each_samples_own_and_only_in_training():
         np.testing.assert_allclose(logit(image, None, False), kept, rtol=1e-6)
 
 
-def test_without_labels_nothing_is_embedded():
+def test_unconditional_networks_have_no_embedding():
     assert start(Generator((1, 1), 4, 1, 3), draw(4, 2), None)['params'].keys() == {'dense0', 'image'}
     assert start(Discriminator(4, 1, 3), draw(4, 1, 1, 3), None)['params'].keys() == {'dense0', 'logit'}

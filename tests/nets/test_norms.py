@@ -1,4 +1,4 @@
-"""Normalisation against NumPy, Flax and singular values."""
+"""Normalisation layers against NumPy, Flax and singular values."""
 
 import flax.linen as nn
 import jax
@@ -20,7 +20,7 @@ def trained(net, variables, *args):
     return np.asarray(out), variables | new
 
 
-def settled(net, variables, x):
+def converged(net, variables, x):
     """Variables after many training passes."""
     step = lambda _, stats: net.apply(variables | {'stats': stats}, x, True, mutable=['stats'])[1]['stats']
     return variables | {'stats': jax.jit(lambda stats: jax.lax.fori_loop(0, 200, step, stats))(variables['stats'])}
@@ -30,7 +30,7 @@ def settled(net, variables, x):
 
 
 @pytest.mark.parametrize('shape', [(6, 5), (3, 4, 2, 5)])
-def test_batch_norm_is_that_of_flax(shape):
+def test_batch_norm_matches_flax(shape):
     net, other = BatchNorm(momentum=0.8, eps=1e-3), nn.BatchNorm(momentum=0.8, epsilon=1e-3)
     x, params = 3 + 2 * draw(*shape), {'gain': draw(5, seed=1), 'bias': draw(5, seed=2)}
     mine = net.init(jax.random.key(0), x, True) | {'params': params}
@@ -51,16 +51,16 @@ def test_batch_norm_is_that_of_flax(shape):
     )
 
 
-def test_running_statistics_approach_those_of_the_data_and_start_unmoved():
+def test_running_statistics_start_at_zero_and_one_and_converge_to_those_of_the_data():
     net, data = BatchNorm(), 5 + 3 * draw(4000, 2).astype(np.float64)
     variables = net.init(jax.random.key(0), np.float32(data[:2]), True)
     assert np.array_equal(variables['stats']['mean'], [0, 0]) and np.array_equal(variables['stats']['var'], [1, 1])
-    variables = settled(net, variables, np.float32(data))
+    variables = converged(net, variables, np.float32(data))
     np.testing.assert_allclose(variables['stats']['mean'], data.mean(0), rtol=1e-4)
     np.testing.assert_allclose(variables['stats']['var'], data.var(0), rtol=1e-4)
 
 
-def test_without_running_statistics_the_batch_counts_and_nothing_is_kept():
+def test_batch_norm_without_running_statistics_uses_those_of_the_batch():
     net, x = BatchNorm(running=False), 4 + draw(8, 3)
     variables = net.init(jax.random.key(0), x, True)
     assert variables.keys() == {'params'}
@@ -69,9 +69,9 @@ def test_without_running_statistics_the_batch_counts_and_nothing_is_kept():
         np.testing.assert_allclose(net.apply(variables, x, train), expected, atol=1e-5)
 
 
-def test_gain_and_bias_of_a_label_are_summed_over_attributes_around_the_shared_ones():
+def test_conditional_gains_and_biases_are_summed_over_attributes():
     net, x = BatchNorm(), draw(4, 3, 3, 2)
-    # Attributes of two and three values; the last row knows none, the third only the second.
+    # Two attributes, of two and three values; unknown are the first one in the third row and both in the last.
     label = np.float32([[1, 0, 0, 1, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]])
     values = {'gain': draw(2), 'bias': draw(2), 'label_gain': draw(5, 2, seed=3), 'label_bias': draw(5, 2, seed=4)}
     stats = net.init(jax.random.key(0), x, True, label)['stats']
@@ -85,7 +85,7 @@ def test_gain_and_bias_of_a_label_are_summed_over_attributes_around_the_shared_o
             np.testing.assert_allclose(out[i], normal[i] * gain + bias, atol=1e-5)
 
 
-def test_labels_start_without_effect():
+def test_labels_initially_have_no_effect():
     net, x = BatchNorm(), draw(4, 3)
     variables = net.init(jax.random.key(0), x, True, np.eye(4, dtype=np.float32))
     conditional, _ = trained(net, variables, x, True, np.eye(4, dtype=np.float32))
@@ -95,7 +95,7 @@ def test_labels_start_without_effect():
 # Layer norm.
 
 
-def test_layer_norm_is_over_each_image():
+def test_layer_norm_normalises_each_image():
     net, x = LayerNorm(), 2 + 3 * draw(3, 4, 5, 2)
     params = {'gain': draw(2, seed=1), 'bias': draw(2, seed=2)}
     out = np.asarray(net.apply({'params': params}, x))
@@ -108,26 +108,26 @@ def test_layer_norm_is_over_each_image():
 
 
 def effective(net, variables, features):
-    """The normalised matrix: what the layer makes of the unit vectors."""
+    """The normalised matrix: the output of the layer for the unit vectors."""
     return np.asarray(net.apply(variables, np.eye(features, dtype=np.float32)))
 
 
-def test_a_normalised_matrix_has_spectral_norm_one_after_many_passes():
+def test_spectral_norm_converges_to_one():
     net, x = Linear(5, bias=False, spectral=True), np.eye(7, dtype=np.float32)
-    variables = settled(net, net.init(jax.random.key(0), x, True), x)
+    variables = converged(net, net.init(jax.random.key(0), x, True), x)
     kernel = np.asarray(variables['params']['kernel'])
     np.testing.assert_allclose(effective(net, variables, 7), kernel / np.linalg.svd(kernel)[1][0], atol=1e-4)
 
 
-def test_a_convolution_is_normalised_as_the_matrix_of_its_patches():
+def test_convolutions_are_normalised_as_matrices():
     net, x = Linear(4, (3, 3), conv_same, bias=False, spectral=True), draw(1, 5, 5, 3)
-    variables = settled(net, net.init(jax.random.key(1), x, True), x)
+    variables = converged(net, net.init(jax.random.key(1), x, True), x)
     kernel = variables['params']['kernel']
     sigma = np.linalg.svd(np.asarray(kernel).reshape(27, 4))[1][0]
     np.testing.assert_allclose(net.apply(variables, x), conv_same(x, kernel) / sigma, atol=1e-4)
 
 
-def test_each_training_pass_is_one_step_of_the_power_iteration_of_flax():
+def test_power_iteration_matches_flax():
     x, mine, theirs = draw(3, 6), Linear(4, bias=False, spectral=True), nn.SpectralNorm(nn.Dense(4, use_bias=False))
     variables = mine.init(jax.random.key(0), x, True)
     kernel, u = variables['params']['kernel'], variables['stats']['u']
@@ -143,7 +143,7 @@ def test_each_training_pass_is_one_step_of_the_power_iteration_of_flax():
         np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_outside_training_nothing_moves():
+def test_spectral_norm_is_updated_only_in_training():
     net, x = Linear(4, spectral=True), draw(3, 6)
     variables = net.init(jax.random.key(0), x, True)
     _, new = trained(net, variables, x, False)
@@ -152,8 +152,8 @@ def test_outside_training_nothing_moves():
     assert not np.array_equal(new['stats']['u'], variables['stats']['u'])
 
 
-def test_the_gradient_takes_the_vectors_as_constants():
-    """Section 2.4 for the loss sum(W / sigma * G): (G - <W / sigma, G> v u^T) / sigma, long before u has settled."""
+def test_spectral_norm_gradient_treats_the_singular_vectors_as_constants():
+    """Section 2.4 for the loss sum(W / sigma * G): (G - <W / sigma, G> v u^T) / sigma, before u has converged."""
     net, x, g = Linear(3, bias=False, spectral=True), np.eye(4, dtype=np.float32), draw(4, 3, seed=5)
     variables = net.init(jax.random.key(2), x, True)
     kernel, u = np.asarray(variables['params']['kernel'], np.float64), np.asarray(variables['stats']['u'], np.float64)
@@ -166,7 +166,7 @@ def test_the_gradient_takes_the_vectors_as_constants():
     np.testing.assert_allclose(jax.grad(loss)(variables['params'])['kernel'], expected, atol=1e-5)
 
 
-def test_a_linear_layer_without_its_norm_is_its_product_and_bias():
+def test_linear_without_normalisation_matches_flax():
     x, params = draw(2, 5, 4, 3), {'kernel': draw(3, 3, 3, 2), 'bias': draw(2)}
     net = Linear(2, (3, 3), conv_same)
     assert jax.tree.map(jnp.shape, net.init(jax.random.key(0), x)) == {'params': {'kernel': (3, 3, 3, 2), 'bias': (2,)}}
@@ -178,7 +178,7 @@ def test_a_linear_layer_without_its_norm_is_its_product_and_bias():
 
 
 @pytest.mark.parametrize('shape', [(3, 8), (2, 3, 5, 12), (2, 4, 4, 4, 8)])
-def test_group_norm_and_its_gradients_are_those_of_flax(shape, x64):
+def test_group_norm_and_its_gradients_match_flax(shape, x64):
     c = shape[-1]
     x, params = 2 + 3.0 * draw(*shape), {'scale': draw(c, seed=1), 'bias': draw(c, seed=2)}
     x, params, cotangent = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), (x, params, draw(*shape, seed=3)))
@@ -195,7 +195,7 @@ def test_group_norm_and_its_gradients_are_those_of_flax(shape, x64):
     )
 
 
-def test_group_norm_is_its_formula():
+def test_group_norm_matches_its_formula():
     x = 5 + draw(2, 3, 3, 6)
     groups = x.astype(np.float64).reshape(2, 9, 2, 3)
     mean, variance = groups.mean((1, 3), keepdims=True), groups.var((1, 3), keepdims=True)
@@ -204,13 +204,13 @@ def test_group_norm_is_its_formula():
     np.testing.assert_allclose(Grouped(2).apply({'params': params}, x), expected, atol=2e-5)
 
 
-def test_group_norm_of_16_bits_sums_in_32():
+def test_group_norm_of_bfloat16_computes_in_float32():
     x = jnp.asarray(8 + draw(2, 16, 16, 4), jnp.bfloat16)
     params = {'scale': np.ones(4, np.float32), 'bias': np.zeros(4, np.float32)}
     y = Grouped(1).apply({'params': params}, x)
     np.testing.assert_allclose(y, Grouped(1).apply({'params': params}, x.astype(jnp.float32)), rtol=1e-6)
 
 
-def test_group_norm_names_what_does_not_divide():
+def test_group_norm_raises_if_groups_do_not_divide_channels():
     with pytest.raises(ValueError, match='6 channels .* 4 groups'):
         Grouped(4).init(jax.random.key(0), jnp.zeros((1, 2, 2, 6)))

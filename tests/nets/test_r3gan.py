@@ -1,4 +1,4 @@
-"""R3GAN's networks against the paper's parameter counts and against NumPy."""
+"""R3GAN's networks against the parameter counts of the paper and NumPy."""
 
 import functools
 
@@ -25,8 +25,8 @@ def init(net, *args):
     return jax.jit(net.init)(jax.random.key(0), *args)['params']
 
 
-def scramble(params):
-    """Weights none of which is zero."""
+def randomize(params):
+    """Random parameters, none of which is zero."""
     leaves, tree = jax.tree.flatten(params)
     return tree.unflatten([0.5 * draw(*leaf.shape, seed=i) for i, leaf in enumerate(leaves)])
 
@@ -39,11 +39,11 @@ def count(net, *args):
     return sum(x.size for x in jax.tree.leaves(jax.eval_shape(net.init, jax.random.key(0), *args)['params']))
 
 
-# Sizes.
+# Parameter counts and shapes.
 
 
 def by_hand(widths, group, z=64, labels=0):
-    """Parameters of both networks, layer by layer; `widths` by level, coarsest first."""
+    """Parameter counts of both networks, layer by layer; `widths` of the levels, coarsest first."""
     block = lambda w: w * 2 * w + 9 * group * 2 * w + 2 * w * w + 2 * (2 * w)  # 1x1, 3x3, 1x1, two biases
     body = sum(2 * block(w) for w in widths)
     body += sum(a * b for a, b in zip(widths, widths[1:], strict=False) if a != b)
@@ -62,7 +62,7 @@ def by_hand(widths, group, z=64, labels=0):
         (64, 64 * 1536, 32, 1000, [1536] * 5),
     ],
 )
-def test_parameter_counts_follow_from_the_published_layers(size, base, group, labels, widths):
+def test_parameter_counts_match_the_published_layers(size, base, group, labels, widths):
     shape, doublings = levels((size, size))
     stages = {'base': shape, 'widths': Widths(base, widths[0], doublings, 0), 'blocks': 2, 'group': group}
     label = jnp.zeros((1, labels)) if labels else None
@@ -72,27 +72,27 @@ def test_parameter_counts_follow_from_the_published_layers(size, base, group, la
     assert count(Discriminator(**stages), jnp.zeros((1, size, size, 3)), label) == discriminator + direction
 
 
-def test_at_256_pixels_they_are_the_papers():
+def test_parameter_counts_at_256_pixels_are_those_of_the_paper():
     generator, discriminator = by_hand([768] * 4 + [384, 192, 96], 16)
     assert (round(generator / 1e6, 3), round(discriminator / 1e6, 3)) == (23.058, 23.010)
 
 
 @pytest.mark.parametrize('resolution', [(16, 16), (16, 24), (40, 24)])
-def test_images_have_the_resolution_they_were_built_for(resolution):
+def test_outputs_have_the_configured_resolution(resolution):
     base, doublings = levels(resolution)
     stages = SMALL | {'base': base, 'widths': Widths(64, 8, doublings, 0)}
     image = jax.eval_shape(Generator(**stages).init_with_output, jax.random.key(0), jnp.zeros((2, 5)), None)[0]
     assert (image.shape, image.dtype) == ((2, *resolution, 3), jnp.float32)
-    verdict = jax.eval_shape(Discriminator(**stages).init_with_output, jax.random.key(0), jnp.zeros(image.shape), None)
-    assert (verdict[0].logit.shape, verdict[0].plain) == ((2,), None)
+    output = jax.eval_shape(Discriminator(**stages).init_with_output, jax.random.key(0), jnp.zeros(image.shape), None)
+    assert (output[0].logit.shape, output[0].plain) == ((2,), None)
 
 
 # Blocks.
 
 
-def test_a_block_adds_three_convolutions_with_biased_leaky_relus_between():
+def test_block_matches_numpy():
     block, x = Block(group=4, depth=3), draw(2, 5, 4, 6)
-    params = scramble(init(block, x))
+    params = randomize(init(block, x))
     leaky = lambda x: np.where(x > 0, x, 0.2 * x)
     inner = leaky(x.astype(np.float64) @ params['expand']['kernel'] + params['bias0'])  # [B, H, W, 12]
     mixed = np.zeros_like(inner)
@@ -103,7 +103,7 @@ def test_a_block_adds_three_convolutions_with_biased_leaky_relus_between():
     np.testing.assert_allclose(apply(block, params, x), expected, rtol=1e-4, atol=1e-3)
 
 
-def test_blocks_start_as_the_identity_and_with_the_published_gain():
+def test_blocks_start_as_the_identity_with_the_published_gain():
     block, x = Block(group=16, depth=8), draw(1, 4, 4, 256)
     params = init(block, x)
     np.testing.assert_array_equal(apply(block, params, x), x)
@@ -113,17 +113,17 @@ def test_blocks_start_as_the_identity_and_with_the_published_gain():
     assert not any(np.any(params[name]) for name in ('bias0', 'bias1'))
 
 
-def test_depth_is_the_number_of_blocks_of_all_levels():
+def test_depth_counts_the_blocks_of_all_levels():
     net = Generator(**SMALL | {'widths': Widths(4096, 256, 2, 0), 'blocks': 3})
     kernel = init(net, draw(1, 5), None)['block1_2']['expand']['kernel']
     assert np.std(kernel) == pytest.approx(np.sqrt(2 / 1.04) * 9**-0.25 / 16, rel=0.01)
 
 
-# Networks, at the start, when blocks are the identity.
+# Networks at initialisation, where blocks are the identity.
 
 
 def up(x):
-    """Zeros inserted, then filtered: [B, H, W, C] -> [B, 2H, 2W, C]."""
+    """Inserts zeros and filters, [B, H, W, C] -> [B, 2H, 2W, C]."""
     b, h, w, c = x.shape
     zeros = np.zeros((b, 2 * h, 2 * w, c))
     zeros[:, ::2, ::2] = x
@@ -132,22 +132,22 @@ def up(x):
 
 
 def down(x):
-    """Filtered, then every other pixel: [B, 2H, 2W, C] -> [B, H, W, C]."""
+    """Filters and subsamples, [B, 2H, 2W, C] -> [B, H, W, C]."""
     padded = np.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
     return scipy.signal.convolve(padded, FILTER[None, :, :, None], 'valid')[:, ::2, ::2]
 
 
-def test_the_generator_weighs_its_basis_and_upsamples():
+def test_generator_matches_numpy_at_initialisation():
     net, z = Generator(**SMALL), draw(2, 5)
     params = init(net, z, LABEL)
     kernel = lambda name: np.asarray(params[name]['kernel'], np.float64)
     x = np.concatenate([z, LABEL @ kernel('label')], -1) @ kernel('latent')
     x = x[:, None, None] * params['basis']
-    x = up(up(x) @ kernel('width2')) @ kernel('to_rgb')  # the coarser two levels are equally wide
+    x = up(up(x) @ kernel('width2')) @ kernel('to_rgb')  # the two coarser levels have the same width
     np.testing.assert_allclose(apply(net, params, z, LABEL), x, atol=1e-4)
 
 
-def test_the_discriminator_downsamples_weighs_and_projects():
+def test_discriminator_matches_numpy_at_initialisation():
     net, image = Discriminator(**SMALL), draw(2, 12, 8, 3)
     params = init(net, image, LABEL)
     kernel = lambda name: np.asarray(params[name]['kernel'], np.float64)
@@ -160,7 +160,7 @@ def test_the_discriminator_downsamples_weighs_and_projects():
     np.testing.assert_allclose(apply(net, params, image, None).logit, x @ params['logit']['kernel'][:, 0], atol=1e-4)
 
 
-def test_heads_start_at_the_published_scales():
+def test_initial_weights_have_the_published_scales():
     stages = {'base': (4, 4), 'widths': Widths(4096, 256, 1, 0), 'blocks': 1, 'group': 16}
     label = np.eye(10, dtype=np.float32)[:2]
     std = lambda net, x, name: np.std(jax.tree.leaves(init(net, x, label)[name])[0])
@@ -172,24 +172,24 @@ def test_heads_start_at_the_published_scales():
     assert std(d, image, 'label') == pytest.approx((10 * 256) ** -0.5, rel=0.05)
 
 
-# Labels and precision, with weights none of which is zero.
+# Labels and precision, with random parameters.
 
 
 @pytest.fixture(scope='module', params=['generator', 'discriminator'])
-def scrambled(request):
-    """A function (input, label, weight of the label) -> output of one network, and its input."""
+def network(request):
+    """A function (input, label, label weight) -> output of a network with random parameters, and its input."""
     if request.param == 'generator':
         net, x = Generator(**SMALL), draw(2, 5)
         call = lambda params, x, label, weight: net.apply({'params': params}, x, label, label_weight=weight)
     else:
         net, x = Discriminator(**SMALL), draw(2, 12, 8, 3)
         call = lambda params, x, label, weight: net.apply({'params': params}, x, weight * label).logit
-    params = scramble(init(net, x, LABEL))
+    params = randomize(init(net, x, LABEL))
     return jax.jit(functools.partial(call, params)), x
 
 
-def test_without_weight_labels_tell_nothing_as_unknown_ones_do(scrambled):
-    run, x = scrambled
+def test_labels_of_weight_zero_are_like_unknown_labels(network):
+    run, x = network
     without = run(x, LABEL, 0.0)
     np.testing.assert_array_equal(without, run(x, LABEL[::-1], 0.0))
     np.testing.assert_allclose(without, run(x, np.zeros_like(LABEL), 1.0), rtol=1e-5, atol=1e-5)
@@ -197,24 +197,24 @@ def test_without_weight_labels_tell_nothing_as_unknown_ones_do(scrambled):
     assert np.all(np.any(np.abs(without).reshape(2, -1) > 1e-3, -1))
 
 
-def test_samples_do_not_see_each_other(scrambled):
-    run, x = scrambled
+def test_samples_are_independent(network):
+    run, x = network
     both = run(x, LABEL, 1.0)
     np.testing.assert_allclose(run(x[::-1], LABEL[::-1], 1.0)[::-1], both, rtol=1e-4, atol=1e-4)
     other = np.stack([x[0], 2 * x[1]])
     np.testing.assert_allclose(run(other, LABEL, 1.0)[0], both[0], rtol=1e-4, atol=1e-4)
 
 
-def test_the_plain_head_sees_images_alone():
+def test_plain_head_ignores_the_label():
     net, image = Discriminator(**SMALL, plain_head=True), draw(2, 12, 8, 3)
-    params = scramble(init(net, image, LABEL))
-    verdict, other = (apply(net, params, image, label) for label in (LABEL, LABEL[::-1]))
-    np.testing.assert_array_equal(verdict.plain, other.plain)
-    assert np.all(verdict.logit != other.logit)
-    assert verdict.plain.shape == (2,) and np.all(verdict.plain != apply(net, params, 2 * image, LABEL).plain)
+    params = randomize(init(net, image, LABEL))
+    output, other = (apply(net, params, image, label) for label in (LABEL, LABEL[::-1]))
+    np.testing.assert_array_equal(output.plain, other.plain)
+    assert np.all(output.logit != other.logit)
+    assert output.plain.shape == (2,) and np.all(output.plain != apply(net, params, 2 * image, LABEL).plain)
 
 
-def test_fine_levels_in_bfloat16_change_little():
+def test_bfloat16_levels_are_close_to_float32():
     z, image = draw(2, 5), draw(2, 12, 8, 3)
     for kind, x, read in ((Generator, z, lambda y: y), (Discriminator, image, lambda y: y.logit)):
         coarse = kind(**SMALL | {'widths': Widths(64, 8, 2, 2)})

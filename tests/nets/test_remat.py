@@ -1,4 +1,4 @@
-"""Recomputation of activations (`model.remat`): the same networks, the same numbers, less kept."""
+"""Recomputation of activations (`model.remat`): equal parameters and results, less memory."""
 
 import importlib
 
@@ -13,7 +13,7 @@ from productgen.core.rng import stream
 from productgen.core.sharding import jit_update
 from productgen.methods import METHODS, Problem
 
-# Changes to a config: second derivatives (R1, path length) and keys (noise, dropout) go through recomputed parts.
+# Config overrides, such that second derivatives (R1, path length) and keys (noise, dropout) go through remat.
 CASES = {
     'stylegan': {'method.path_weight': 2.0, 'method.path_interval': 1, 'method.penalty_interval': 1},
     'r3gan': {},
@@ -23,7 +23,7 @@ CASES = {
 
 
 def make(name, remat, size=16, batch=16):
-    """The method of a case, its first state and a batch."""
+    """The method of a case and a batch."""
     config = to_dict(importlib.import_module(f'configs.{name}').get_config('quick'))
     for field, value in {**CASES[name], 'model.remat': remat}.items():
         section, _, field = field.partition('.')
@@ -38,7 +38,7 @@ def make(name, remat, size=16, batch=16):
 
 
 def compiled(method, batch):
-    """The program of an update, and the first state."""
+    """The compiled update and the initial state."""
     key = jax.random.key(0)
     state = jax.jit(method.init)(stream(key, 'init'), batch)
     mesh = jax.make_mesh((1,), ('data',), axis_types=(AxisType.Auto,))
@@ -46,7 +46,7 @@ def compiled(method, batch):
 
 
 @pytest.mark.parametrize('name', ['vae', *(pytest.param(n, marks=pytest.mark.slow) for n in CASES if n != 'vae')])
-def test_a_step_is_the_same_and_keeps_less(name):
+def test_remat_gives_the_same_update_with_less_memory(name):
     temporary, found = [], []
     for remat in (False, True):
         method, batch = make(name, remat)
@@ -60,6 +60,6 @@ def test_a_step_is_the_same_and_keeps_less(name):
     close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
     jax.tree.map(close, metrics, metrics_remat)
     jax.tree.map(close, plain, again)
-    # Where the compiler undoes the recomputation it is 0.99 and more. In 16 x 16 pixels of StyleGAN2 weights, not
-    # activations, take most of the memory.
+    # If the compiler removes the recomputation, the ratio is at least 0.99. For StyleGAN2 at 16 x 16, weights take more
+    # memory than activations.
     assert temporary[1] < (0.97 if name == 'stylegan' else 0.9) * temporary[0]

@@ -1,4 +1,4 @@
-"""Resampling against `upfirdn` of SciPy and convolutions of zero-inserted signals in float64, up to the border."""
+"""Resampling against SciPy's `upfirdn` and convolutions of zero-inserted signals in float64, including borders."""
 
 import jax
 import numpy as np
@@ -40,7 +40,7 @@ def correlate(x, kernel, mode):
 
 
 def filtered(x, gain=1.0):
-    """The filter along both axes, every position where it meets the signal: three samples more."""
+    """Full convolution with the filter along both axes, which adds three samples."""
     taps = np.outer(FIR, FIR) * gain**2
     return np.stack(
         [np.stack([scipy.signal.convolve2d(one[..., i], taps) for i in range(x.shape[-1])], -1) for one in x]
@@ -56,7 +56,7 @@ def zero_inserted(x):
 
 
 @SIZES
-def test_upsample_is_upfirdn_centred(size):
+def test_upsample_matches_upfirdn(size):
     x = image(size)
     expected = x.astype(np.float64)
     for axis in (1, 2):
@@ -66,7 +66,7 @@ def test_upsample_is_upfirdn_centred(size):
 
 
 @SIZES
-def test_downsample_is_upfirdn_centred(size):
+def test_downsample_matches_upfirdn(size):
     x = image((2 * size[0], 2 * size[1]))
     expected = x.astype(np.float64)
     for axis, n in zip((1, 2), size, strict=True):
@@ -75,29 +75,29 @@ def test_downsample_is_upfirdn_centred(size):
 
 
 @pytest.mark.parametrize('function', [upsample, downsample])
-def test_a_constant_stays_in_the_interior_and_fades_at_the_border(function):
+def test_constants_are_kept_in_the_interior(function):
     out = np.asarray(function(np.full((1, 8, 6, 1), 0.7, np.float32)))
     np.testing.assert_allclose(out[:, 1:-1, 1:-1], 0.7, rtol=1e-6)
-    assert out[:, 0].max() < 0.65 and out[:, :, -1].max() < 0.65  # zeros beyond it
+    assert out[:, 0].max() < 0.65 and out[:, :, -1].max() < 0.65  # zero padding
 
 
 @SIZES
-def test_conv_up_is_zero_insertion_then_transposed_convolution_then_filter(size):
+def test_conv_up_matches_transposed_convolution_and_filter(size):
     x, kernel = image(size), kernel_of()
     wide = correlate(zero_inserted(x), kernel, 'full')  # 2H + 1 samples, from -1
-    expected = filtered(wide, 2.0)[:, 2:-2, 2:-2]  # the filter centred between samples: 2H
+    expected = filtered(wide, 2.0)[:, 2:-2, 2:-2]  # the filter is centred between samples: 2H
     assert expected.shape == (2, 2 * size[0], 2 * size[1], 3)
     np.testing.assert_allclose(conv_up(x, kernel), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_conv_up_is_upsampling_then_convolution_away_from_the_border():
+def test_conv_up_matches_upsampling_and_convolution_in_the_interior():
     x, kernel = image((5, 8)), kernel_of()
     expected = correlate(np.asarray(upsample(x)), kernel, 'same')
     np.testing.assert_allclose(conv_up(x, kernel)[:, 2:-2, 2:-2], expected[:, 2:-2, 2:-2], rtol=1e-5, atol=1e-5)
 
 
 @SIZES
-def test_conv_down_is_filter_then_convolution_of_stride_two(size):
+def test_conv_down_matches_filter_and_strided_convolution(size):
     x, kernel = image((2 * size[0], 2 * size[1])), kernel_of()
     smooth = filtered(x.astype(np.float64))[:, 1:-1, 1:-1]  # 2H + 1 samples, from -1
     expected = correlate(smooth, kernel, 'valid')[:, ::2, ::2]

@@ -1,4 +1,4 @@
-"""The residual network: sizes by hand, blocks against plain XLA convolutions, pictures on their own."""
+"""Residual network against parameter counts by hand and XLA's convolutions; independence of images."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from productgen.nets.resnet import Block, Classifier, Projector, ResNet
 
 
 def group_norm(x, groups):
-    """Unit gain, no bias, [H, W, C] in float64."""
+    """Group normalisation of [H, W, C] in float64, without gain and bias."""
     x = x.astype(float)
     parts = x.reshape(*x.shape[:2], groups, -1)
     mean, var = parts.mean((0, 1, 3), keepdims=True), parts.var((0, 1, 3), keepdims=True)
@@ -21,7 +21,7 @@ def conv(x, kernel, stride=1):
     )  # fmt: skip
 
 
-def test_a_halving_block_is_what_xla_makes_of_its_weights():
+def test_halving_block_matches_xla():
     x = np.random.default_rng(0).normal(size=(1, 6, 8, 8)).astype(np.float32)
     params = Block(16, halving=True).init(jax.random.key(0), x)['params']
     y = np.maximum(group_norm(x[0], 2), 0)[None].astype(np.float32)
@@ -32,7 +32,7 @@ def test_a_halving_block_is_what_xla_makes_of_its_weights():
     np.testing.assert_allclose(Block(16, halving=True).apply({'params': params}, x), expected, atol=2e-4)
 
 
-def test_parameters_are_those_counted_by_hand():
+def test_parameter_count():
     params = ResNet(8, (1, 2)).init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))['params']
     stem, first = 27 * 8, 2 * (2 * 8) + 2 * 9 * 8 * 8
     second = 2 * 8 + 2 * 16 + 8 * 16 + 9 * 8 * 16 + 9 * 16 * 16
@@ -40,17 +40,17 @@ def test_parameters_are_those_counted_by_hand():
     assert sum(x.size for x in jax.tree.leaves(params)) == stem + first + second + third + 2 * 16
 
 
-def test_features_and_logits_have_their_sizes_and_depend_on_their_own_picture_alone():
+def test_shapes_and_independence_of_images():
     net = Classifier(ResNet(8, (1, 1)), (3, 5))
     x = np.random.default_rng(0).normal(size=(3, 8, 12, 3)).astype(np.float32)
     params = net.init(jax.random.key(0), x)
     features, logits = net.apply(params, x)
     assert features.shape == (3, 16) and [v.shape for v in logits] == [(3, 3), (3, 5)]
-    alone = net.apply(params, x[1:2])[0]
-    np.testing.assert_allclose(alone[0], features[1], atol=1e-5)
+    single = net.apply(params, x[1:2])[0]
+    np.testing.assert_allclose(single[0], features[1], atol=1e-5)
 
 
-def test_a_projection_is_of_the_features():
+def test_projector_projects_the_features():
     net = Projector(ResNet(8, (1,)), 4)
     x = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)
     params = net.init(jax.random.key(0), x)['params']

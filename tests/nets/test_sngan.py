@@ -1,4 +1,4 @@
-"""SNGAN's networks against a stack of Flax layers in the published order, and the sizes of the paper."""
+"""SNGAN's networks against Flax layers in the published order and the parameter counts of the paper."""
 
 import flax.linen as nn
 import jax
@@ -19,13 +19,13 @@ def draw(*shape):
 
 
 def start(net, *args, **options):
-    """Variables whose every parameter is drawn, biases and gains among them."""
+    """Variables with all parameters random, including biases and gains."""
     variables = jax.jit(lambda: net.init(jax.random.key(0), *args, **options))()
     return variables | {'params': jax.tree.map(lambda p: 0.3 * draw(*p.shape), variables['params'])}
 
 
 def call(net, variables, *args, **options):
-    """The output of a training pass."""
+    """Output of a training pass."""
     run = lambda variables, args: net.apply(variables, *args, **options, mutable=['stats'])[0]
     return jax.jit(run)(variables, args)
 
@@ -34,7 +34,7 @@ def count(net, *args):
     return sum(x.size for x in jax.tree.leaves(jax.eval_shape(net.init, jax.random.key(0), *args)['params']))
 
 
-# The layers in the published order.
+# Reference implementation in the published order.
 
 
 def conv(x, p):
@@ -75,20 +75,20 @@ def down_block(x, p, down, first):
     return smaller(x) + smaller(y) if down else x + y
 
 
-def test_upsampling_and_a_convolution_are_one():
+def test_up_conv_matches_upsampling_and_convolution():
     x, kernel = draw(2, 4, 3, 3), draw(3, 3, 3, 5)
     np.testing.assert_allclose(up_conv(x, kernel), conv(larger(x), {'kernel': kernel}), atol=1e-4)
     np.testing.assert_array_equal(upsample(x), larger(x))
 
 
-def test_a_convolution_and_averaging_are_one():
+def test_conv_pool_matches_convolution_and_pooling():
     x, kernel = draw(2, 6, 4, 3), draw(3, 3, 3, 5)
     np.testing.assert_allclose(conv_pool(x, kernel), smaller(conv(x, {'kernel': kernel})), atol=1e-4)
     np.testing.assert_allclose(pool(x), smaller(x), atol=1e-6)
 
 
 @pytest.mark.parametrize('label', [None, LABEL])
-def test_a_block_of_the_generator_is_the_published_one(label):
+def test_up_block_matches_the_reference(label):
     net, x = UpBlock(5), draw(4, 4, 3, 3)
     variables = start(net, x, train=True, label=label, label_weight=1.0)
     out = call(net, variables, x, train=True, label=label, label_weight=1.0)
@@ -99,7 +99,7 @@ def test_a_block_of_the_generator_is_the_published_one(label):
     'features, down, first, skip',
     [(5, True, True, True), (3, True, False, True), (5, False, False, True), (3, False, False, False)],
 )
-def test_a_block_of_the_discriminator_is_the_published_one(features, down, first, skip):
+def test_down_block_matches_the_reference(features, down, first, skip):
     net, x = DownBlock(features, down, first, False), draw(2, 4, 6, 3)
     variables = start(net, x, train=True)
     params = variables['params']
@@ -109,7 +109,7 @@ def test_a_block_of_the_discriminator_is_the_published_one(features, down, first
     np.testing.assert_allclose(out, down_block(x, params, down, first), atol=1e-3)
 
 
-def test_the_generator_is_blocks_between_a_matrix_and_a_convolution():
+def test_generator_matches_the_reference():
     net, z = Generator((2, 3), (4, 3, 2)), draw(4, 5)
     variables = start(net, z, LABEL, train=True)
     p = variables['params']
@@ -121,7 +121,7 @@ def test_the_generator_is_blocks_between_a_matrix_and_a_convolution():
     np.testing.assert_allclose(image, expected, atol=1e-3)
 
 
-def test_the_discriminator_sums_the_features_of_its_blocks():
+def test_discriminator_matches_the_reference():
     net, image = Discriminator((3, 4), 1, spectral=False), draw(4, 4, 6, 3)
     variables = start(net, image, LABEL)
     p = variables['params']
@@ -135,7 +135,7 @@ def test_the_discriminator_sums_the_features_of_its_blocks():
     )
 
 
-def test_spectral_norm_leaves_nothing_of_the_scale_of_any_layer():
+def test_spectral_norm_removes_the_scale_of_every_layer():
     net, image = Discriminator((4, 5), 1, plain_head=True), draw(4, 4, 4, 3)
     variables = jax.jit(lambda: net.init(jax.random.key(0), image, LABEL, train=True))()
     larger = variables | {'params': jax.tree.map(lambda p: 7 * p, variables['params'])}
@@ -144,11 +144,11 @@ def test_spectral_norm_leaves_nothing_of_the_scale_of_any_layer():
     np.testing.assert_allclose(a.plain, b.plain, rtol=1e-4)
 
 
-# The paper's sizes.
+# Parameter counts.
 
 
 def up_count(c, d):
-    """Kernels, and gain and bias of two norms; without the biases that batch norm takes away."""
+    """Kernels, and gains and biases of two norms; without the biases that batch norm cancels."""
     return 9 * c * d + 9 * d * d + c * d + 2 * c + 2 * d
 
 
@@ -175,6 +175,6 @@ def test_parameter_counts_of_the_published_networks(size, g_widths, d_widths, do
         blocks.append(down_count(c, c, d, skip=i < down or c != d))
     expected = sum(blocks) + d_widths[-1] + 1
     assert count(Discriminator(d_widths, down), jnp.zeros((2, size, size, 3)), None) == expected
-    # By the common PyTorch implementation, whose generator has the 9 x 256 needless biases.
+    # The common PyTorch implementation has 9 x 256 more biases in the generator.
     if size == 32:
         assert count(Generator((4, 4), g_widths), jnp.zeros((2, 128)), None) == 4_276_739 - 9 * 256

@@ -1,4 +1,4 @@
-"""4x4 convolutions of stride 2 against XLA's own strided and transposed ones."""
+"""4x4 convolutions of stride 2 against XLA's strided and Flax's transposed ones."""
 
 import flax.linen as nn
 import jax
@@ -10,7 +10,7 @@ from productgen.nets.strided import conv_double, conv_halve, to_depth, to_space
 DRAW = np.random.default_rng(0)
 
 
-def test_blocks_become_channels_and_come_back():
+def test_to_depth_and_to_space():
     x = DRAW.normal(size=(2, 4, 6, 3))
     blocks = to_depth(jnp.asarray(x))
     assert blocks.shape == (2, 2, 3, 12)
@@ -18,7 +18,7 @@ def test_blocks_become_channels_and_come_back():
     np.testing.assert_array_equal(to_space(blocks), np.float32(x))
 
 
-def test_halving_is_a_strided_convolution():
+def test_conv_halve_matches_xla():
     x, kernel = np.float32(DRAW.normal(size=(2, 8, 6, 3))), np.float32(DRAW.normal(size=(4, 4, 3, 5)))
     layout = ('NHWC', 'HWIO', 'NHWC')
     expected = jax.lax.conv_general_dilated(x, kernel, (2, 2), [(1, 1)] * 2, dimension_numbers=layout)
@@ -26,7 +26,7 @@ def test_halving_is_a_strided_convolution():
     np.testing.assert_allclose(conv_halve(x, kernel), expected, atol=1e-4)
 
 
-def test_doubling_is_the_transposed_convolution_of_flax():
+def test_conv_double_matches_flax():
     x, kernel = np.float32(DRAW.normal(size=(2, 4, 3, 3))), np.float32(DRAW.normal(size=(4, 4, 3, 5)))
     layer = nn.ConvTranspose(5, (4, 4), (2, 2), padding='SAME', use_bias=False, transpose_kernel=False)
     # Flax slides the kernel over a dilated input; PyTorch and the papers scatter it, which flips it.
@@ -34,7 +34,7 @@ def test_doubling_is_the_transposed_convolution_of_flax():
     np.testing.assert_allclose(conv_double(x, kernel), expected, atol=1e-4)
 
 
-def test_doubling_is_the_adjoint_of_halving():
+def test_conv_double_is_the_adjoint_of_conv_halve():
     x, y = DRAW.normal(size=(2, 8, 6, 3)), DRAW.normal(size=(2, 4, 3, 5))
     kernel = DRAW.normal(size=(4, 4, 3, 5))
     left = np.sum(conv_halve(jnp.float32(x), jnp.float32(kernel)) * y)

@@ -35,7 +35,7 @@ def keys_of(n, seed=0):
     return jax.random.split(jax.random.key(seed), n)
 
 
-# Sizes.
+# Parameter counts and shapes.
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_parameter_counts_are_the_published_ones(size, channel_base, generator, 
         ((2048, 2048), ((4, 4), 9)),
     ],
 )
-def test_levels_take_the_base_out_of_a_resolution(resolution, expected):
+def test_levels_splits_a_resolution_into_base_and_doublings(resolution, expected):
     assert levels(resolution) == expected
 
 
@@ -76,13 +76,13 @@ def test_levels_take_the_base_out_of_a_resolution(resolution, expected):
         ((3000, 3000), '3072x3072'),
     ],
 )
-def test_levels_names_the_nearest_size_as_width_by_height(resolution, near):
+def test_levels_names_the_nearest_sizes_as_width_by_height(resolution, near):
     with pytest.raises(ValueError, match=rf'data\.resolution: {resolution[1]}x{resolution[0]} .*are:.* {near}\b'):
         levels(resolution)
 
 
 @pytest.mark.parametrize('resolution', [(16, 16), (32, 24), (24, 56)])
-def test_images_have_the_resolution_they_were_built_for(resolution):
+def test_outputs_have_the_configured_resolution(resolution):
     base, doublings = levels(resolution)
     widths = Widths(64, 8, doublings, 0)
     g, d = Generator(base, widths, 4, 1), Discriminator(widths, 2, 1)
@@ -102,7 +102,7 @@ def test_leaky_relu_keeps_the_mean_square():
 
 
 @pytest.mark.parametrize('lr_multiplier', [1.0, 0.01])
-def test_dense_layers_start_at_unit_scale_whatever_their_learning_rate(lr_multiplier):
+def test_dense_layers_start_at_unit_scale_for_any_lr_multiplier(lr_multiplier):
     dense, x = EqualDense(400, bias=3.0, lr_multiplier=lr_multiplier), draw(50, 300)
     params = init(dense, x)
     assert np.std(params['kernel']) == pytest.approx(1 / lr_multiplier, rel=0.02)
@@ -110,7 +110,7 @@ def test_dense_layers_start_at_unit_scale_whatever_their_learning_rate(lr_multip
     assert out.mean() == pytest.approx(3, abs=0.1) and out.std() == pytest.approx(1, rel=0.05)
 
 
-def test_the_same_step_of_a_weight_moves_a_layer_in_proportion_to_lr_multiplier():
+def test_the_effect_of_a_weight_update_is_proportional_to_lr_multiplier():
     x = draw(5, 16)
     for lr in (1.0, 0.01):
         dense = EqualDense(3, lr_multiplier=lr)
@@ -121,14 +121,14 @@ def test_the_same_step_of_a_weight_moves_a_layer_in_proportion_to_lr_multiplier(
 
 
 @pytest.mark.parametrize('kernel', [1, 3])
-def test_convolutions_of_the_discriminator_start_at_unit_scale(kernel):
+def test_discriminator_convolutions_start_at_unit_scale(kernel):
     layer, x = DownLayer(64, kernel=kernel, activate=False), draw(2, 16, 16, 32)
     out = np.asarray(apply(layer, init(layer, x), x))[:, 1:-1, 1:-1]
     assert out.std() == pytest.approx(1, rel=0.1)
 
 
 @pytest.mark.parametrize('batch, group, channels', [(6, 3, 1), (6, 2, 2), (4, 8, 4), (3, 1, 1)])
-def test_minibatch_stddev_is_that_of_consecutive_samples(batch, group, channels):
+def test_minibatch_stddev_groups_consecutive_samples(batch, group, channels):
     x = draw(batch, 3, 2, 4)
     expected = np.zeros((batch, channels))
     for start in range(0, batch, group):
@@ -142,7 +142,7 @@ def test_minibatch_stddev_is_that_of_consecutive_samples(batch, group, channels)
     np.testing.assert_allclose(out[..., 4:], np.broadcast_to(expected[:, None, None], out[..., 4:].shape), atol=2e-4)
 
 
-def test_one_hot_labels_joins_attributes_and_leaves_unknown_values_out():
+def test_one_hot_labels_concatenates_attributes_with_zeros_for_unknown_values():
     label = np.array([[0, 1], [2, -1], [-1, -1]], np.int32)
     expected = [[1, 0, 0, 0, 1], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]]
     np.testing.assert_array_equal(one_hot_labels(label, (3, 2)), expected)
@@ -151,16 +151,16 @@ def test_one_hot_labels_joins_attributes_and_leaves_unknown_values_out():
 # Mapping network.
 
 
-def test_latents_and_embedded_labels_enter_the_mapping_at_mean_square_one():
+def test_mapping_normalises_latents_and_embeddings_to_mean_square_one():
     mapping, z, label = Mapping(4, 0, 6), 5 * draw(3, 8), np.eye(3, 5, dtype=np.float32)
     params = init(mapping, z, label)
-    out = np.asarray(mapping.apply({'params': params}, z, label))  # without layers: what enters
+    out = np.asarray(mapping.apply({'params': params}, z, label))  # without layers it returns its input
     np.testing.assert_allclose(out[:, :8], z / np.sqrt(np.mean(z**2, 1, keepdims=True)), rtol=1e-5)
     embedded = np.asarray(params['embed']['kernel'])[:3]
     np.testing.assert_allclose(out[:, 8:], embedded / np.sqrt(np.mean(embedded**2, 1, keepdims=True)), rtol=1e-5)
 
 
-def test_the_mapping_sees_the_label_and_not_the_length_of_z():
+def test_mapping_depends_on_the_label_and_not_on_the_length_of_z():
     mapping, z = Mapping(16, 2, 16), np.repeat(draw(1, 8), 4, 0)
     label = one_hot_labels(np.array([[0, 0], [1, 0], [0, 1], [-1, -1]]), (2, 2))
     params = init(mapping, z, label)
@@ -170,7 +170,7 @@ def test_the_mapping_sees_the_label_and_not_the_length_of_z():
     np.testing.assert_allclose(apply(mapping, params, 7 * z, label), w, rtol=1e-4, atol=1e-5)
 
 
-def test_mapping_lr_reaches_every_layer_of_the_mapping_and_not_the_embedding():
+def test_mapping_lr_applies_to_every_layer_but_not_to_the_embedding():
     g = Generator((4, 4), Widths(32, 8, 1, 0), 256, 2, 0.1)
     params = init(g, draw(1, 256), np.ones((1, 20), np.float32), keys_of(1))['mapping']
     scale = {name: float(np.std(layer['kernel'])) for name, layer in params.items()}
@@ -201,7 +201,7 @@ def transposed_then_filtered(x, kernel):
 
 
 @pytest.mark.parametrize('kernel, up, demodulate', [(3, False, True), (3, True, True), (1, False, False)])
-def test_modulated_convolution_is_that_of_each_samples_own_weights(kernel, up, demodulate):
+def test_modulated_convolution_matches_modulated_weights_of_each_sample(kernel, up, demodulate):
     """Equations 1 and 3 of the StyleGAN2 paper."""
     layer, x, w = ModulatedConv(3, kernel, up, demodulate), draw(2, 5, 4, 6), draw(2, 8, seed=1)
     params = init(layer, x, w)
@@ -223,7 +223,7 @@ def test_modulated_convolution_is_that_of_each_samples_own_weights(kernel, up, d
 
 @pytest.fixture(scope='module')
 def tiny():
-    """A synthesis network of 16 x 12 pixels, whose noise is on, and latents of three samples."""
+    """A synthesis network of 16 x 12 pixels with non-zero noise strength, and latents of three samples."""
     synthesis = Synthesis((4, 3), Widths(256, 16, 2, 0))
     ws = draw(3, synthesis.widths.num_latents, 8)
     params = init(synthesis, ws, keys_of(3))
@@ -232,14 +232,14 @@ def tiny():
     return synthesis, params, ws, jax.jit(lambda p, ws, keys: synthesis.apply({'params': p}, ws, keys))
 
 
-def test_without_strength_noise_has_no_effect(tiny):
+def test_noise_of_strength_zero_has_no_effect(tiny):
     _, params, ws, run = tiny
     still = {name: p | {'noise_strength': jnp.float32(0)} for name, p in params.items() if name.startswith('conv')}
     np.testing.assert_array_equal(*(run(params | still, ws, keys_of(3, seed)) for seed in (0, 1)))
     assert np.abs(run(params, ws, keys_of(3, 0)) - run(params, ws, keys_of(3, 1))).max() > 0.1
 
 
-def test_noise_of_a_sample_depends_on_its_own_key_alone(tiny):
+def test_noise_of_a_sample_depends_only_on_its_key(tiny):
     _, params, ws, run = tiny
     keys, other, order = keys_of(3), keys_of(3, 1), np.array([2, 0, 1])
     image = run(params, ws, keys)
@@ -247,18 +247,18 @@ def test_noise_of_a_sample_depends_on_its_own_key_alone(tiny):
     np.testing.assert_allclose(run(params, ws, jnp.stack([other[0], keys[1], other[2]]))[1], image[1], atol=1e-5)
 
 
-def test_each_layer_draws_noise_of_its_own(tiny):
-    """Noise of strength 1000 drowns the signal; what is left of it after the activation is not the same twice."""
+def test_layers_have_independent_noise(tiny):
+    """With strength 1000 the sign of the activations is that of the noise, which must differ between layers."""
     synthesis, params, ws, _ = tiny
     params = params | {
         name: p | {'noise_strength': jnp.float32(1000)} for name, p in params.items() if name.startswith('conv')
     }
-    _, seen = apply(synthesis, params, ws, keys_of(3), capture_intermediates=True)
-    first, second = (np.asarray(seen['intermediates'][f'conv2_{i}']['__call__'][0])[..., 0].ravel() for i in (0, 1))
+    _, captured = apply(synthesis, params, ws, keys_of(3), capture_intermediates=True)
+    first, second = (np.asarray(captured['intermediates'][f'conv2_{i}']['__call__'][0])[..., 0].ravel() for i in (0, 1))
     assert abs(np.corrcoef(np.sign(first), np.sign(second))[0, 1]) < 0.2
 
 
-def test_every_latent_is_used_by_its_layer(tiny):
+def test_every_latent_has_an_effect(tiny):
     synthesis, params, ws, run = tiny
     image = run(params, ws, keys_of(3))
     for layer in range(synthesis.widths.num_latents):
@@ -267,14 +267,14 @@ def test_every_latent_is_used_by_its_layer(tiny):
         assert np.abs(run(params, moved, keys_of(3)) - image).max() > 1e-3, layer
 
 
-def test_activations_keep_their_scale_through_the_generator():
-    """Up to what the upsampling filter takes of a white signal at each level."""
+def test_activations_keep_their_scale():
+    """Up to the attenuation of white noise by the upsampling filter at each level."""
     synthesis = Synthesis((4, 4), Widths(10**6, 64, 3, 0))
     ws = np.repeat(draw(8, 1, 32), synthesis.widths.num_latents, 1)
     params = init(synthesis, ws, keys_of(8))
-    _, seen = apply(synthesis, params, ws, keys_of(8), capture_intermediates=True)
+    _, captured = apply(synthesis, params, ws, keys_of(8), capture_intermediates=True)
     for level in range(4):
-        (x,) = seen['intermediates'][f'conv{level}_1']['__call__']
+        (x,) = captured['intermediates'][f'conv{level}_1']['__call__']
         inside = np.asarray(x)[:, level : -level or None, level : -level or None]
         assert 0.6 * 0.6**level < np.mean(np.square(inside)) < 1.5, level
 
@@ -292,31 +292,33 @@ def mixed():
         g_params, d_params = params = params or (init(g, ws, keys_of(4)), init(d, image, None))
         g_params['conv3_1']['bias'] = jnp.zeros(8).at[0].set(1e4)
         results.append(apply(g, g_params, ws, keys_of(4), capture_intermediates=True))
-        verdict, seen = apply(d, d_params, image, None, capture_intermediates=True)
-        results.append((verdict.logit, seen))
+        output, captured = apply(d, d_params, image, None, capture_intermediates=True)
+        results.append((output.logit, captured))
     return results
 
 
 def test_the_finest_levels_compute_in_bfloat16(mixed):
-    for _, seen in mixed[:2]:
-        assert {x.dtype for x in jax.tree.leaves(seen)} == {np.dtype('float32')}
-    kinds = lambda seen: {n: str(v['__call__'][0].dtype) for n, v in seen['intermediates'].items() if n != '__call__'}
+    for _, captured in mixed[:2]:
+        assert {x.dtype for x in jax.tree.leaves(captured)} == {np.dtype('float32')}
+    dtypes = lambda captured: {
+        n: str(v['__call__'][0].dtype) for n, v in captured['intermediates'].items() if n != '__call__'
+    }
     expected = {f'conv{level}_{i}': 'bfloat16' for level in (2, 3) for i in (0, 1)}
-    generator = {n: kind for n, kind in kinds(mixed[2][1]).items() if n.startswith('conv')}
+    generator = {n: dtype for n, dtype in dtypes(mixed[2][1]).items() if n.startswith('conv')}
     assert generator == expected | {'conv0_1': 'float32', 'conv1_0': 'float32', 'conv1_1': 'float32'}
-    discriminator = {n: kind for n, kind in kinds(mixed[3][1]).items() if kind == 'bfloat16'}
+    discriminator = {n: dtype for n, dtype in dtypes(mixed[3][1]).items() if dtype == 'bfloat16'}
     assert discriminator == expected | {'from_rgb': 'bfloat16', 'skip3': 'bfloat16', 'skip2': 'bfloat16'}
     assert {out.dtype for out, _ in mixed} == {np.dtype('float32')}
 
 
 def test_low_precision_is_clamped_and_high_is_not(mixed):
-    largest = [float(np.max(seen['intermediates']['conv3_1']['__call__'][0])) for _, seen in mixed[::2]]
+    largest = [float(np.max(captured['intermediates']['conv3_1']['__call__'][0])) for _, captured in mixed[::2]]
     assert largest[0] > 1e4 and largest[1] == 256
 
 
 def test_low_precision_is_close_to_full_precision(mixed):
-    full, low = (seen['intermediates'] for _, seen in mixed[::2])
-    for name in ('conv3_0', 'rgb2'):  # before the layer that the fixture drives out of range
+    full, low = (captured['intermediates'] for _, captured in mixed[::2])
+    for name in ('conv3_0', 'rgb2'):  # before the layer whose bias the fixture sets to 1e4
         a, b = (np.asarray(x[name]['__call__'][0], np.float32) for x in (full, low))
         assert np.abs(a - b).max() < 0.05 * np.abs(a).max(), name
     np.testing.assert_allclose(mixed[3][0], mixed[1][0], atol=0.03 * np.abs(mixed[1][0]).max() + 0.03)
@@ -325,7 +327,7 @@ def test_low_precision_is_close_to_full_precision(mixed):
 # Discriminator.
 
 
-def test_logits_depend_on_the_label_and_on_the_group_but_on_no_other_group():
+def test_logits_depend_on_the_label_and_the_own_group_only():
     d = Discriminator(Widths(64, 8, 2, 0), stddev_group=2, label_layers=1)
     image, label = draw(4, 16, 16, 3), np.eye(4, dtype=np.float32)
     params = init(d, image, label)
@@ -338,7 +340,7 @@ def test_logits_depend_on_the_label_and_on_the_group_but_on_no_other_group():
     assert (changed[:2] < 1e-6).all() and (changed[2:] > 1e-5).all()
 
 
-def test_stddev_group_zero_leaves_the_statistic_out():
+def test_stddev_group_zero_omits_the_layer():
     for group, channels in ((0, 8), (2, 9)):
         d = Discriminator(Widths(32, 8, 1, 0), group, 1)
         params = jax.eval_shape(d.init, jax.random.key(0), jnp.zeros((2, 8, 8, 3)), None)['params']

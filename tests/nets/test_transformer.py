@@ -1,4 +1,4 @@
-"""The Transformer against Flax's own attention, counts by hand, and itself one position at a time."""
+"""Transformer against Flax's attention and parameter counts by hand; decoding against a full pass."""
 
 import flax.linen as nn
 import jax
@@ -16,14 +16,14 @@ CODES = jnp.asarray(DRAW.integers(0, K, (3, T)), jnp.int32)
 LABEL = jnp.asarray(np.eye(LABELS, dtype=np.float32)[[0, 3, 3]])
 
 
-def louder(params, scale=10.0):
-    """Initial weights are so small that every distribution would be even."""
+def scale_up(params, scale=10.0):
+    """Scales up weights; with the initial ones every distribution is nearly uniform."""
     return jax.tree.map(lambda x: x * scale if x.ndim > 1 else x, params)
 
 
 @pytest.fixture(scope='module')
 def params():
-    return louder(jax.jit(MODEL.init)(jax.random.key(0), CODES, LABEL)['params'])
+    return scale_up(jax.jit(MODEL.init)(jax.random.key(0), CODES, LABEL)['params'])
 
 
 @jax.jit
@@ -43,7 +43,7 @@ def test_parameter_count(params):
 
 
 def test_parameter_count_of_gpt2():
-    """Text: 124,439,808 in Radford et al.'s smallest model, which shares its input and output embeddings."""
+    """124,439,808 in the smallest model of Radford et al., which shares input and output embeddings."""
     gpt = Transformer(50257, (1024,), 768, 12, 12)
     tokens = jax.ShapeDtypeStruct((1, 1024), jnp.int32)
     params = jax.eval_shape(gpt.init, jax.random.key(0), tokens)['params']
@@ -51,7 +51,7 @@ def test_parameter_count_of_gpt2():
     assert sum(x.size for x in jax.tree.leaves(params)) - head - start == 124_439_808
 
 
-def test_a_code_changes_no_logits_up_to_its_own(params):
+def test_logits_depend_on_previous_codes_only(params):
     before = np.asarray(logits_of(params, CODES, LABEL))
     assert before.shape == (3, T, K)
     for j in range(T):
@@ -60,22 +60,22 @@ def test_a_code_changes_no_logits_up_to_its_own(params):
         assert np.all(np.any(after[:, j + 1 :] != before[:, j + 1 :], -1))
 
 
-def test_the_label_reaches_every_position(params):
+def test_the_label_affects_every_position(params):
     other = logits_of(params, CODES, jnp.roll(LABEL, 1, -1))
     assert np.all(np.any(np.abs(np.asarray(other - logits_of(params, CODES, LABEL))) > 1e-4, -1))
 
 
-def test_positions_are_those_of_rows_and_columns(params):
+def test_positions_are_sums_over_rows_and_columns(params):
     table = MODEL.apply({'params': params}, method='_positions')
     rows, columns = params['axis0'], params['axis1']
     expected = [np.asarray(rows[i] + columns[j]) for i in range(SHAPE[0]) for j in range(SHAPE[1])]
     np.testing.assert_allclose(table, expected, rtol=1e-6)
 
 
-def test_a_block_is_what_flax_layers_make_of_its_weights():
+def test_block_matches_flax():
     x = jnp.asarray(np.float32(DRAW.normal(size=(2, T, C))))
     block = Block(heads=2, dropout=0.0, branches=4)
-    params = louder(block.init(jax.random.key(1), x)['params'], 5)
+    params = scale_up(block.init(jax.random.key(1), x)['params'], 5)
 
     qkv = lambda part: params['qkv'][part].reshape(*params['qkv'][part].shape[:-1], 3, 2, C // 2)
     weights = {
@@ -92,9 +92,9 @@ def test_a_block_is_what_flax_layers_make_of_its_weights():
     np.testing.assert_allclose(block.apply({'params': params}, x)[0], expected, atol=1e-5)
 
 
-def test_one_position_at_a_time_equals_all_at_once(params):
+def test_decoding_matches_a_full_pass(params):
     decode = jax.jit(lambda *args: MODEL.apply({'params': params}, *args, method='decode'))
-    # Whatever the caches hold of positions to come must not matter.
+    # The content of the caches at later positions must not matter.
     caches = jax.tree.map(lambda x: x + 7.0, MODEL.caches(3))
     before, rows = jnp.zeros(3, jnp.int32), []
     for j in range(T):
@@ -105,47 +105,47 @@ def test_one_position_at_a_time_equals_all_at_once(params):
 
 
 @jax.jit
-def drawn(params, keys, label, temperature):
+def sample(params, keys, label, temperature):
     return generate(MODEL, params, keys, label, temperature)
 
 
-def test_at_temperature_0_each_code_is_the_likeliest(params):
-    codes = drawn(params, keys(1, 2, 3), LABEL, jnp.zeros(3))
+def test_temperature_zero_is_greedy(params):
+    codes = sample(params, keys(1, 2, 3), LABEL, jnp.zeros(3))
     np.testing.assert_array_equal(codes, np.argmax(logits_of(params, codes, LABEL), -1))
 
 
-def test_a_sequence_depends_on_its_own_key_label_and_temperature(params):
-    params = params | {'label': louder(params['label'], 20), 'head': louder(params['head'], 8)}
-    first = drawn(params, keys(1, 2, 3), LABEL, jnp.ones(3))
+def test_sequences_depend_on_their_own_key_label_and_temperature(params):
+    params = params | {'label': scale_up(params['label'], 20), 'head': scale_up(params['head'], 8)}
+    first = sample(params, keys(1, 2, 3), LABEL, jnp.ones(3))
     assert first.dtype == jnp.int32 and first.shape == (3, T)
     for others in (
         (keys(9, 2, 8), LABEL, jnp.ones(3)),
         (keys(1, 2, 3), LABEL[jnp.asarray([1, 1, 0])], jnp.ones(3)),
         (keys(1, 2, 3), LABEL, jnp.asarray([9.0, 1.0, 9.0])),
     ):
-        other = drawn(params, *others)
+        other = sample(params, *others)
         np.testing.assert_array_equal(first[1], other[1])
         assert np.all(np.any(first[::2] != other[::2], -1))
 
 
 @pytest.mark.parametrize('temperature', [1.0, 0.5])
-def test_codes_are_drawn_from_the_distribution_of_the_logits(params, temperature):
-    """Both marginals and transitions of the first two codes, within five standard errors."""
+def test_codes_follow_the_distribution_of_the_logits(params, temperature):
+    """Marginals of the first code and joint frequencies of the first two, within five standard errors."""
     count = 4000
     label = jnp.broadcast_to(LABEL[0], (count, LABELS))
-    codes = np.asarray(drawn(params, keys(*range(count)), label, jnp.full(count, temperature)))
+    codes = np.asarray(sample(params, keys(*range(count)), label, jnp.full(count, temperature)))
     row = logits_of(params, jnp.tile(jnp.arange(K, dtype=jnp.int32)[:, None], (1, T)), LABEL[:1].repeat(K, 0))
-    chance = np.asarray(jax.nn.softmax(row / temperature), np.float64)
-    first = chance[0, 0]
-    pairs = first[:, None] * chance[:, 1]  # p(a) p(b | a)
-    seen = np.zeros((K, K))
-    np.add.at(seen, (codes[:, 0], codes[:, 1]), 1 / count)
+    probability = np.asarray(jax.nn.softmax(row / temperature), np.float64)
+    first = probability[0, 0]
+    pairs = first[:, None] * probability[:, 1]  # p(a) p(b | a)
+    observed = np.zeros((K, K))
+    np.add.at(observed, (codes[:, 0], codes[:, 1]), 1 / count)
     assert np.ptp(first) > 0.02
-    for expected, found in ((first, seen.sum(1)), (pairs, seen)):
+    for expected, found in ((first, observed.sum(1)), (pairs, observed)):
         assert np.all(np.abs(found - expected) < 5 * np.sqrt(expected * (1 - expected) / count) + 1e-3)
 
 
-def test_dropout_takes_each_samples_own_key(params):
+def test_dropout_uses_the_keys_of_samples(params):
     model = MODEL.clone(dropout=0.3)
     apply = jax.jit(lambda keys: model.apply({'params': params}, CODES, LABEL, keys))
     a, b = np.asarray(apply(keys(1, 2, 3))), np.asarray(apply(keys(1, 5, 3)))

@@ -1,4 +1,4 @@
-"""The U-Net: its resizing against XLA's own convolutions, its size against the paper, what depends on what."""
+"""U-Net: resizing against XLA's convolutions, parameter count against the paper, and dependencies."""
 
 import functools
 
@@ -21,7 +21,7 @@ TIME, LABEL = np.float32([3, 700]), np.eye(4, dtype=np.float32)[:2]
 
 @functools.cache
 def tiny():
-    """A net with everything, and weights of it none of which is zero."""
+    """A small network with all features and random parameters, none of which is zero."""
     net = UNet(outputs=5, patch=2, channels=8, multipliers=(1, 2), blocks=1, attention=(1,), heads=2, dropout=0.5)
     params = jax.jit(net.init)(jax.random.key(0), X, TIME, LABEL)['params']
     keys = jax.random.split(jax.random.key(2), len(jax.tree.leaves(params)))
@@ -30,28 +30,28 @@ def tiny():
     return jax.jit(functools.partial(net.apply, {'params': params}), static_argnames='train')
 
 
-def test_halving_is_the_strided_convolution_padded_as_tensorflow_does():
+def test_halve_matches_xla_with_same_padding():
     kernel = np.float32(DRAW.normal(size=(3, 3, 3, 4)))
     expected = jax.lax.conv_general_dilated(X, kernel, (2, 2), 'SAME', dimension_numbers=LAYOUT)
     assert expected.shape == (2, 4, 6, 4)
     np.testing.assert_allclose(halve(X, kernel), expected, atol=1e-4)
 
 
-def test_doubling_is_repetition_and_a_convolution():
+def test_double_matches_repetition_and_convolution():
     kernel = np.float32(DRAW.normal(size=(3, 3, 3, 4)))
     repeated = X.repeat(2, 1).repeat(2, 2)
     expected = jax.lax.conv_general_dilated(repeated, kernel, (1, 1), 'SAME', dimension_numbers=LAYOUT)
     np.testing.assert_allclose(double(X, kernel), expected, atol=1e-4)
 
 
-def test_times_are_embedded_as_in_the_transformer():
+def test_time_embedding_matches_the_transformer():
     got = embed_time(jnp.asarray([0.0, 17.0]), 8)
     frequency = 10_000.0 ** -(np.arange(4) / 3)
     np.testing.assert_allclose(got[0], [0] * 4 + [1] * 4, atol=1e-6)
     np.testing.assert_allclose(got[1], [*np.sin(17 * frequency), *np.cos(17 * frequency)], atol=1e-5)
 
 
-def test_attention_is_softmax_over_the_pixels():
+def test_attention_matches_numpy():
     x = np.float32(DRAW.normal(size=(1, 2, 3, 8)))
     module = Attention(heads=2)
     params = module.init(jax.random.key(0), x)['params']
@@ -69,7 +69,7 @@ def test_attention_is_softmax_over_the_pixels():
     np.testing.assert_allclose(got, expected, atol=1e-3)
 
 
-def test_the_published_net_for_cifar10_has_35_7_million_parameters():
+def test_parameter_count_of_the_published_network_for_cifar10():
     shapes = jax.eval_shape(UNet(dropout=0.1).init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)), jnp.zeros(1))
     conv = lambda a, b, side=3: side * side * a * b + b
     block = lambda a, b: 2 * a + conv(a, b) + 512 * b + b + 2 * b + conv(b, b) + (a * b + b if a != b else 0)
@@ -87,7 +87,7 @@ def test_the_published_net_for_cifar10_has_35_7_million_parameters():
     assert sum(x.size for x in jax.tree.leaves(shapes)) == total == 35_746_307
 
 
-def test_time_label_and_every_pixel_count():
+def test_output_depends_on_time_label_and_every_pixel():
     out = np.asarray(tiny()(X, TIME, LABEL))
     assert out.shape == (2, 8, 12, 5)
     for other in (
@@ -96,36 +96,36 @@ def test_time_label_and_every_pixel_count():
         tiny()(X, TIME, LABEL, label_weight=0.5),
     ):
         assert not np.allclose(out, other, atol=1e-3)
-    # The middle sees everything: one corner's pixel reaches the opposite one.
-    moved = X.copy()
-    moved[0, 0, 0] += 1
-    other = np.asarray(tiny()(moved, TIME, LABEL))
+    # The receptive field is the whole image: a corner affects the opposite one.
+    changed = X.copy()
+    changed[0, 0, 0] += 1
+    other = np.asarray(tiny()(changed, TIME, LABEL))
     assert np.abs(out - other)[0, -1, -1].max() > 1e-5
     np.testing.assert_array_equal(out[1], other[1])
 
 
-def test_a_label_of_no_weight_is_an_unknown_one():
+def test_labels_of_weight_zero_are_like_unknown_labels():
     without = tiny()(X, TIME, np.zeros_like(LABEL))
     np.testing.assert_allclose(tiny()(X, TIME, LABEL, label_weight=0.0), without, atol=1e-5)
 
 
-def test_values_are_dropped_in_training_only_and_by_the_samples_own_keys():
-    still = np.asarray(tiny()(X, TIME, LABEL))
-    np.testing.assert_allclose(tiny()(X, TIME, LABEL, KEYS), still, atol=1e-5)
+def test_dropout_uses_the_keys_of_samples_and_only_in_training():
+    expected = np.asarray(tiny()(X, TIME, LABEL))
+    np.testing.assert_allclose(tiny()(X, TIME, LABEL, KEYS), expected, atol=1e-5)
     dropped = np.asarray(tiny()(X, TIME, LABEL, KEYS, train=True))
-    assert not np.allclose(dropped, still, atol=1e-2)
+    assert not np.allclose(dropped, expected, atol=1e-2)
     swapped = tiny()(X[::-1], TIME[::-1], LABEL[::-1], KEYS[::-1], train=True)
     np.testing.assert_allclose(swapped, dropped[::-1], atol=1e-4)
 
 
-def test_it_starts_at_zero_and_works_without_time_and_label():
+def test_initial_output_is_zero_and_time_and_label_are_optional():
     net = UNet(outputs=3, channels=4, multipliers=(1,), blocks=1, attention=())
     out, variables = net.init_with_output(jax.random.key(0), X)
     np.testing.assert_array_equal(out, np.zeros_like(X))
     assert not any('time' in name or 'label' in name for name in variables['params'])
 
 
-def test_sizes_that_cannot_be_halved_name_the_nearest():
+def test_invalid_sizes_raise_and_name_the_nearest():
     check_size((8, 24), 3)
     with pytest.raises(ValueError, match='30x8 .* is 32x8'):
         check_size((8, 30), 2)

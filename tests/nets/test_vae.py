@@ -1,4 +1,4 @@
-"""Encoder, decoder and discriminator: shapes, sizes, and what depends on what."""
+"""Encoder, decoder and discriminator of VAEs: shapes, parameter counts and dependencies."""
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ def image(height=16, width=24, count=2):
 
 
 def run(net, params, *inputs, **options):
-    """The net's output; compiled as one, which is sooner done than operation by operation."""
+    """Output of a network; jitted, which is faster than running operation by operation."""
     return jax.jit(lambda params, *inputs: net.apply({'params': params}, *inputs, **options))(params, *inputs)
 
 
@@ -29,7 +29,7 @@ def count(params):
 
 
 def make(net, *inputs):
-    """The net's parameters, moved away from their initial zeros."""
+    """Initial parameters plus noise, so that none is zero."""
     params = jax.jit(net.init)(KEY, *inputs)['params']
     leaves, tree = jax.tree.flatten(params)
     return tree.unflatten([x + 0.1 * np.float32(DRAW.normal(size=x.shape)) for x in leaves])
@@ -41,13 +41,13 @@ def conv(kernel, inputs, outputs):
 
 @pytest.mark.parametrize('label', [None, LABEL])
 @pytest.mark.parametrize('levels', [2, 3])
-def test_a_vector_latent_goes_round_at_sizes_that_are_not_square(label, levels):
+def test_vector_latents_of_images_that_are_not_square(label, levels):
     encoder, base = Encoder(5, levels, True, **SMALL), (16 >> levels, 24 >> levels)
     decoder = Decoder(base, levels, **SMALL)
     params = make(encoder, image(), label)
     mean, log_variance = run(encoder, params, image(), label)
     assert mean.shape == log_variance.shape == (2, 5)
-    # 3 -> 8 -> 16 -> 16, an affine map for every channel before each activation, then a dense layer.
+    # Convolutions 3 -> 8 -> 16 -> 16, a gain and bias per channel before each activation, then a dense layer.
     sizes = [8, 16, 16, 16][: levels + 1]
     expected = conv(3, 3, 8) + sum(conv(4, a, b) for a, b in zip(sizes, sizes[1:], strict=False)) + 2 * sum(sizes)
     expected += base[0] * base[1] * sizes[-1] * 10 + 10 + (0 if label is None else 3 * 8)
@@ -59,7 +59,7 @@ def test_a_vector_latent_goes_round_at_sizes_that_are_not_square(label, levels):
     assert count(params) == expected + sum(conv(4, b, a) for a, b in zip(sizes, sizes[1:], strict=False))
 
 
-def test_a_map_latent_goes_round_and_fits_other_sizes():
+def test_map_latents_of_several_sizes():
     encoder, decoder = Encoder(4, 2, False, blocks=1, **SMALL), Decoder(None, 2, blocks=1, outputs=6, **SMALL)
     params = make(encoder, image(), LABEL)
     for size in ((16, 24), (8, 4)):
@@ -70,7 +70,7 @@ def test_a_map_latent_goes_round_and_fits_other_sizes():
 
 
 @pytest.mark.parametrize('up', [False, True])
-def test_the_resizing_layers_keep_the_variance(up):
+def test_resizing_layers_keep_the_variance(up):
     x = np.float32(DRAW.normal(size=(4, 16, 16, 32)))
     net = Resize(48, up)
     y, _ = jax.jit(net.init_with_output)(KEY, x)
@@ -78,18 +78,18 @@ def test_the_resizing_layers_keep_the_variance(up):
     assert np.var(y[:, 2:-2, 2:-2]) == pytest.approx(1, rel=0.15)
 
 
-def test_residual_blocks_begin_as_the_identity():
+def test_residual_blocks_start_as_the_identity():
     x = image(4, 4)
     y, _ = jax.jit(Residual(0, 0.0).init_with_output)(KEY, x, None)
     np.testing.assert_array_equal(y, x)
 
 
 @pytest.mark.parametrize('groups', [0, 4])
-def test_pictures_do_not_depend_on_each_other(groups):
+def test_images_are_independent(groups):
     x, sizes = image(8, 8), SMALL | {'groups': groups}
     encoder, decoder = Encoder(5, 1, True, blocks=1, **sizes), Decoder((4, 4), 1, blocks=1, **sizes)
-    judge = Discriminator(1, 1, **sizes)
-    for net, value in ((encoder, x), (decoder, image(1, 1).reshape(2, 3)), (judge, x)):
+    discriminator = Discriminator(1, 1, **sizes)
+    for net, value in ((encoder, x), (decoder, image(1, 1).reshape(2, 3)), (discriminator, x)):
         apply = jax.jit(net.apply)
         params = {'params': make(net, value, LABEL)}
         both = apply(params, value, LABEL)
@@ -99,7 +99,7 @@ def test_pictures_do_not_depend_on_each_other(groups):
             assert np.any(a[1] != b[1])
 
 
-def test_labels_reach_every_output():
+def test_labels_affect_every_output():
     x = image(8, 8)
     for net, value in (
         (Encoder(5, 1, True, **SMALL), x),
@@ -120,7 +120,7 @@ def test_log_variances_are_bounded():
     assert np.min(log_variance) == LOG_VARIANCE[0] and np.max(log_variance) == LOG_VARIANCE[1]
 
 
-def test_dropout_acts_in_training_from_each_samples_own_key():
+def test_dropout_uses_the_keys_of_samples_and_only_in_training():
     keys, x = sample_keys(KEY, jnp.arange(2)), np.repeat(image(8, 8, 1), 2, 0)
     for net, value in (
         (Encoder(5, 1, True, blocks=1, dropout=0.5, **SMALL), x),
@@ -137,7 +137,7 @@ def test_dropout_acts_in_training_from_each_samples_own_key():
         np.testing.assert_allclose(dropped[::-1], first(keys[::-1], True), rtol=1e-5, atol=1e-6)
 
 
-def test_features_are_those_of_the_level_asked_for_and_normalised():
+def test_features_are_the_normalised_ones_of_the_similarity_level():
     x = image()
     for similarity, shape in ((1, (2, 8, 12, 16)), (2, (2, 4, 6, 16))):
         net = Discriminator(2, similarity, **SMALL)
@@ -148,7 +148,7 @@ def test_features_are_those_of_the_level_asked_for_and_normalised():
         np.testing.assert_allclose(groups.std(1), 1, atol=1e-2)
 
 
-def test_encoder_and_decoder_learn_to_keep_two_pictures():
+def test_encoder_and_decoder_can_overfit_two_images():
     x = image(8, 8)
     nets = Encoder(2, 1, True, **SMALL), Decoder((4, 4), 1, **SMALL)
     params = [make(nets[0], x, None), make(nets[1], x[:, 0, 0, :2], None)]

@@ -1,4 +1,4 @@
-"""The parts of a VQ-VAE against NumPy, closed forms and counts by hand."""
+"""Parts of a VQ-VAE against NumPy, closed forms and parameter counts by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,8 @@ DRAW = np.random.default_rng(0)
 Z, VECTORS = np.float32(DRAW.normal(size=(3, 4, 2, 5))), np.float32(DRAW.normal(size=(7, 5)))
 
 
-def brute(z, vectors):
-    """Nearest codes, one vector at a time, in float64."""
+def nearest_codes(z, vectors):
+    """Nearest codes by brute force in float64."""
     return np.asarray([np.argmin([np.sum((v - e) ** 2) for e in np.float64(vectors)]) for v in np.float64(z)])
 
 
@@ -24,7 +24,7 @@ def sizes(params):
 
 
 @pytest.mark.parametrize('levels', [1, 2, 3])
-def test_encoder_and_decoder_mirror_each_other_and_have_the_counted_parameters(levels):
+def test_shapes_and_parameter_counts_of_encoder_and_decoder(levels):
     width, residual, features, blocks = 12, 5, 7, 2
     encoder, decoder = Encoder(levels, width, blocks, residual, features), Decoder(levels, width, blocks, residual)
     image = jax.ShapeDtypeStruct((2, 16, 24, 3), jnp.float32)
@@ -53,16 +53,16 @@ def test_encoder_and_decoder_mirror_each_other_and_have_the_counted_parameters(l
 # Quantisation.
 
 
-def test_codes_are_the_nearest_of_a_brute_force_search():
+def test_codes_match_brute_force():
     codes, quantized, commitment = quantize(Z, VECTORS)
-    expected = brute(Z.reshape(-1, 5), VECTORS).reshape(Z.shape[:-1])
+    expected = nearest_codes(Z.reshape(-1, 5), VECTORS).reshape(Z.shape[:-1])
     assert codes.dtype == jnp.int32
     np.testing.assert_array_equal(codes, expected)
     np.testing.assert_allclose(quantized, VECTORS[expected], atol=1e-6)
     np.testing.assert_allclose(commitment, np.mean((Z - VECTORS[expected]) ** 2, (1, 2, 3)), rtol=1e-5)
 
 
-def test_the_gradient_at_the_decoder_goes_straight_to_the_encoder():
+def test_quantize_has_a_straight_through_gradient():
     weights = jnp.asarray(np.float32(DRAW.normal(size=Z.shape)))
     decode = lambda q: jnp.sum(jnp.sin(q) * weights)
     grad_z, grad_vectors = jax.grad(lambda z, e: decode(quantize(z, e)[1]), (0, 1))(Z, VECTORS)
@@ -71,7 +71,7 @@ def test_the_gradient_at_the_decoder_goes_straight_to_the_encoder():
     assert not np.any(grad_vectors)
 
 
-def test_commitment_pulls_the_encoder_alone():
+def test_commitment_has_a_gradient_to_the_encoder_only():
     grad_z, grad_vectors = jax.grad(lambda z, e: jnp.sum(quantize(z, e)[2]), (0, 1))(Z, VECTORS)
     nearest = VECTORS[np.asarray(quantize(Z, VECTORS)[0])]
     np.testing.assert_allclose(grad_z, 2 * (Z - nearest) / Z[0].size, atol=1e-6)
@@ -86,19 +86,19 @@ def members(codes, size):
 
 
 def test_tally_counts_and_sums():
-    codes = brute(Z.reshape(-1, 5), VECTORS).reshape(Z.shape[:-1])
-    share, total = tally(jnp.asarray(Z), jnp.asarray(members(codes, 7)))
+    codes = nearest_codes(Z.reshape(-1, 5), VECTORS).reshape(Z.shape[:-1])
+    usage, total = tally(jnp.asarray(Z), jnp.asarray(members(codes, 7)))
     flat, n = Z.reshape(-1, 5), codes.size
-    np.testing.assert_allclose(share, np.bincount(codes.ravel(), minlength=7) / n, rtol=1e-6)
+    np.testing.assert_allclose(usage, np.bincount(codes.ravel(), minlength=7) / n, rtol=1e-6)
     expected = np.stack([flat[codes.ravel() == k].sum(0) for k in range(7)]) / n
     np.testing.assert_allclose(total, expected, atol=1e-6)
     halves = [tally(jnp.asarray(Z[:, i : i + 2]), jnp.asarray(members(codes[:, i : i + 2], 7))) for i in (0, 2)]
-    for whole, *parts in zip((share, total), *halves, strict=True):
-        np.testing.assert_allclose(whole, np.mean(parts, 0), atol=1e-6)
+    for expected, *parts in zip((usage, total), *halves, strict=True):
+        np.testing.assert_allclose(expected, np.mean(parts, 0), atol=1e-6)
 
 
-def test_codes_of_a_fixed_assignment_become_its_centroids():
-    """After t updates N_t = g^t N_0 + (1 - g^t) n, and the codes are the clusters' means: k-means' second step."""
+def test_codes_of_a_fixed_assignment_converge_to_its_centroids():
+    """After t updates N_t = g^t N_0 + (1 - g^t) n, and the codes tend to the cluster means, as in k-means."""
     assignment = np.arange(24) % 4
     flat = Z.reshape(-1, 5)
     centroids = np.stack([flat[assignment == k].mean(0) for k in range(4)])
@@ -108,9 +108,9 @@ def test_codes_of_a_fixed_assignment_become_its_centroids():
     codebook, decay, steps = start, 0.8, 30
     for _ in range(steps):
         codebook = move(codebook, *tallied, decay)
-    left = decay**steps
-    usage = left * np.asarray(start.usage) + (1 - left) * 0.25
-    total = left * np.asarray(start.total) + (1 - left) * 0.25 * centroids
+    remaining = decay**steps
+    usage = remaining * np.asarray(start.usage) + (1 - remaining) * 0.25
+    total = remaining * np.asarray(start.total) + (1 - remaining) * 0.25 * centroids
     np.testing.assert_allclose(codebook.usage, usage, rtol=1e-5)
     np.testing.assert_allclose(codebook.vectors, total / usage[:, None], atol=1e-5)
     for _ in range(50):
@@ -118,7 +118,7 @@ def test_codes_of_a_fixed_assignment_become_its_centroids():
     np.testing.assert_allclose(codebook.vectors, centroids, atol=1e-5)
 
 
-def test_a_new_codebook_weighs_nothing_against_the_first_batch():
+def test_a_new_codebook_is_negligible_against_the_first_batch():
     codebook = create_codebook(jax.random.key(0), 4, 5)
     np.testing.assert_allclose(np.std(create_codebook(jax.random.key(1), 400, 5).vectors), 1, rtol=0.1)
     flat, assignment = Z.reshape(-1, 5), np.arange(24) % 3
@@ -127,26 +127,27 @@ def test_a_new_codebook_weighs_nothing_against_the_first_batch():
     np.testing.assert_allclose(moved.vectors[:3], centroids, atol=1e-3)
 
 
-def test_smoothing_keeps_the_vector_of_a_code_without_any_use_finite():
+def test_vectors_of_unused_codes_are_finite():
     codebook = Codebook(jnp.asarray([0.5, 0.5, 0.0]), jnp.asarray([[1.0], [2.0], [0.0]]))
     np.testing.assert_allclose(codebook.vectors, [[2.0], [4.0], [0.0]], rtol=1e-5)
 
 
-def test_dead_codes_take_their_candidates_and_the_others_stay():
+def test_dead_codes_are_reset_and_others_kept():
     usage, total = jnp.asarray([0.5, 0.02, 0.48, 0.0]), jnp.asarray(np.float32(DRAW.normal(size=(4, 5))))
     candidates = jnp.asarray(np.float32(DRAW.normal(size=(4, 5))))
     before = Codebook(usage, total)
-    after, dead = revive(before, candidates, 0.1)  # even use is 0.25, so below 0.025 is dead
+    after, dead = revive(before, candidates, 0.1)  # uniform usage is 0.25, so codes below 0.025 are dead
     np.testing.assert_array_equal(dead, [False, True, False, True])
     np.testing.assert_array_equal(after.usage, np.float32([0.5, 0.05, 0.48, 0.05]))
     np.testing.assert_allclose(after.vectors[dead], candidates[dead], rtol=1e-5)
     np.testing.assert_allclose(after.vectors[~dead], before.vectors[~dead], rtol=1e-5)
-    left, dead = revive(before, candidates, 0.0)
-    assert not np.any(dead) and np.array_equal(left.total, total)
+    kept, dead = revive(before, candidates, 0.0)
+    assert not np.any(dead) and np.array_equal(kept.total, total)
 
 
-def test_a_collapsed_codebook_comes_back_to_life():
-    """Eight clusters, seven codes far away from all: with revival each cluster has its own code, without it none."""
+def test_a_collapsed_codebook_recovers():
+    """Eight clusters and one code near them: with resets each cluster gets its own code, without them only one code
+    is used."""
     centres = np.float32(10 * np.eye(8))
     z = jnp.asarray(np.repeat(centres, 4, 0) + np.float32(0.01 * DRAW.normal(size=(32, 8))))
     far = np.float32(np.concatenate([np.ones((1, 8)), np.full((31, 8), 1e3)]))

@@ -1,10 +1,10 @@
-"""Writes distribution.json: what other implementations give for the sets below.
+"""Writes distribution.json: reference values of other implementations for the sets below.
 
     python tests/peers/distribution.py data_copying_tests.py
 
-with prdc 0.2, scikit-learn 1.9.1, scipy 1.17.1 and numpy 2.4.6, where data_copying_tests.py is that file of
+It needs prdc 0.2, scikit-learn 1.9.1, scipy 1.17.1 and numpy 2.4.6. data_copying_tests.py is from
 github.com/casey-meehan/data-copying at a0ba2db, by the authors of the C_T statistic. It was written for an older scipy,
-whose rank test took columns.
+whose rank test accepted columns.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ CELLS = 3
 
 
 def real_and_generated():
-    """[150, 6] and [120, 6]: a mode of two is nearly missing, the other is narrower."""
+    """[150, 6] and [120, 6]: of two modes, one is nearly missing in the generated set and the other is narrower."""
     draw = np.random.RandomState(0)
     real = draw.standard_normal((150, 6)) + 4 * (np.arange(150) % 2)[:, None]
     generated = 0.8 * draw.standard_normal((120, 6)) + 4 * (np.arange(120) % 10 == 0)[:, None]
@@ -27,12 +27,12 @@ def real_and_generated():
 
 
 def cells(n):
-    """Clusters of n rows: two fifths, two fifths and one fifth of them."""
+    """Cluster indices of n rows, with fractions of two, two and one fifth."""
     return np.arange(n) % 5 % CELLS
 
 
 def samples_training_held_out():
-    """Three far clusters, so that no one's neighbour is in another: copies, fair samples, and samples far off."""
+    """Three distant clusters of samples: copies, samples like the data, and samples off the data."""
     draw = np.random.RandomState(1)
     cluster = lambda n: 100.0 * cells(n)[:, None]
     training, held_out = (draw.standard_normal((n, 4)) + cluster(n) for n in (240, 150))

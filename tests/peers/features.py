@@ -1,15 +1,17 @@
-"""What the published feature networks compute from given weights, by the implementations that published them.
-
-Not a test; it made `features.npz`, with torch 2.13.0, torchvision 0.29.2, torch-fidelity 0.4.0, pytorch-fid 0.3.0,
-lpips 0.1.4 (the last four with `--no-deps`), tqdm, safetensors 0.8 and SciPy 1.17.1:
+"""Writes features.npz: reference outputs of the published feature networks, by their original implementations.
 
     python tests/peers/features.py
 
-Its arrays: `NET/OUTPUT`, what `pick` takes of an output; `lpips/NET`, distances; `resize/PROTOCOL/SIZE`; `shapes/NET`,
-JSON of the published tensors; `fid/WIDTH`, torch-fidelity's distance between `pictures(0)` and `pictures(1)` by its
-features of that width, and `fid/features/0` and `1`, these features of width 192, [16, 192]; `file/KIND`, bytes.
+It needs torch 2.13.0, torchvision 0.29.2, torch-fidelity 0.4.0, pytorch-fid 0.3.0, lpips 0.1.4 (the last four with
+`--no-deps`), tqdm, safetensors 0.8 and SciPy 1.17.1.
 
-The published weights would be half a gigabyte. Instead both sides fill every tensor by its published name, from NumPy.
+Arrays: `NET/OUTPUT`, the values of an output that `pick` selects; `lpips/NET`, distances; `resize/PROTOCOL/SIZE`;
+`shapes/NET`, JSON of the shapes of the published tensors; `fid/WIDTH`, torch-fidelity's distance between `pictures(0)`
+and `pictures(1)` in its features of that width, and `fid/features/0` and `1`, the features of width 192, [16, 192];
+`file/KIND`, bytes.
+
+The published weights would be half a gigabyte. Instead, both implementations are filled with random tensors from
+NumPy, seeded by the published names.
 """
 
 import io
@@ -23,11 +25,11 @@ import zlib
 import numpy as np
 
 FILE = pathlib.Path(__file__).with_suffix('.npz')
-COUNT = 16  # pictures in each of the two sets whose Frechet distance is stored
+COUNT = 16  # images in each of the two sets whose Frechet distance is stored
 
 
 def fill(shapes):
-    """{published name: shape} -> {name: array}, such that activations keep their size through a network of ReLUs."""
+    """{published name: shape} -> {name: array}, scaled so that ReLU networks keep the variance of activations."""
     return {name: _fill(name, tuple(shape)) for name, shape in shapes.items()}
 
 
@@ -37,29 +39,29 @@ def _fill(name, shape):
         return np.zeros(shape, np.int64)
     if name.endswith('running_var') or (name.endswith('weight') and len(shape) == 1):
         return draw.uniform(0.5, 1.5, shape).astype(np.float32)
-    if name.startswith('lin'):  # the heads of LPIPS are not negative
+    if name.startswith('lin'):  # heads of LPIPS are non-negative
         return draw.uniform(0, 2 / shape[1], shape).astype(np.float32)
     if len(shape) == 1:
         return (0.1 * draw.standard_normal(shape)).astype(np.float32)
-    # Of a block of prime length: the largest tensors have a hundred million values.
+    # A repeated block of prime length, since the largest tensors have a hundred million values.
     scale = np.float32(np.sqrt(2 / np.prod(shape[1:])))
     return np.resize(scale * draw.standard_normal(65537, np.float32), shape)
 
 
 def stored(prefix):
-    """The stored arrays whose names begin with `prefix`/, by the rest of their names."""
+    """Loads the arrays under `prefix`/, by the rest of their names."""
     with np.load(FILE) as found:
         return {name.removeprefix(f'{prefix}/'): found[name] for name in found if name.startswith(f'{prefix}/')}
 
 
 def tensors(net, prefix=''):
-    """What a published file of the network would hold, or of it what begins with `prefix`."""
+    """Random tensors named and shaped as in the published file of a network, optionally only those with a prefix."""
     shapes = json.loads(stored('shapes')[net].tobytes())
     return fill({name: shape for name, shape in shapes.items() if name.startswith(prefix)})
 
 
 def pictures(seed, count=COUNT, size=32):
-    """uint8 [count, size, size, 3], smooth and noisy, those of an odd seed with less contrast."""
+    """Smooth noisy images, uint8 [count, size, size, 3]; odd seeds have less contrast."""
     draw = np.random.default_rng(seed)
     waves = np.cumsum(np.cumsum(draw.standard_normal((count, size, size, 3)), 1), 2) / size
     x = 128 + (50 - 25 * (seed % 2)) * waves + 10 * draw.standard_normal(waves.shape)
@@ -67,18 +69,18 @@ def pictures(seed, count=COUNT, size=32):
 
 
 def floats(seed, count=2, size=64):
-    """Pictures float32 in [-1, 1]."""
+    """Images float32 in [-1, 1]."""
     return pictures(seed, count, size).astype(np.float32) / 127.5 - 1
 
 
 def pick(x, count=64):
-    """Some values of an NHWC array, from all over it, in a fixed order."""
+    """Selects some values from all over an NHWC array, in a fixed order."""
     x = np.asarray(x)
     return x.ravel()[(np.arange(min(count, x.size)) * 1_000_003) % x.size].astype(np.float32)
 
 
 def stub():
-    """Names torchvision's compiled operators, which no network here uses: its wheel may not match a CPU torch."""
+    """Declares torchvision's compiled operators, which are not used here: its wheel may not match a CPU torch."""
     import torch
 
     library = torch.library.Library('torchvision', 'DEF')
@@ -88,19 +90,19 @@ def stub():
     return library
 
 
-def remember(found, net, state):
+def store_shapes(found, net, state):
     shapes = {name: list(value.shape) for name, value in state.items()}
     found[f'shapes/{net}'] = np.frombuffer(json.dumps(shapes).encode(), np.uint8)
 
 
 def load(found, name):
-    """A network of torchvision, filled."""
+    """Builds a network of torchvision with the tensors of `fill`."""
     import torch
     from torchvision import models
 
     net = getattr(models, name)()
     state = net.state_dict()
-    remember(found, name, state)
+    store_shapes(found, name, state)
     filled = fill({name: value.shape for name, value in state.items()})
     net.load_state_dict({name: torch.from_numpy(value) for name, value in filled.items()})
     return net.eval()
@@ -118,16 +120,16 @@ def nchw(x):
 
 
 def inception(found):
-    """Both protocols, and Frechet distances of two sets of pictures."""
+    """Both protocols, and Frechet distances of two sets of images."""
     import pytorch_fid.inception
     import torch
     import torch_fidelity.feature_extractor_inceptionv3 as fidelity
     from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
     from torchvision.models import Inception3
 
-    # The tensors of both implementations are torchvision's.
+    # Both implementations have torchvision's tensor names.
     state = Inception3(1008, aux_logits=False, init_weights=False).state_dict()
-    remember(found, 'inception', state)
+    store_shapes(found, 'inception', state)
     filled = fill({name: value.shape for name, value in state.items()})
     state = {name: torch.from_numpy(value) for name, value in filled.items()}
     fidelity.load_state_dict_from_url = pytorch_fid.inception.load_state_dict_from_url = lambda *_, **__: state
@@ -181,7 +183,7 @@ def classifiers(found):
     }.items():
         net = load(found, name)
         watch(net, indices, name)
-        picture = nchw(floats(2, size=62)) if name == 'squeezenet1_1' else x  # in 62 pixels one pool is rounded up
+        picture = nchw(floats(2, size=62)) if name == 'squeezenet1_1' else x  # with 62 pixels one pool rounds up
         found[f'{name}/logits'] = pick(net(picture).detach())
     for name in ('resnet18', 'resnet34', 'resnet50'):
         net = load(found, name)
@@ -203,13 +205,13 @@ def distances(found):
         published = lambda own: re.sub(r'^lins\.(\d)', r'lin\1', re.sub(r'^net\.slice\d\.', 'features.', own))
         state = {own: value for own, value in net.state_dict().items() if not own.startswith('scaling_layer')}
         filled = fill({published(own): value.shape for own, value in state.items()})
-        remember(found, f'lpips_{name}', {k: v for k, v in filled.items() if k.startswith('lin')})
+        store_shapes(found, f'lpips_{name}', {k: v for k, v in filled.items() if k.startswith('lin')})
         net.load_state_dict({own: torch.from_numpy(filled[published(own)]) for own in state}, strict=False)
         found[f'lpips/{name}'] = net(a, b).detach().numpy().ravel()
 
 
 def files(found):
-    """Files as PyTorch and safetensors write them; `tests/test_weights.py` tells what is in them."""
+    """Files written by PyTorch and safetensors; `tests/model/test_weights.py` checks their contents."""
     import collections
 
     import safetensors.torch
@@ -249,7 +251,7 @@ def files(found):
 def main():
     import torch
 
-    library = stub()  # defined for as long as it is referred to
+    library = stub()  # the operators exist as long as this reference
     torch.set_num_threads(1)
     found = {}
     for make in (files, distances, classifiers, inception):

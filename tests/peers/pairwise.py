@@ -1,10 +1,10 @@
-"""What peers make of the pictures of tests/metrics/test_pairwise.py: writes pairwise.json beside it.
+"""Writes pairwise.json: reference values of other libraries for tests/metrics/test_pairwise.py.
 
     pip install numpy==2.4.6 scikit-image==0.26.0 torch==2.13.0
     pip install --no-deps piq==0.8.0 pytorch-msssim==1.0.0
     python tests/peers/pairwise.py
 
-The whole of piq needs torchvision, GMSD does not: an empty package of the same place stands for piq's own start.
+Importing piq needs torchvision, but its GMSD does not: an empty package replaces piq's `__init__`.
 """
 
 import importlib.util
@@ -19,24 +19,24 @@ SHAPE = (192, 176)  # halves to 12 x 11, the smallest of five levels
 
 
 def pictures() -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [4, H, W, 3] and worse copies: coarse blocks with a ramp, then noise, blur, a cast, less contrast."""
-    draw = np.random.RandomState(0)  # whose stream is frozen
+    """Blocks with a ramp, uint8 [4, H, W, 3], and copies degraded by noise, blur, a colour cast and low contrast."""
+    draw = np.random.RandomState(0)  # its stream is the same in all versions of NumPy
     height, width = SHAPE
     blocks = draw.uniform(30, 225, (4, height // 8, width // 8, 3))
     ramp = np.linspace(-25, 25, width)[:, None]
     clean = np.kron(blocks, np.ones((1, 8, 8, 1))) + ramp
-    worse = clean + 0.0
-    worse[0] += draw.normal(0, 20, worse[0].shape)
-    worse[1] = np.mean([np.roll(worse[1], (i, j), (0, 1)) for i in range(-2, 3) for j in range(-2, 3)], 0)
-    worse[2] += (20, -10, 5)
-    worse[3] = 120 + 0.5 * (worse[3] - 120)
-    return tuple(np.rint(np.clip(x, 0, 255)).astype(np.uint8) for x in (clean, worse))
+    degraded = clean + 0.0
+    degraded[0] += draw.normal(0, 20, degraded[0].shape)
+    degraded[1] = np.mean([np.roll(degraded[1], (i, j), (0, 1)) for i in range(-2, 3) for j in range(-2, 3)], 0)
+    degraded[2] += (20, -10, 5)
+    degraded[3] = 120 + 0.5 * (degraded[3] - 120)
+    return tuple(np.rint(np.clip(x, 0, 255)).astype(np.uint8) for x in (clean, degraded))
 
 
 def main():
-    places = importlib.util.find_spec('piq').submodule_search_locations
+    folders = importlib.util.find_spec('piq').submodule_search_locations
     sys.modules['piq'] = types.ModuleType('piq')
-    sys.modules['piq'].__path__ = places
+    sys.modules['piq'].__path__ = folders
     import pytorch_msssim
     import torch
     from piq.gmsd import gmsd

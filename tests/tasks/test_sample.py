@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_devices import EIGHT
-from tiny import run_launch, tiny_config
+from tiny import run_launch, sample, tiny_config, train
 from toy import Toy, toy_config
 from toy import make as make_toy
 
@@ -19,9 +19,7 @@ from productgen.config import UserError
 from productgen.core.checkpoint import CheckpointError
 from productgen.data.pictures import MARGIN
 from productgen.methods import METHODS
-from productgen.model.workdir import check_workdir, locked, read_config, read_labels, write_workdir
-from productgen.tasks.sample import sample
-from productgen.train.loop import train
+from productgen.model.workdir import check_workdir, locked, read_config, read_facts, write_workdir
 
 SIDE = 64  # of a 16 x 16 picture once it is enlarged
 
@@ -119,7 +117,7 @@ def test_grid_has_a_row_a_kind_and_a_column_a_seed(make, mugs):
 
 def test_without_labels_they_are_drawn_from_the_training_set(make, tiny_run):
     paths = make(output='png', seeds='0-19')
-    table = read_labels(tiny_run)
+    table = read_facts(tiny_run).labels
     names = ['+'.join(table.values(row).values()) for row in table.draw(range(20))]
     assert [path.name.split('_')[1] for path in paths] == names and len(set(names)) > 5
 
@@ -247,7 +245,7 @@ def test_the_workdir_s_config_counts_not_another(make):
 
 
 def test_training_goes_on_with_the_same_labels_only(copy):
-    table = read_labels(copy)
+    table = read_facts(copy).labels
     attributes = dict(table.attributes) | {'label': (*table.attributes['label'][:-1], 'spoon')}
     changed = type(table)(attributes, table.rows, table.counts)
     about = read_config(copy), json.loads((copy / 'data.json').read_text())['digest']
@@ -256,4 +254,4 @@ def test_training_goes_on_with_the_same_labels_only(copy):
         check_workdir(copy, *about, changed, accept=False)
     check_workdir(copy, *about, changed, accept=True)
     write_workdir(copy, *about, changed)
-    assert read_labels(copy).attributes == attributes
+    assert read_facts(copy).labels.attributes == attributes

@@ -4,10 +4,9 @@ import re
 
 import jax
 import pytest
-from tiny import tiny_config
+from tiny import describe, tiny_config
 
 from productgen.config import UserError
-from productgen.train.describe import describe
 
 
 def cost(text):

@@ -8,17 +8,14 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from tiny import describe, open_run, train
 from toy import Toy, toy_config
 
 from productgen.config import UserError, to_dict
 from productgen.core.checkpoint import CheckpointError, Checkpoints
 from productgen.data.labels import LabelTable
-from productgen.model.prepared import initial_state
-from productgen.model.workdir import read_labels, write_workdir
-from productgen.train.describe import describe
+from productgen.model.workdir import read_facts, write_workdir
 from productgen.train.finetune import inherit
-from productgen.train.loop import train
-from productgen.train.run import prepare
 
 pytestmark = pytest.mark.usefixtures('toy')
 
@@ -34,9 +31,9 @@ def source(tmp_path_factory):
 def started(source, **fields):
     """The state at step 0 of a run that starts from another one, that of one that does not, and what was inherited."""
     config = toy_config(train__init_from=str(source), seed=1, **fields)
-    run = prepare(config)
-    inherited = inherit(config, run)
-    return inherited.give(initial_state(run)), initial_state(run), inherited
+    run = open_run(config)
+    inherited = inherit(run)
+    return inherited.give(run.initial_state()), run.initial_state(), inherited
 
 
 def saved(source, step=6):
@@ -87,7 +84,7 @@ def test_what_does_not_fit_stays_fresh_and_is_named(source):
 def relabelled(source, tmp_path, attributes):
     """A copy of a run that says its labels were others, of as many values."""
     copy = shutil.copytree(source, tmp_path / 'copy')
-    table = read_labels(copy)
+    table = read_facts(copy).labels
     (copy / 'labels.json').write_text(json.dumps(LabelTable(attributes, table.rows, table.counts).to_json()))
     return copy
 
@@ -95,7 +92,7 @@ def relabelled(source, tmp_path, attributes):
 @pytest.mark.parametrize('labels', ['label', 'label,colour', 'colour,label'])
 def test_label_values_are_carried_over_by_name(source, tmp_path, labels):
     """The old run knew the same values in reverse, and some others in the places of the first three."""
-    values = read_labels(source).attributes['label'][::-1]
+    values = read_facts(source).labels.attributes['label'][::-1]
     copy = relabelled(source, tmp_path, {'label': ('x', 'y', 'z', *values[3:])})
     state, fresh, inherited = started(copy, data__labels=labels)
     new = [pair for n in labels.split(',') for pair in [(n, v) for v in prepare_values(n)]]
@@ -131,7 +128,7 @@ def test_a_network_that_is_never_trained_has_to_come_whole(source, monkeypatch):
 def test_a_network_that_is_never_trained_has_nothing_more_there(source, tmp_path, monkeypatch):
     """As an autoencoder that was told labels, which is not told them here."""
     copy = shutil.copytree(source, tmp_path / 'copy')
-    state = initial_state(prepare(toy_config()))
+    state = open_run(toy_config()).initial_state()
     painter = state.nets['painter'].replace(params=state.nets['painter'].params | {'more': np.zeros(2)})
     Checkpoints(copy).save(state.replace(nets=state.nets | {'painter': painter}, step=np.int32(9)), {})
     started(copy)
@@ -156,9 +153,9 @@ def autoencoders(tmp_path_factory):
     folder = tmp_path_factory.mktemp('autoencoders')
     for name in ('vae', 'vqvae'):
         config = quick(name)
-        run = prepare(config)
-        write_workdir(folder / name, config, run.source.digest, run.table)
-        Checkpoints(folder / name).save(initial_state(run), {})
+        run = open_run(config)
+        write_workdir(folder / name, config, run.source.digest, run.facts.labels)
+        Checkpoints(folder / name).save(run.initial_state(), {})
     return folder
 
 
@@ -172,9 +169,9 @@ def autoencoders(tmp_path_factory):
 def test_real_autoencoders_are_taken_whole(autoencoders, name, origin, net, settings):
     init = {'init_from': str(autoencoders / origin), 'init_nets': net}
     config = quick(name, train=init, method=settings) | {'seed': 1}
-    run = prepare(config)
-    inherited = inherit(config, run)
-    state = inherited.give(initial_state(run))
+    run = open_run(config)
+    inherited = inherit(run)
+    state = inherited.give(run.initial_state())
     given = Checkpoints(autoencoders / origin, writing=False).read_weights()[1][net]
     for part in ('params', 'ema', 'stats'):
         leaves = jax.tree_util.tree_leaves_with_path(getattr(state.nets[net], part))
@@ -189,17 +186,17 @@ def test_an_autoencoder_of_another_likelihood_is_refused(autoencoders):
     config = quick('latent_diffusion', train=init, method={'autoencoder_share': -1.0})
     config['method']['vae']['likelihood'] = 'discretized_logistic'
     with pytest.raises(UserError, match=r"^method\.vae\.likelihood: 'disc.*was trained for 'gaussian' in .*vae"):
-        inherit(config, prepare(config))
+        inherit(open_run(config))
 
 
 def prepare_values(name):
-    return prepare(toy_config(data__labels=name)).table.attributes[name]
+    return open_run(toy_config(data__labels=name)).facts.labels.attributes[name]
 
 
 def test_a_network_without_an_average_gives_its_weights_for_one(source, tmp_path):
     copy = shutil.copytree(source, tmp_path / 'copy')
-    run = prepare(toy_config())
-    state = initial_state(run)
+    run = open_run(toy_config())
+    state = run.initial_state()
     bare = state.replace(nets={name: net.replace(ema=None) for name, net in state.nets.items()}, step=np.int32(9))
     Checkpoints(copy).save(bare, {})
     started_state, _, _ = started(copy)
@@ -244,7 +241,7 @@ def test_what_cannot_be_started_from_is_refused_before_anything_is_written(sourc
 def test_nothing_that_fits_and_no_checkpoint_are_refused(source, tmp_path):
     with pytest.raises(UserError, match=r'train\.init_from.*: no array of .judge. fits.*judge, painter'):
         copy = shutil.copytree(source, tmp_path / 'copy')
-        weights = initial_state(prepare(toy_config()))
+        weights = open_run(toy_config()).initial_state()
         kernel = {'other': {'kernel': np.zeros(3)}}
         other = weights.nets['judge'].replace(params=kernel, ema=kernel, opt=())
         Checkpoints(copy).save(weights.replace(nets=weights.nets | {'judge': other}, step=np.int32(9)), {})

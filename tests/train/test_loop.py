@@ -5,9 +5,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_config
-
-from productgen.train.loop import train
+from tiny import tiny_config, train
 
 
 @pytest.fixture(scope='module')

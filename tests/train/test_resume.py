@@ -9,14 +9,13 @@ import subprocess
 import time
 
 import pytest
-from tiny import ROOT, launch_command, run_launch, timeless, tiny_config
+from tiny import ROOT, launch_command, run_launch, timeless, tiny_config, train
 from toy import Toy, make, toy_config
 
 from productgen.config import UserError
 from productgen.core.checkpoint import Checkpoints
 from productgen.methods import METHODS
 from productgen.model.workdir import config_changes
-from productgen.train.loop import train
 
 STEPS = 120
 FIELDS = {'train__duration': f'{STEPS}steps', 'train__log_every': '5steps', 'train__checkpoint_every': '20steps',
@@ -72,7 +71,7 @@ def test_kill_9_at_random_moments_ends_in_the_same_bits(whole, tmp_path):
     assert kills == 2
     done = run_launch(launch_command(workdir, **FIELDS))
     assert done.returncode == 0, done.stderr
-    assert 'Going on at step' in done.stderr
+    assert 'Resuming at step' in done.stderr
     assert checksums(workdir) == whole[0]
     # The log has every line once, with the same figures.
     assert timeless(workdir) == whole[1]
@@ -88,7 +87,7 @@ def test_sigterm_saves_first(whole, tmp_path):
     saved = max(int(p.name) for p in (workdir / 'checkpoints').iterdir())
     assert f'Saved at step {saved}' in text
     done = run_launch(launch_command(workdir, **FIELDS))
-    assert f'Going on at step {saved}' in done.stderr
+    assert f'Resuming at step {saved}' in done.stderr
     assert checksums(workdir) == whole[0]
 
 
@@ -109,7 +108,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tiny_run, tmp_
     train(tiny_config(), workdir)
     log = (workdir / 'log.txt').read_text()
     assert 'The checkpoint of step 6 is damaged' in log
-    assert 'Going on at step 3' in log
+    assert 'Resuming at step 3' in log
     assert checksums(workdir, 6) == expected
     assert (workdir / 'damaged' / '6').is_dir()  # nothing is thrown away
 

@@ -6,19 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import classifier_config
+from tiny import classifier_config, describe, open_run
 
 from productgen.config import UserError
 from productgen.core.state import State
 from productgen.data.pictures import grid
 from productgen.data.pipeline import Batches
 from productgen.methods import METHODS
-from productgen.model.prepared import initial_state
 from productgen.train import retrieval
-from productgen.train.describe import describe
 from productgen.train.preview import Preview
 from productgen.train.retrieval import Retrieval
-from productgen.train.run import prepare
 from productgen.train.validate import Validator
 
 
@@ -65,7 +62,7 @@ def config_of(**train):
 def run_of(labels='label', **train):
     config = config_of(**train)
     config['data']['labels'] = labels
-    return prepare(config)
+    return open_run(config)
 
 
 def unknown(run, items):
@@ -78,7 +75,7 @@ def unknown(run, items):
 
 
 def state_of(run, step=0):
-    return initial_state(run).replace(step=jnp.asarray(step, jnp.int32))
+    return run.initial_state().replace(step=jnp.asarray(step, jnp.int32))
 
 
 def by_hand(image):
@@ -203,8 +200,8 @@ def test_a_figure_that_fails_is_not_left_out(monkeypatch, labels):
 
 
 def test_a_classifier_of_labelled_pictures_has_finite_figures():
-    whole = prepare(classifier_config())
-    state = initial_state(whole)
+    whole = open_run(classifier_config())
+    state = whole.initial_state()
     every = Validator(whole, whole.batches())(state)
     assert set(every) == {'loss', 'error', 'nearest_error'} and np.isfinite(list(every.values())).all()
     run = unknown(whole, whole.held_out[:40])

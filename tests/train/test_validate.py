@@ -6,21 +6,16 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from tiny import timeless
+from tiny import describe, open_run, sample, timeless, train
 from toy import Toy, toy_config
 
 from productgen.config import UserError
 from productgen.core.checkpoint import CheckpointError, Checkpoints
 from productgen.metrics.swd import SlicedWasserstein
-from productgen.model.prepared import initial_state
-from productgen.model.rows import Sampler
-from productgen.tasks.sample import sample
+from productgen.model.rows import ImageMaker
 from productgen.train import validate
 from productgen.train.best import Best, BestKeeper
-from productgen.train.describe import describe
-from productgen.train.loop import train
 from productgen.train.record import Recorder
-from productgen.train.run import prepare
 from productgen.train.validate import Validator
 from productgen.train.watch import NotFiniteError
 
@@ -75,22 +70,22 @@ def folders(workdir, name):
 
 
 def test_figures_are_means_over_the_held_out_pictures():
-    run = prepare(toy_config(train__validate_every='2steps'))
-    state, batches = initial_state(run), run.batches()
+    run = open_run(toy_config(train__validate_every='2steps'))
+    state, batches = run.initial_state(), run.batches()
     found = Validator(run, batches)(state)
     held = batches.load(run.held_out)
     params = jax.device_get(state.nets['painter'].ema)
     error = params['canvas'] + params['embed'][held['label'][:, 0]][:, None, None] - (held['image'] / 127.5 - 1)
     np.testing.assert_allclose(found['loss'], np.mean(error**2), rtol=1e-5)
     assert found['seed'] == np.mean(np.arange(16))  # each picture has its own
-    samples = Sampler(run, 8)(state, np.arange(16), held['label'])
-    expected = SlicedWasserstein([held['image']], 16, run.seed)([samples])
+    samples = ImageMaker(run, 8, run.method.generate, run.method.knobs)(state, seed=np.arange(16), label=held['label'])
+    expected = SlicedWasserstein([held['image']], 16, run.config.seed)([samples])
     assert {name: found[name] for name in expected} == expected and expected['swd'] > 100
     assert set(found) == {'loss', 'seed', 'swd', 'swd_16'}
 
 
 def test_items_are_taken_from_all_over_the_held_out_ones():
-    run = prepare(toy_config(train__validate_every='2steps', train__validate_items=5))
+    run = open_run(toy_config(train__validate_every='2steps', train__validate_items=5))
     chosen = Validator(run, run.batches())._items
     assert np.array_equal(chosen, run.held_out[[0, 3, 6, 9, 12]])
 
@@ -189,7 +184,7 @@ def test_the_best_of_other_ways_to_sample_is_no_measure(tmp_path, figure, kept):
     """The sample section may change while a run stands; the distance of samples, not the loss, depends on it."""
 
     def keeper(notes, **fields):
-        return BestKeeper(prepare(toy_config(**FIELDS | {'train__stop_on': figure}, **fields)), tmp_path, 0, notes)
+        return BestKeeper(open_run(toy_config(**FIELDS | {'train__stop_on': figure}, **fields)), tmp_path, 0, notes)
 
     noted = {'best': vars(keeper({}).best) | {'value': 4.0}}
     assert keeper(noted).best.value == 4.0

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny import tiny_config
+from tiny import tiny_config, train
 
 from productgen.core.checkpoint import Checkpoints
 from productgen.core.state import State, create_net
-from productgen.train.loop import train
 from productgen.train.watch import CollapseWatch, NotFiniteError, check_finite, check_state
 
 

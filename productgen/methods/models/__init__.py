@@ -1,20 +1,20 @@
-"""Pairs of generator and discriminator by name, the `model.name` of adversarial methods."""
+"""`model` sections; those of adversarial methods by `model.name`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from productgen.methods.models.dcgan import DCGANModel
+from productgen.methods.models.mlp import MLPModel
+from productgen.methods.models.pair import Pair, PairModel
+from productgen.methods.models.r3gan import R3GANModel
+from productgen.methods.models.sngan import SNGANModel
+from productgen.methods.models.stylegan2 import StyleGAN2Model
 
-from productgen.methods.models import dcgan, mlp, r3gan, sngan, stylegan2
-from productgen.methods.models.pair import Pair
-
-# Each builds a pair from the `model` section, the problem, and whether the discriminator has a head of its own that
-# ignores labels; it raises UserError where a value cannot be used.
-PAIRS: dict[str, Callable[..., Pair]] = {
-    'dcgan': dcgan.make,
-    'mlp': mlp.make,
-    'r3gan': r3gan.make,
-    'sngan': sngan.make,
-    'stylegan2': stylegan2.make,
+PAIRS: dict[str, type[PairModel]] = {
+    'dcgan': DCGANModel,
+    'mlp': MLPModel,
+    'r3gan': R3GANModel,
+    'sngan': SNGANModel,
+    'stylegan2': StyleGAN2Model,
 }
 
-__all__ = ['PAIRS', 'Pair']
+__all__ = ['PAIRS', 'Pair', 'PairModel']

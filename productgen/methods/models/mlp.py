@@ -1,14 +1,12 @@
-"""Multilayer perceptrons from a config."""
+"""The multilayer perceptrons of the first GANs: their `model` section."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
-from productgen.config import UserError, build
+from productgen.config import UserError
 from productgen.methods.base import Problem
-from productgen.methods.models.pair import Pair, at_least, share
+from productgen.methods.models.pair import Pair, at_least, fraction
 from productgen.nets import mlp as nets
 
 
@@ -24,8 +22,8 @@ class MLPModel:
       layers: hidden layers of each.
       embed: width of the label's embedding.
       maxout: linear pieces of each unit of the discriminator, 2 or more; 0 for leaky ReLUs.
-      dropout: share of the discriminator's hidden layers that is dropped in training.
-      input_dropout: the same for its input.
+      dropout: fraction of the activations of the discriminator's hidden layers dropped in training.
+      input_dropout: fraction of its input dropped in training.
     """
 
     name: str = 'mlp'
@@ -43,22 +41,20 @@ class MLPModel:
         at_least(self, 0, 'maxout')
         if self.maxout == 1:
             raise UserError('model.maxout', 'one piece is the identity', 'take 2 or more, or 0 for leaky ReLUs')
-        share(self, 'dropout', 'input_dropout')
+        fraction(self, 'dropout', 'input_dropout')
 
-
-def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair:
-    """See `PAIRS`."""
-    m = build(MLPModel, section, 'model')
-    if plain_head and problem.labels:
-        raise UserError(
-            'model.name',
-            "all layers of the discriminator of 'mlp' see the label, so it has no logit that ignores it",
-            'leave method.transition_kimg empty, or choose another pair of networks',
+    def pair(self, problem: Problem, plain_head: bool = False) -> Pair:
+        """The networks, see `PairModel`."""
+        if plain_head and problem.labels:
+            raise UserError(
+                'model.name',
+                "the label enters the discriminator of 'mlp' at the input, so that no logit could ignore it",
+                'leave method.transition_kimg empty, or choose another pair of networks',
+            )
+        return Pair(
+            z_dim=self.z_dim,
+            generator=nets.Generator(problem.resolution, self.generator_width, self.layers, self.embed),
+            discriminator=nets.Discriminator(
+                self.discriminator_width, self.layers, self.embed, self.maxout, self.dropout, self.input_dropout
+            ),
         )
-    return Pair(
-        z_dim=m.z_dim,
-        generator=nets.Generator(problem.resolution, m.generator_width, m.layers, m.embed),
-        discriminator=nets.Discriminator(
-            m.discriminator_width, m.layers, m.embed, m.maxout, m.dropout, m.input_dropout
-        ),
-    )

@@ -1,28 +1,29 @@
-"""What a pair of adversarial networks is, and what their configs check."""
+"""A generator and a discriminator that fit each other, and the checks that their `model` sections share."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Protocol
 
 import flax.linen as nn
 
 from productgen.config import UserError, choose
+from productgen.methods.base import Problem
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A generator and a discriminator that fit each other.
+    """A generator and a discriminator for images of the same size and the same labels.
 
-    Labels are one-hot rows [B, N], None where unconditional; `label_weight`, 0 to 1, is the share of the label that the
-    generator lets through; `keys` [B] are the samples' own. Statistics that a forward pass keeps lie in the collection
-    `stats`.
+    Labels are one-hot rows [B, N], None where unconditional; `keys` [B] are the samples' own. The collection `stats`
+    has the statistics that a forward pass updates.
 
     Attributes:
       z_dim: width of the generator's input.
-      generator: (z [B, Z], label, keys, train, label_weight) -> images [B, H, W, 3] in about [-1, 1].
+      generator: (z [B, Z], label, keys, train, label_weight) -> images [B, H, W, 3] in about [-1, 1]; `label_weight`, 0
+        (unconditional) to 1, scales the label.
       discriminator: (image, label, keys, train) -> `Judgement`.
-      couples_images: the discriminator normalises over the batch, so that an image's logit depends on the others.
+      couples_images: the discriminator normalises over the batch, so that the logit of an image depends on the others.
     """
 
     z_dim: int
@@ -31,28 +32,46 @@ class Pair:
     couples_images: bool = False
 
 
+class PairModel(Protocol):
+    """A `model` section of adversarial methods; `name` is its key in `PAIRS`."""
+
+    name: str
+
+    def pair(self, problem: Problem, plain_head: bool = False) -> Pair:
+        """The networks.
+
+        Args:
+          problem: its batch is what the discriminator sees in one step.
+          plain_head: give the discriminator a second logit, which ignores labels.
+
+        Raises:
+          UserError: a value that cannot be used.
+        """
+        ...
+
+
 def doubling(finest: int, most: int, count: int) -> tuple[int, ...]:
     """Channels of `count` levels, finest first: `finest`, twice as many, ..., never more than `most`."""
     return tuple(min(finest << i, most) for i in range(count))
 
 
-# Checks of the fields of a `model` section; each raises UserError.
+# Checks of the fields of a `model` section; each raises a UserError.
 
 
-def at_least(model: Any, least: int, *fields: str) -> None:
-    """That none of the fields is less."""
+def at_least(model: PairModel, least: int, *fields: str) -> None:
+    """Checks that each field is `least` or more."""
     for field in fields:
         if getattr(model, field) < least:
             raise UserError(f'model.{field}', f'{getattr(model, field)} is too small', f'it must be at least {least}')
 
 
-def one_of(model: Any, field: str, *names: str) -> None:
-    """That the field is one of the names."""
+def one_of(model: PairModel, field: str, *names: str) -> None:
+    """Checks that a field is one of the names."""
     choose(dict.fromkeys(names), getattr(model, field), f'model.{field}')
 
 
-def share(model: Any, *fields: str) -> None:
-    """That the fields are shares of something that may be dropped, 0 to below 1."""
+def fraction(model: PairModel, *fields: str) -> None:
+    """Checks that each field is a fraction that may be dropped, 0 to below 1."""
     for field in fields:
         if not 0 <= getattr(model, field) < 1:
-            raise UserError(f'model.{field}', f'{getattr(model, field)} is not a share, 0 to below 1')
+            raise UserError(f'model.{field}', f'{getattr(model, field)} is not a fraction, 0 to below 1')

@@ -16,7 +16,7 @@ class ResNetModel:
     Attributes:
       width: channels of the first level; each further one has twice as many.
       blocks: residual blocks of each level: `2,2,2`.
-      dropout: share of the features that is dropped before they are classified.
+      dropout: fraction of the features that is dropped in training, before they are classified.
     """
 
     width: int = 24
@@ -30,13 +30,13 @@ class ResNetModel:
         if not all(part.strip().isdecimal() and int(part) for part in parts):
             raise UserError('model.blocks', f"expected numbers such as '2,2,2', got {self.blocks!r}")
         if not 0 <= self.dropout < 1:
-            raise UserError('model.dropout', f'{self.dropout} is not a share, 0 to below 1')
+            raise UserError('model.dropout', f'{self.dropout} is not a fraction, 0 to below 1')
 
     def body(self, resolution: tuple[int, int]) -> nets.ResNet:
         """The network for pictures of (H, W).
 
         Raises:
-          UserError: they cannot be halved so often; the message names the nearest size that can.
+          UserError: the size cannot be halved often enough; the message names the nearest that can.
         """
         net = nets.ResNet(self.width, tuple(map(int, self.blocks.split(','))))
         try:

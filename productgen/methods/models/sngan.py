@@ -1,13 +1,11 @@
-"""The residual networks of SNGAN from a config."""
+"""The residual networks of SNGAN: their `model` section."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import Any
 
-from productgen.config import UserError, build
+from productgen.config import UserError
 from productgen.core.sizes import levels
 from productgen.methods.base import Problem
 from productgen.methods.models.pair import Pair, at_least, doubling, one_of
@@ -21,14 +19,14 @@ class SNGANModel:
     Attributes:
       name: `sngan`.
       z_dim: width of the latent z (128).
-      generator_width: channels of the generator at the image's size (256; 64), twice as many at each coarser level ...
+      generator_width: channels of the generator at the image's size (256; 64), doubled at each coarser level ...
       generator_max: ... but at most this (256; 1024).
-      discriminator_width: channels of the discriminator's first block (128; 64), twice as many in each further one ...
+      discriminator_width: channels of the discriminator's first block (128; 64), doubled in each further block ...
       discriminator_max: ... but at most this (128; 1024).
       down_blocks: blocks of the discriminator that halve the image (2; 5).
-      flat_blocks: blocks that follow at one size (2; 1).
+      flat_blocks: blocks after them, which keep the size (2; 1).
       discriminator_condition: `projection`, the inner product of the label's embedding with the last features, or
-        `classes`, further logits that guess the label (AC-GAN).
+        `classes`, additional logits that predict the label (AC-GAN).
       spectral_norm: spectral normalisation of the discriminator.
     """
 
@@ -50,27 +48,26 @@ class SNGANModel:
         at_least(self, self.discriminator_width, 'discriminator_max')
         one_of(self, 'discriminator_condition', 'projection', 'classes')
 
-
-def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair:
-    """See `PAIRS`."""
-    m = build(SNGANModel, section, 'model')
-    base, depth = levels(problem.resolution)
-    height, width = problem.resolution
-    common = math.gcd(height, width)
-    halvings = (common & -common).bit_length() - 1  # the factors of two in both sides
-    if m.down_blocks > halvings:
-        raise UserError(
-            'model.down_blocks', f'images of {width}x{height} can be halved {halvings} times, not {m.down_blocks}'
+    def pair(self, problem: Problem, plain_head: bool = False) -> Pair:
+        """The networks, see `PairModel`."""
+        base, depth = levels(problem.resolution)
+        height, width = problem.resolution
+        common = math.gcd(height, width)
+        halvings = (common & -common).bit_length() - 1  # the factors of two in both sides
+        if self.down_blocks > halvings:
+            raise UserError(
+                'model.down_blocks',
+                f'images of {width}x{height} can be halved {halvings} times, not {self.down_blocks}',
+            )
+        return Pair(
+            z_dim=self.z_dim,
+            generator=nets.Generator(base, doubling(self.generator_width, self.generator_max, depth + 1)[::-1]),
+            discriminator=nets.Discriminator(
+                widths=doubling(self.discriminator_width, self.discriminator_max, self.down_blocks + self.flat_blocks),
+                down_blocks=self.down_blocks,
+                condition=self.discriminator_condition,
+                sizes=problem.labels,
+                spectral=self.spectral_norm,
+                plain_head=plain_head,
+            ),
         )
-    return Pair(
-        z_dim=m.z_dim,
-        generator=nets.Generator(base, doubling(m.generator_width, m.generator_max, depth + 1)[::-1]),
-        discriminator=nets.Discriminator(
-            widths=doubling(m.discriminator_width, m.discriminator_max, m.down_blocks + m.flat_blocks),
-            down_blocks=m.down_blocks,
-            condition=m.discriminator_condition,
-            sizes=problem.labels,
-            spectral=m.spectral_norm,
-            plain_head=plain_head,
-        ),
-    )

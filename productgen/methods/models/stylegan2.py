@@ -1,12 +1,10 @@
-"""The networks of StyleGAN2 from a config."""
+"""The networks of StyleGAN2: their `model` section."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
-from productgen.config import UserError, build
+from productgen.config import UserError
 from productgen.core.sizes import levels
 from productgen.methods.base import Problem
 from productgen.methods.models.pair import Pair, at_least
@@ -23,13 +21,13 @@ class StyleGAN2Model:
       w_dim: width of the intermediate latent w.
       mapping_layers: depth of the mapping network.
       mapping_lr: learning rate of the mapping network's layers relative to the others (0.01 in the paper, for long
-        training; the higher, the sooner samples differ).
+        training; the higher, the sooner samples become diverse).
       label_layers: depth of the discriminator's label network.
       channel_base: channels at 4 x 2^l pixels are channel_base / (4 x 2^l) ...
       channel_max: ... but at most this.
-      stddev_group: samples a group of the minibatch standard deviation; 0 leaves it out.
-      bf16_levels: so many of the finest levels compute in bfloat16.
-      remat: the activations inside a level are computed again for the gradient instead of kept: less memory, more time.
+      stddev_group: samples per group of the minibatch standard deviation; 0 leaves it out.
+      bf16_levels: number of levels, the finest ones, that compute in bfloat16.
+      remat: recompute the activations inside a level for the gradient instead of keeping them: less memory, more time.
     """
 
     name: str = 'stylegan2'
@@ -50,30 +48,27 @@ class StyleGAN2Model:
         if self.mapping_lr <= 0:  # initial weights are divided by it
             raise UserError('model.mapping_lr', f'{self.mapping_lr} is not above 0', 'freeze the network instead')
 
-
-def make(section: Mapping[str, Any], problem: Problem, plain_head: bool) -> Pair:
-    """See `PAIRS`."""
-    m = build(StyleGAN2Model, section, 'model')
-    base, depth = levels(problem.resolution)
-    part = problem.batch_size // problem.accumulate
-    if m.stddev_group and part % m.stddev_group:
-        raise UserError(
-            'model.stddev_group',
-            (
-                f'{m.stddev_group} does not divide the {part} images a forward pass sees (train.batch_size / '
-                'train.accumulate)'
-            ),
-            'choose a divisor, or 0 to leave the layer out',
+    def pair(self, problem: Problem, plain_head: bool = False) -> Pair:
+        """The networks, see `PairModel`."""
+        base, depth = levels(problem.resolution)
+        part = problem.batch_size // problem.accumulate
+        if self.stddev_group and part % self.stddev_group:
+            raise UserError(
+                'model.stddev_group',
+                f'{self.stddev_group} does not divide the {part} images of a forward pass (train.batch_size / '
+                'train.accumulate)',
+                'choose a divisor, or 0 to leave the layer out',
+            )
+        if self.channel_base < 4 << depth:
+            raise UserError(
+                'model.channel_base',
+                f'{self.channel_base} leaves the finest of {depth + 1} levels without channels',
+                f'at this resolution it must be at least {4 << depth}; a useful value is {16 * (4 << depth)}',
+            )
+        bf16_levels = 0 if problem.float32 else self.bf16_levels
+        widths = nets.Widths(self.channel_base, self.channel_max, depth, bf16_levels, self.remat)
+        return Pair(
+            z_dim=self.z_dim,
+            generator=nets.Generator(base, widths, self.w_dim, self.mapping_layers, self.mapping_lr),
+            discriminator=nets.Discriminator(widths, self.stddev_group, self.label_layers, plain_head),
         )
-    if m.channel_base < 4 << depth:
-        raise UserError(
-            'model.channel_base',
-            f'{m.channel_base} leaves the finest of {depth + 1} levels without channels',
-            f'at this resolution it must be at least {4 << depth}, and some {16 * (4 << depth)} to be of use',
-        )
-    widths = nets.Widths(m.channel_base, m.channel_max, depth, m.bf16_levels, m.remat)
-    return Pair(
-        z_dim=m.z_dim,
-        generator=nets.Generator(base, widths, m.w_dim, m.mapping_layers, m.mapping_lr),
-        discriminator=nets.Discriminator(widths, m.stddev_group, m.label_layers, plain_head),
-    )

@@ -11,17 +11,17 @@ from productgen.nets.unet import UNet
 
 @dataclasses.dataclass(frozen=True)
 class UNetModel:
-    """The `model` section: the U-Net.
+    """The `model` section.
 
     Attributes:
-      patch: side of the blocks of pixels that enter as one; 1, 2, 4: the larger, the faster.
+      patch: side of the blocks of pixels that enter the network as one pixel; 1, 2, 4: the larger, the faster.
       channels: channels at the finest level, a multiple of 4.
       multipliers: channels at each level, finest first, in units of `channels`: `1,2,2,2`.
       blocks: residual blocks a level.
       attention: levels with self-attention, 0 the finest: `1`, `1,2`, or nothing; the middle always has it.
-      heads: of the self-attention.
-      dropout: share of values dropped in training.
-      remat: the activations inside a block are computed again for the gradient instead of kept: less memory, more time.
+      heads: number of attention heads, dividing `channels`.
+      dropout: fraction of values dropped in training.
+      remat: recompute the activations inside a block for the gradient instead of keeping them: less memory, more time.
     """
 
     patch: int = 2
@@ -49,10 +49,10 @@ class UNetModel:
         if self.heads < 1 or self.channels % self.heads:
             raise UserError('model.heads', f'{self.heads} does not divide model.channels={self.channels}')
         if not 0 <= self.dropout < 1:
-            raise UserError('model.dropout', f'{self.dropout} is not a share, 0 to below 1')
+            raise UserError('model.dropout', f'{self.dropout} is not a fraction, 0 to below 1')
 
     def net(self, resolution: tuple[int, int], outputs: int = 3, halvings: int = 0) -> UNet:
-        """The net for pictures of (H, W), or for maps of them that have been halved so often before.
+        """The network for pictures of (H, W), or for maps of pictures of (H, W) that have been halved `halvings` times.
 
         Raises:
           UserError: the size cannot be halved often enough; the message names the nearest that can.
@@ -68,8 +68,12 @@ class UNetModel:
 
 
 def _numbers(text: str, field: str) -> tuple[int, ...]:
-    """`1,2,2` as numbers."""
+    """`1,2,2` as whole numbers.
+
+    Raises:
+      UserError: other text; the message names `field`.
+    """
     try:
         return tuple(int(part) for part in text.split(',') if part.strip())
     except ValueError:
-        raise UserError(f'{field}', f"expected whole numbers such as '1,2,2', got {text!r}") from None
+        raise UserError(field, f"expected whole numbers such as '1,2,2', got {text!r}") from None

@@ -11,19 +11,19 @@ from productgen.nets import vae as nets
 
 @dataclasses.dataclass(frozen=True)
 class VAEModel:
-    """The `model` section: encoder and decoder.
+    """The `model` section.
 
     Attributes:
-      latent: `vector` or `map`.
+      latent: `vector`, one for the picture, or `map`, one for each place of it.
       z_dim: width of the vector, or channels of the map.
-      downsampling: the picture's side over that of the map, or of the map the vector is made into; a power of two; 0
-        goes down to a longer side of 4 to 7 pixels.
+      downsampling: ratio of the picture's side to that of the map, or of the smallest map behind the vector; a power of
+        two; 0 halves down to a longer side of 4 to 7 pixels.
       channels: channels at full size, doubled with every halving ...
       channel_max: ... but at most this.
       blocks: residual blocks at every size below the full one.
       groups: groups of the normalisation; 0 leaves it out.
-      dropout: share of activations dropped in training.
-      remat: the activations inside a level are computed again for the gradient instead of kept: less memory, more time.
+      dropout: fraction of activations dropped in training.
+      remat: recompute the activations inside a level for the gradient instead of keeping them: less memory, more time.
     """
 
     latent: str = 'vector'
@@ -47,7 +47,7 @@ class VAEModel:
         if self.downsampling == 1 or self.downsampling & (self.downsampling - 1):
             raise UserError('model.downsampling', f'{self.downsampling} is not 2, 4, 8, ..., or 0')
         if not 0 <= self.dropout < 1:
-            raise UserError('model.dropout', f'{self.dropout} is not a share, 0 to below 1')
+            raise UserError('model.dropout', f'{self.dropout} is not a fraction, 0 to below 1')
         for field in ('channels', 'channel_max') if self.groups else ():
             if getattr(self, field) % self.groups:
                 raise UserError(
@@ -60,7 +60,7 @@ class VAEModel:
         """Size (h, w) of the smallest map for pictures of (H, W), and the number of halvings to it.
 
         Raises:
-          UserError: there is none; the message names the nearest picture sizes that work.
+          UserError: the picture cannot be halved so; the message names the nearest sizes that can.
         """
         if not self.downsampling:
             return levels(resolution)
@@ -75,7 +75,7 @@ class VAEModel:
         return (height, width), self.downsampling.bit_length() - 1
 
     def nets(self, resolution: tuple[int, int]) -> tuple[nets.Encoder, nets.Decoder, tuple[int, ...]]:
-        """Encoder, decoder and a latent's shape, (Z,) or (h, w, c)."""
+        """Encoder, decoder and the shape of a latent, (Z,) or (h, w, c)."""
         base, depth = self.sizes(resolution)
         vector = self.latent == 'vector'
         shared = dict(channels=self.channels, channel_max=self.channel_max, blocks=self.blocks)

@@ -1,6 +1,6 @@
-"""Published networks whose features measure pictures: Inception-v3 for FID, LPIPS and its trunks, ResNets.
+"""Published feature networks: Inception-v3 for FID, LPIPS and its trunks, ResNets.
 
-Each module takes over published weights by `convert`; `productgen.model.weights` finds and reads their files:
+`convert` of each network maps published weights to variables; `productgen.model.weights` finds and reads their files:
 
     net = InceptionV3()
     variables = net.convert(read(locate('inception')))

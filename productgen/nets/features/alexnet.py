@@ -1,4 +1,4 @@
-"""AlexNet with torchvision's layout and weights: the one-column network of Krizhevsky, "One weird trick", 2014."""
+"""AlexNet with torchvision's layout and weights: the single-column network of Krizhevsky, "One weird trick", 2014."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from productgen.nets.features.layers import Conv, Published, adaptive_avg_pool, 
 
 
 class AlexNet(Published):
-    """See the module.
+    """AlexNet; see the module docstring.
 
     Attributes:
       classes: number of classes, 1000 as published; 0 for features only.
@@ -23,10 +23,10 @@ class AlexNet(Published):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> dict[str, jax.Array]:
-        """Pictures [B, H, W, 3], from 31 pixels up (63 with classes), normalised by `normalize_imagenet`.
+        """Takes images [B, H, W, 3] of at least 31 pixels (63 with classes), normalised by `normalize_imagenet`.
 
         Returns:
-          `relu1` to `relu5`, the maps [B, H', W', C] behind each convolution's ReLU; with `classes` also `logits`
+          `relu1` to `relu5`, the maps [B, H', W', C] after each convolution's ReLU; with `classes` also `logits`
           [B, classes].
         """
         features = {'relu1': nn.relu(Conv(64, (11, 11), 4, (2, 2), name='features.0')(x))}

@@ -1,11 +1,11 @@
-"""Inception-v3 as the Frechet Inception distance is defined on it.
+"""Inception-v3 for the Frechet Inception distance.
 
 The network is that of Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016, in the
-TensorFlow graph of 2015-12-05 which Heusel et al. (2017) measured with. It differs from those published later: average
-pools leave out the padding, the last block has a maximum pool, there are 1008 classes. Tensors are named as in
-pytorch-fid's conversion of it, `pt_inception-2015-12-05-6726825d.pth`; torch-fidelity's has the same names.
+TensorFlow graph of 2015-12-05 that Heusel et al. (2017) used. It differs from later releases: average pools exclude the
+padding, the last block has a max pool, and there are 1008 classes. Tensors are named as in pytorch-fid's conversion,
+`pt_inception-2015-12-05-6726825d.pth`; torch-fidelity's has the same names.
 
-How pictures are brought to 299 x 299 belongs to the protocol, and there are two in use; see `PROTOCOLS`.
+The resizing of images to 299 x 299 is part of the protocol, of which two are in use; see `PROTOCOLS`.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ CLASSES = 1008
 
 
 def resize_bilinear(image: jax.Array, size: int, half_pixel: bool) -> jax.Array:
-    """Bilinear interpolation without a filter, [B, H, W, C] -> [B, size, size, C].
+    """Bilinear interpolation without antialiasing, [B, H, W, C] -> [B, size, size, C].
 
     Args:
       image: float.
       size: side of the result.
-      half_pixel: pixels are areas: the source of pixel i is (i + 1/2) N / size - 1/2, from 0 up (PyTorch's `bilinear`
-        with align_corners=False). Otherwise they are points, and it is i N / size (TensorFlow 1's `resize_bilinear`
-        with align_corners=False).
+      half_pixel: if True, pixel i is read at (i + 1/2) N / size - 1/2, clamped at 0 (PyTorch's `bilinear` with
+        align_corners=False); if False, at i N / size (TensorFlow 1's `resize_bilinear` with align_corners=False).
     """
     for axis in (2, 1):
         length = image.shape[axis]
@@ -40,28 +39,28 @@ def resize_bilinear(image: jax.Array, size: int, half_pixel: bool) -> jax.Array:
         source = (np.arange(size, dtype=np.float32) + half) * np.float32(length / size) - half
         source = np.clip(source, 0, length - 1)
         low = source.astype(int)
-        share = jnp.asarray((source - low).reshape(-1, *[1] * (3 - axis)), image.dtype)
+        fraction = jnp.asarray((source - low).reshape(-1, *[1] * (3 - axis)), image.dtype)
         below, above = (jnp.take(image, i, axis) for i in (low, np.minimum(low + 1, length - 1)))
-        image = below + (above - below) * share
+        image = below + (above - below) * fraction
     return image
 
 
 def torch_fidelity(image: jax.Array) -> jax.Array:
-    """TensorFlow 1's interpolation, then (x - 128) / 128."""
+    """Resizes as TensorFlow 1 does, then (x - 128) / 128."""
     return (resize_bilinear(image.astype(jnp.float32), SIZE, half_pixel=False) - 128) / 128
 
 
 def pytorch_fid(image: jax.Array) -> jax.Array:
-    """PyTorch's interpolation of x / 255, then 2 x - 1."""
+    """Resizes x / 255 as PyTorch does, then 2 x - 1."""
     return 2 * resize_bilinear(image.astype(jnp.float32) / 255, SIZE, half_pixel=True) - 1
 
 
-# Pictures [B, H, W, 3] of values 0 to 255 -> [B, 299, 299, 3], what the network is given.
+# Images [B, H, W, 3] with values 0 to 255 -> input of the network [B, 299, 299, 3].
 PROTOCOLS: dict[str, Callable[[jax.Array], jax.Array]] = {'torch-fidelity': torch_fidelity, 'pytorch-fid': pytorch_fid}
 
 
 class Layer(nn.Module):
-    """Convolution, batch norm and ReLU; of stride 1 it keeps the size, unless it is not to be `padded`."""
+    """Convolution, batch norm and ReLU; keeps H and W if `stride` is 1 and `padded` is True."""
 
     features: int
     size: tuple[int, int] = (1, 1)
@@ -77,19 +76,19 @@ class Layer(nn.Module):
 
 
 def _avg_pool(x: jax.Array) -> jax.Array:
-    """Means of 3 x 3 pixels, of those inside the picture."""
+    """3 x 3 average pooling of stride 1 that excludes the padding."""
     return nn.avg_pool(x, (3, 3), padding=((1, 1), (1, 1)), count_include_pad=False)
 
 
 def _chain(x: jax.Array, name: str, *layers: tuple) -> jax.Array:
-    """Layers of such fields one after the other, `name_1`, `name_2`, ..."""
+    """Applies one `Layer` per tuple of fields in sequence, named `name_1`, `name_2`, ..."""
     for i, fields in enumerate(layers, 1):
         x = Layer(*fields, name=f'{name}_{i}')(x)
     return x
 
 
 class MixedA(nn.Module):
-    """35 x 35; `pool` is the width of the branch with the pool."""
+    """Block at 35 x 35; `pool` is the width of the pooling branch."""
 
     pool: int
 
@@ -105,7 +104,7 @@ class MixedA(nn.Module):
 
 
 class MixedB(nn.Module):
-    """35 x 35 -> 17 x 17."""
+    """Block from 35 x 35 to 17 x 17."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -118,7 +117,7 @@ class MixedB(nn.Module):
 
 
 class MixedC(nn.Module):
-    """17 x 17; `width` is that of the factorised 7x7 convolutions."""
+    """Block at 17 x 17; `width` is that of the factorised 7x7 convolutions."""
 
     width: int
 
@@ -136,7 +135,7 @@ class MixedC(nn.Module):
 
 
 class MixedD(nn.Module):
-    """17 x 17 -> 8 x 8."""
+    """Block from 17 x 17 to 8 x 8."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -149,7 +148,7 @@ class MixedD(nn.Module):
 
 
 class MixedE(nn.Module):
-    """8 x 8; `max_pooled` is the last one, in which the graph takes the maximum instead of the mean."""
+    """Block at 8 x 8; `max_pooled`, for the last block, replaces average by max pooling, as in the graph."""
 
     max_pooled: bool
 
@@ -169,7 +168,7 @@ class MixedE(nn.Module):
 
 
 class Head(nn.Module):
-    """Logits [B, classes] of features [B, C], without and with the bias."""
+    """Features [B, C] -> logits [B, classes], without and with the bias."""
 
     classes: int
 
@@ -180,18 +179,18 @@ class Head(nn.Module):
 
 
 class InceptionV3(Published):
-    """See the module."""
+    """Inception-v3; see the module docstring."""
 
     @nn.compact
     def __call__(self, x: jax.Array) -> dict[str, jax.Array]:
-        """What a function of `PROTOCOLS` makes of pictures, [B, 299, 299, 3] in [-1, 1].
+        """Takes images [B, 299, 299, 3] in [-1, 1], as a function of `PROTOCOLS` returns them.
 
-        Float32 products are not rounded further on any device: a GPU's default for them moves the distance.
+        Matrix products are computed in full float32 precision on all devices: a GPU's default precision changes FID.
 
         Returns:
-          features `64`, `192`, `768` and `2048`, [B, that many], averaged over space: behind the two pools, of the last
-          17 x 17 block and of the last block. FID takes `2048`. `logits` [B, 1008] and, for the Inception score,
-          `logits_unbiased`, those without bias. Under `jit` only what is used is computed.
+          features `64`, `192`, `768` and `2048`, [B, 64] and so on, averaged over H and W: after the two pools, of the
+          last 17 x 17 block and of the last block. FID uses `2048`. `logits` [B, 1008] and, for the Inception score,
+          `logits_unbiased`, the logits without bias. Under `jit` only what is used is computed.
         """
         features = {}
         mean = lambda x: jnp.mean(x, (1, 2))

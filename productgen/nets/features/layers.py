@@ -1,7 +1,7 @@
-"""What the published networks share: layers that compute what PyTorch's do, and taking over published weights.
+"""Base class and layers of the published networks: equivalents of PyTorch's layers, and conversion of weights.
 
-The modules bear the names of the published tensors, dots included: the kernel `params['features.0']['kernel']` is the
-published `features.0.weight`. So one function converts the weights of all of them.
+Modules are named like the published tensors, including dots: the kernel `params['features.0']['kernel']` is the
+published `features.0.weight`. So one function converts the weights of all networks.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from productgen.nets.conv import conv
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# Linen's names and PyTorch's; a gain is a weight too.
+# Linen's names -> PyTorch's; a gain is a `weight` too.
 _LEAVES = {'kernel': 'weight', 'gain': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
-_COUNTER = '.num_batches_tracked'  # beside batch norms in newer files; inference does not need it
+_COUNTER = '.num_batches_tracked'  # of batch norms in newer files; not needed for inference
 
 
 def normalize_imagenet(image: jax.Array) -> jax.Array:
-    """Pictures [..., 3] in [-1, 1] as torchvision's networks were trained on them."""
+    """Converts images [..., 3] in [-1, 1] to the normalisation of torchvision's networks."""
     return (image * 0.5 + 0.5 - jnp.asarray(IMAGENET_MEAN, image.dtype)) / jnp.asarray(IMAGENET_STD, image.dtype)
 
 
 def strided_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[int, int]) -> jax.Array:
-    """Convolution (cross-correlation) as a stride-1 one over blocks of stride x stride pixels, exactly.
+    """Strided convolution (cross-correlation), computed exactly as a stride-1 one over blocks of pixels.
 
     So its gradients need no `lhs_dilation`, which is slow.
 
     Args:
       x: [B, H, W, C].
       kernel: [h, w, C, D].
-      stride: of both axes.
-      padding: zeros on both sides of H and of W.
+      stride: stride of both axes.
+      padding: zeros on each side of H and of W.
 
     Returns:
       [B, (H + 2 padding - h) // stride + 1, ..., D].
@@ -53,7 +53,7 @@ def strided_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[in
     for length, size, pad in zip(x.shape[1:3], kernel.shape[:2], padding, strict=True):
         count = -(-size // stride)  # blocks under the kernel
         total = stride * ((length + 2 * pad - size) // stride + count)
-        margins.append((pad, total - length - pad, 0))  # negative where the last pixels are under no kernel
+        margins.append((pad, total - length - pad, 0))  # negative where no window covers the last pixels
         grow.append((0, count * stride - size, 0))
         blocks.append(count)
     x = jax.lax.pad(x, zero, [none, *margins, none])
@@ -66,14 +66,14 @@ def strided_conv(x: jax.Array, kernel: jax.Array, stride: int, padding: tuple[in
 
 
 class Conv(nn.Module):
-    """Convolution, [B, H, W, C] -> [B, ..., features].
+    """Convolution, [B, H, W, C] -> [B, H', W', features].
 
     Attributes:
       features: output channels.
       size: (h, w) of the kernel.
-      stride: of both axes.
-      padding: zeros on both sides of H and of W.
-      bias: whether there is one.
+      stride: stride of both axes.
+      padding: zeros on each side of H and of W.
+      bias: whether to add a bias.
     """
 
     features: int
@@ -91,28 +91,28 @@ class Conv(nn.Module):
 
 
 def max_pool(x: jax.Array, size: int, stride: int, padding: int = 0, ceil: bool = False) -> jax.Array:
-    """Maximum of windows, which PyTorch's `ceil_mode` lets begin wherever there is a pixel left.
+    """Max pooling, as PyTorch's `MaxPool2d`.
 
     Args:
       x: [B, H, W, C].
       size: side of a window.
-      stride: between windows.
-      padding: of nothing, on all sides.
-      ceil: a last window may reach beyond the picture.
+      stride: distance between windows.
+      padding: padding on each side, which never is the maximum.
+      ceil: PyTorch's `ceil_mode`: a last window may extend beyond the image.
     """
     margins = []
     for length in x.shape[1:3]:
         beyond = -(length + 2 * padding - size) % stride if ceil else 0
         if ceil and length + 2 * padding - size + beyond >= length + padding:
-            beyond = 0  # that window would begin outside the picture
+            beyond = 0  # that window would start outside the image
         margins.append((padding, padding + beyond))
     return nn.max_pool(x, (size, size), (stride, stride), margins)
 
 
 def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
-    """[B, H, W, C] -> [B, size, size, C], means of windows that may overlap (PyTorch's `AdaptiveAvgPool2d`).
+    """Average pooling to a fixed size, [B, H, W, C] -> [B, size, size, C], as PyTorch's `AdaptiveAvgPool2d`.
 
-    Window i of `size` covers the pixels from floor(i N / size) to below ceil((i + 1) N / size).
+    Window i covers the pixels from floor(i N / size) to ceil((i + 1) N / size), exclusive; windows may overlap.
     """
     for axis in (1, 2):
         length, i = x.shape[axis], np.arange(size)[:, None]
@@ -124,23 +124,23 @@ def adaptive_avg_pool(x: jax.Array, size: int) -> jax.Array:
 
 
 def flatten(x: jax.Array) -> jax.Array:
-    """[B, H, W, C] -> [B, C H W], in the order in which published classifiers take it."""
+    """Flattens [B, H, W, C] -> [B, C H W], in PyTorch's order."""
     return x.transpose(0, 3, 1, 2).reshape(len(x), -1)
 
 
 class Published(nn.Module):
-    """A network whose modules bear the names of its published tensors.
+    """Network whose modules are named like its published tensors.
 
-    `HEADS` are beginnings of names which a published file may hold and a network does without, if it is built so.
+    `HEADS` are prefixes of tensors of a published file that are ignored where the network is built without them.
     """
 
     HEADS: ClassVar[tuple[str, ...]] = ()
 
     def convert(self, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Variables `params` and, where there is batch norm, `stats`, float32, from published tensors by their names.
+        """Converts published tensors, by name, to float32 variables `params` and, with batch norm, `stats`.
 
         Raises:
-          ValueError: tensors that are missing, unexpected or of another shape; the message names them.
+          ValueError: tensors are missing, unexpected or of a wrong shape; the message names them.
         """
         shapes = jax.eval_shape(self.init, jax.random.key(0), *self.example())
         found, wrong, missing, used = {}, [], [], set()
@@ -159,18 +159,18 @@ class Published(nn.Module):
         heads = tuple(head for head in self.HEADS if not any(name.startswith(head) for name in used))
         known = lambda name: name in used or name.endswith(_COUNTER) or name.startswith(heads)
         unexpected = [name for name in tensors if not known(name)]
-        kinds = {'missing': missing, 'unexpected': unexpected, 'of another shape': wrong}
+        kinds = {'missing': missing, 'unexpected': unexpected, 'wrong shape': wrong}
         problems = [f'{kind}: {_some(names)}' for kind, names in kinds.items() if names]
         if problems:
-            raise ValueError(f'these are not the weights of this {type(self).__name__}; {"; ".join(problems)}')
+            raise ValueError(f'the tensors do not match this {type(self).__name__}; {"; ".join(problems)}')
         return flax.traverse_util.unflatten_dict(found)
 
     def example(self) -> tuple[jax.Array, ...]:
-        """Pictures of the smallest common size, as arguments of a call."""
+        """Arguments of a call, by which `convert` finds the shapes of all variables."""
         return (jnp.zeros((1, 64, 64, 3)),)
 
 
 def _some(names: list[str], most: int = 6) -> str:
-    """The first of the names and how many more there are."""
+    """Joins the first `most` names, with the number of the rest."""
     more = f' and {len(names) - most} more' if len(names) > most else ''
     return ', '.join(names[:most]) + more

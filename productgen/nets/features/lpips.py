@@ -1,7 +1,7 @@
-"""LPIPS, a learned perceptual distance of pictures.
+"""LPIPS, a learned perceptual distance between images.
 
 Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018, equation 1, in
-version 0.1 of the authors' code: the trunk is fixed and the linear heads on top of it are trained ("lin").
+version 0.1 of the authors' code: a fixed trunk with trained linear heads ("lin").
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from productgen.nets.features.layers import Published
 from productgen.nets.features.squeezenet import SqueezeNet
 from productgen.nets.features.vgg import VGG
 
-# ImageNet's mean and deviation for pictures in [-1, 1], as the authors rounded them.
+# ImageNet's mean and standard deviation for images in [-1, 1], rounded as in the authors' code.
 SHIFT = (-0.030, -0.088, -0.188)
 SCALE = (0.458, 0.448, 0.450)
 EPS = 1e-10
@@ -32,16 +32,16 @@ TRUNKS: dict[str, tuple[type[Published], tuple[str, ...]]] = {
 
 
 def unit_normalize(x: jax.Array) -> jax.Array:
-    """Scales each vector of [..., C] to length 1; a zero vector stays, with finite gradients."""
+    """Scales the vectors of [..., C] to length 1; zero vectors stay zero and have finite gradients."""
     squares = jnp.sum(jnp.square(x), -1, keepdims=True)
     return x / (jnp.sqrt(jnp.maximum(squares, 1e-30)) + EPS)
 
 
 class LPIPS(Published):
-    """See the module.
+    """LPIPS; see the module docstring.
 
     Attributes:
-      net: `alex`, which the authors advise for measuring, `vgg`, for training, or `squeeze`.
+      net: trunk: `alex`, which the authors recommend as a metric, `vgg`, as a loss, or `squeeze`.
     """
 
     HEADS: ClassVar[tuple[str, ...]] = ('net.classifier.',)
@@ -50,15 +50,15 @@ class LPIPS(Published):
 
     @nn.compact
     def __call__(self, a: jax.Array, b: jax.Array) -> jax.Array:
-        """Distances [B] of pictures [B, H, W, 3] in [-1, 1], 0 for equal ones, averaged over space.
+        """Computes distances [B] between images [B, H, W, 3] in [-1, 1], averaged over H and W; 0 for equal images.
 
-        Pictures of less than float32 are compared in float32, whose products are not rounded further on any device.
+        Computes in float32 or wider; matrix products have full float32 precision on all devices.
 
         Raises:
-          ValueError: pictures of different shapes.
+          ValueError: the shapes differ or are not [B, H, W, 3].
         """
         if a.ndim != 4 or a.shape != b.shape:
-            raise ValueError(f'pictures must both be [B, H, W, 3], got {a.shape} and {b.shape}')
+            raise ValueError(f'images must both be [B, H, W, 3], got {a.shape} and {b.shape}')
         trunk, layers = TRUNKS[self.net]
         x = jnp.concatenate([a, b])
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -73,8 +73,11 @@ class LPIPS(Published):
         return total
 
     def convert(self, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """`Published.convert` of two files together: torchvision's of the trunk, and the heads' `lin0.model.1.weight`,
-        ... [1, C, 1, 1]."""
+        """Converts the tensors of two files: torchvision's trunk, and heads `lin0.model.1.weight`, ... [1, C, 1, 1].
+
+        Raises:
+          ValueError: as `Published.convert`.
+        """
         heads = {name: value[..., 0, 0] for name, value in tensors.items() if name.startswith('lin')}
         return super().convert({f'net.{name}': tensors[name] for name in tensors if name not in heads} | heads)
 

@@ -1,6 +1,6 @@
 """ResNet-18, 34 and 50 (He et al., CVPR 2016) with torchvision's layout and weights.
 
-Where a bottleneck halves the size its 3x3 convolution does, not the 1x1 one before it as in the paper.
+Bottlenecks that halve the resolution do so in their 3x3 convolution, not in the first 1x1 one as in the paper.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 
 
 class Block(nn.Module):
-    """A residual block, [B, H, W, C] -> [B, H / stride, W / stride, width], or 4 width with `bottleneck`."""
+    """Residual block, [B, H, W, C] -> [B, H / stride, W / stride, width], or 4 width with `bottleneck`."""
 
     width: int
     stride: int
@@ -45,7 +45,7 @@ class Block(nn.Module):
 
 
 class ResNet(Published):
-    """See the module.
+    """ResNet; see the module docstring.
 
     Attributes:
       depth: 18, 34 or 50.
@@ -59,13 +59,13 @@ class ResNet(Published):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> dict[str, jax.Array]:
-        """Pictures [B, H, W, 3], published weights being for those normalised by `normalize_imagenet`.
+        """Takes images [B, H, W, 3]; published weights expect those of `normalize_imagenet`.
 
-        `train` takes the batch's own statistics and updates the running ones.
+        `train` uses the statistics of the batch and updates the running ones.
 
         Returns:
-          `layer1` to `layer4`, maps [B, H', W', C], and their last's mean, `pool` [B, 512], or 2048 at depth 50; with
-          `classes` also `logits` [B, classes].
+          `layer1` to `layer4`, maps [B, H', W', C]; `pool`, the mean of the last map, [B, 512], or 2048 at depth 50;
+          with `classes` also `logits` [B, classes].
         """
         x = Conv(64, (7, 7), 2, (3, 3), bias=False, name='conv1')(x)
         x = max_pool(nn.relu(BatchNorm(name='bn1')(x, train)), 3, 2, padding=1)

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 
 from productgen.nets.features.layers import Conv, Published, max_pool
 
-POOLS = (2, 5, 8)  # where torchvision counts the pools; between them are fire modules
+POOLS = (2, 5, 8)  # torchvision's indices of the pools; the others are fire modules
 
 
 class Fire(nn.Module):
-    """A 1x1 convolution that narrows, then 1x1 and 3x3 ones side by side, [B, H, W, C] -> [B, H, W, 2 wide]."""
+    """1x1 convolution of width `narrow`, then parallel 1x1 and 3x3 ones, [B, H, W, C] -> [B, H, W, 2 wide]."""
 
     narrow: int
     wide: int
@@ -27,7 +27,7 @@ class Fire(nn.Module):
 
 
 class SqueezeNet(Published):
-    """See the module.
+    """SqueezeNet 1.1; see the module docstring.
 
     Attributes:
       classes: number of classes, 1000 as published; 0 for features only.
@@ -39,11 +39,11 @@ class SqueezeNet(Published):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> dict[str, jax.Array]:
-        """Pictures [B, H, W, 3], from 17 pixels up, normalised by `normalize_imagenet`.
+        """Takes images [B, H, W, 3] of at least 17 pixels, normalised by `normalize_imagenet`.
 
         Returns:
-          the maps [B, H', W', C] `relu1` behind the first convolution and `fire2` to `fire9`; with `classes` also
-          `logits` [B, classes].
+          maps [B, H', W', C]: `relu1` after the first convolution and `fire2` to `fire9`; with `classes` also `logits`
+          [B, classes].
         """
         x = nn.relu(Conv(64, stride=2, name='features.0')(x))
         features, index = {'relu1': x}, 2

@@ -14,7 +14,7 @@ DEPTHS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}  # convolutions of each leve
 
 
 class VGG(Published):
-    """See the module.
+    """VGG; see the module docstring.
 
     Attributes:
       depth: 16 or 19 layers with weights.
@@ -28,13 +28,13 @@ class VGG(Published):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> dict[str, jax.Array]:
-        """Pictures [B, H, W, 3], from 16 pixels up, normalised by `normalize_imagenet`.
+        """Takes images [B, H, W, 3] of at least 16 pixels, normalised by `normalize_imagenet`.
 
         Returns:
-          `relu1_1`, `relu1_2`, `relu2_1`, ..., the maps [B, H', W', C] behind each ReLU, halved in size from level to
-          level; with `classes` also `logits` [B, classes].
+          `relu1_1`, `relu1_2`, `relu2_1`, ..., the maps [B, H', W', C] after each ReLU, halved in size at each level;
+          with `classes` also `logits` [B, classes].
         """
-        features, index = {}, 0  # torchvision counts convolutions, ReLUs and pools alike
+        features, index = {}, 0  # torchvision's indices count convolutions, ReLUs and pools
         for level, (width, count) in enumerate(zip(WIDTHS, DEPTHS[self.depth], strict=True), 1):
             for i in range(1, count + 1):
                 x = nn.relu(Conv(width, padding=(1, 1), name=f'features.{index}')(x))

@@ -1,4 +1,4 @@
-"""AlexNet against torchvision, from the same random weights."""
+"""AlexNet against torchvision with the same random weights."""
 
 import jax
 import numpy as np
@@ -7,7 +7,7 @@ from peers.features import floats, pick, stored, tensors
 from productgen.nets.features.alexnet import AlexNet
 
 
-def test_it_is_torchvision_s():
+def test_features_match_torchvision():
     net, expected = AlexNet(1000), stored('alexnet')
     features = jax.jit(net.apply)(net.convert(tensors('alexnet')), floats(2))
     assert features.keys() == expected.keys()

@@ -1,4 +1,4 @@
-"""LPIPS against the authors' implementation, from the same random weights."""
+"""LPIPS against the authors' implementation with the same random weights."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ def weights(name):
 
 
 @pytest.mark.parametrize('name', TRUNKS)
-def test_distances_are_the_authors(name):
+def test_distances_match_the_authors_code(name):
     net = LPIPS(name)
     found = jax.jit(net.apply)(net.convert(weights(name)), floats(3), floats(4))
     np.testing.assert_allclose(found, stored('lpips')[name], 1e-4)
@@ -29,16 +29,16 @@ def squeeze():
     return jax.jit(jax.value_and_grad(lambda a, b: net.apply(variables, a, b)[0]))
 
 
-def test_equal_pictures_are_at_zero_and_gradients_are_finite(squeeze):
+def test_equal_images_have_distance_zero_and_gradients_are_finite(squeeze):
     image = jnp.asarray(floats(3, 1, 32))
     value, grad = squeeze(image, -image)
     assert value > 0 and jnp.any(grad) and jnp.all(jnp.isfinite(grad))
-    none, flat = squeeze(image, image)
-    np.testing.assert_allclose(none, 0, atol=1e-9 * value)
+    zero, flat = squeeze(image, image)
+    np.testing.assert_allclose(zero, 0, atol=1e-9 * value)
     np.testing.assert_allclose(flat, 0, atol=1e-5 * jnp.abs(grad).max())
 
 
-def test_the_gradient_is_that_of_finite_differences(squeeze):
+def test_gradient_matches_finite_differences(squeeze):
     a, b = jnp.asarray(floats(3, 1, 32)), jnp.asarray(floats(4, 1, 32))
     _, grad = squeeze(a, b)
     step = 0.02 * grad / jnp.linalg.norm(grad)
@@ -46,18 +46,18 @@ def test_the_gradient_is_that_of_finite_differences(squeeze):
     np.testing.assert_allclose(jnp.sum(grad * step), slope, rtol=0.05)
 
 
-def test_vectors_have_length_one_and_zero_stays_zero_with_a_finite_gradient():
+def test_unit_normalize_keeps_zeros_and_has_finite_gradients():
     x = jnp.asarray([[3.0, 4.0], [0.0, 0.0]])
     np.testing.assert_allclose(unit_normalize(x), [[0.6, 0.8], [0, 0]], rtol=1e-6)
     assert jnp.all(jnp.isfinite(jax.grad(lambda x: jnp.sum(unit_normalize(x)))(x)))
 
 
-def test_pictures_of_other_shapes_are_refused():
+def test_different_shapes_raise():
     with pytest.raises(ValueError, match='must both be'):
         LPIPS('alex').init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), jnp.zeros((2, 64, 64, 3)))
 
 
-def test_heads_that_are_missing_are_named():
+def test_missing_heads_are_named():
     table = {name: x for name, x in weights('alex').items() if name != 'lin3.model.1.weight'}
     with pytest.raises(ValueError, match=r'this LPIPS; missing: lin3\.model\.1\.weight$'):
         LPIPS('alex').convert(table)

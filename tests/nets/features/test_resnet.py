@@ -1,4 +1,4 @@
-"""ResNets against torchvision, from the same random weights."""
+"""ResNets against torchvision with the same random weights."""
 
 import jax
 import numpy as np
@@ -9,7 +9,7 @@ from productgen.nets.features.resnet import ResNet
 
 
 @pytest.mark.parametrize('depth', [18, 34, 50])
-def test_it_is_torchvision_s(depth):
+def test_features_match_torchvision(depth):
     net, expected = ResNet(depth, 1000), stored(f'resnet{depth}')
     features = jax.jit(net.apply)(net.convert(tensors(f'resnet{depth}')), floats(2))
     assert features.keys() == expected.keys()

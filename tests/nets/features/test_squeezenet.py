@@ -1,4 +1,4 @@
-"""SqueezeNet against torchvision, from the same random weights."""
+"""SqueezeNet against torchvision with the same random weights."""
 
 import jax
 import numpy as np
@@ -7,7 +7,7 @@ from peers.features import floats, pick, stored, tensors
 from productgen.nets.features.squeezenet import SqueezeNet
 
 
-def test_it_is_torchvision_s():
+def test_features_match_torchvision():
     net, expected = SqueezeNet(1000), stored('squeezenet1_1')
     features = jax.jit(net.apply)(net.convert(tensors('squeezenet1_1')), floats(2, size=62))
     assert features.keys() == expected.keys()

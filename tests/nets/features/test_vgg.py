@@ -1,4 +1,4 @@
-"""VGG against torchvision, from the same random weights."""
+"""VGG against torchvision with the same random weights."""
 
 import jax
 import numpy as np
@@ -15,9 +15,9 @@ def check(net, name, prefix=''):
         np.testing.assert_allclose(pick(values), expected[key], 1e-4, 1e-5 * abs(expected[key]).max(), err_msg=key)
 
 
-def test_vgg16_is_torchvision_s():
+def test_vgg16_matches_torchvision():
     check(VGG(16, 1000), 'vgg16')
 
 
-def test_vgg19_without_its_classifier_is_torchvision_s():
+def test_vgg19_without_classifier_matches_torchvision():
     check(VGG(19), 'vgg19', 'features.')

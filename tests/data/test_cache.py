@@ -1,0 +1,103 @@
+"""Pixels in memory: one buffer a column, within the memory given, and only for columns that are read."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from productgen.data.cache import PixelCache
+
+COLUMNS = {'image': (4, 6, 3), 'mask': (4, 6, 1), 'input': (2, 2, 5)}
+SIZES = {'image': 72, 'mask': 24, 'input': 20}
+COUNT = 10
+
+
+def pixels(name, slot):
+    return np.full(COLUMNS[name], 20 * slot + len(name), np.uint8)
+
+
+class Reader:
+    """Reads from a cache and counts what is loaded."""
+
+    def __init__(self, cache_bytes):
+        self.cache, self.loaded = PixelCache(COUNT, COLUMNS, cache_bytes), []
+
+    def __call__(self, name, slot):
+        array = self.cache.get(name, slot, lambda: self.loaded.append((name, slot)) or pixels(name, slot))
+        assert array.dtype == np.uint8 and np.array_equal(array, pixels(name, slot))
+        return array
+
+    def times_loaded(self, name):
+        """Of an item that is read three times."""
+        del self.loaded[:]
+        for _ in range(3):
+            self(name, 7)
+        return len(self.loaded)
+
+
+def test_columns_of_other_shapes_are_kept_apart():
+    read = Reader(COUNT * sum(SIZES.values()))
+    for _ in range(2):
+        for name in COLUMNS:
+            for slot in (0, 3, 9):
+                read(name, slot)
+    assert sorted(read.loaded) == sorted((name, slot) for name in COLUMNS for slot in (0, 3, 9))
+
+
+@pytest.mark.parametrize('name', COLUMNS)
+def test_all_items_of_a_column_fit_or_none(name):
+    assert Reader(COUNT * SIZES[name]).times_loaded(name) == 1
+    assert Reader(COUNT * SIZES[name] - 1).times_loaded(name) == 3
+
+
+def test_the_memory_is_for_all_columns_together():
+    read = Reader(COUNT * (SIZES['image'] + SIZES['input']))
+    assert [read.times_loaded(name) for name in ('image', 'mask', 'input')] == [1, 3, 1]
+    read = Reader(COUNT * (SIZES['image'] + SIZES['input']) - 1)
+    assert [read.times_loaded(name) for name in ('image', 'input', 'mask')] == [1, 3, 3]
+
+
+def test_a_column_that_nobody_reads_takes_no_memory():
+    read = Reader(10**6)
+    assert read.times_loaded('mask') == 1
+    assert sum(buffer[0].nbytes for buffer in read.cache._buffers.values()) == COUNT * SIZES['mask']
+
+
+def test_arrays_cannot_be_overwritten():
+    read = Reader(10**6)
+    for _ in range(2):
+        with pytest.raises(ValueError, match='read-only'):
+            read('image', 1)[:] = 0
+
+
+def test_a_load_that_fails_is_tried_again():
+    cache = PixelCache(COUNT, COLUMNS, 10**6)
+    with pytest.raises(OSError, match='gone'):
+        cache.get('image', 2, lambda: (_ for _ in ()).throw(OSError('gone')))
+    assert np.array_equal(cache.get('image', 2, lambda: pixels('image', 2)), pixels('image', 2))
+
+
+def test_a_thread_sees_no_half_loaded_item():
+    cache, entered, leave = PixelCache(COUNT, COLUMNS, 10**6), threading.Event(), threading.Event()
+
+    def slow():
+        entered.set()
+        assert leave.wait(10)
+        return pixels('image', 4)
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(cache.get, 'image', 4, slow)
+        assert entered.wait(10)
+        second = cache.get('image', 4, lambda: pixels('image', 4))  # loads its own instead of taking empty pixels
+        leave.set()
+        assert np.array_equal(second, pixels('image', 4)) and np.array_equal(first.result(), second)
+
+
+def test_threads_get_one_buffer():
+    read, start = Reader(10**6), threading.Barrier(8)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda slot: start.wait() and 0 or read('image', slot % COUNT), range(8)))
+        del read.loaded[:]
+        list(pool.map(lambda slot: read('image', slot), range(8)))
+    assert not read.loaded
