@@ -17,6 +17,7 @@ import numpy as np
 
 from productgen.config import UserError, nearest
 from productgen.core.checkpoint import Weights
+from productgen.core.paths import leaf_path, named_leaves
 from productgen.core.sharding import to_host
 from productgen.core.state import Net, State
 from productgen.data.labels import LabelTable
@@ -62,7 +63,7 @@ class Inherited:
 
     def _part(self, name: str, net: Net, part: str):
         def fill(path, leaf):
-            place = name, part, _path(path)
+            place = name, part, leaf_path(path)
             if place not in self.values:
                 return leaf
             value = self.values[place]
@@ -123,7 +124,7 @@ def inherit(run: Run) -> Inherited | None:
                 '(see train.init_nets)',
             )
     for name in run.method.untrained:
-        own = _leaves(state.nets[name].params).keys()
+        own = named_leaves(state.nets[name].params).keys()
         if name not in taken or name in fresh or weights[name].get('params', {}).keys() != own:
             raise UserError(
                 field,
@@ -164,7 +165,7 @@ def _match(
         given = dict(weights.get(name, {}))
         given.setdefault('ema', given.get('params', {}))  # of a network that had no average before
         for part in _PARTS:
-            for path, leaf in _leaves(getattr(state.nets[name], part)).items():
+            for path, leaf in named_leaves(getattr(state.nets[name], part)).items():
                 place, old = (name, part, path), given.get(part, {}).get(path)
                 axis = axes.get(place)
                 labelled = axis is not None and leaf.shape[axis] == sizes[1]
@@ -189,8 +190,8 @@ def _label_axes(run: Run, state: State) -> dict[Place, int]:
     axes = {}
     for name, net in state.nets.items():
         for part in _PARTS:
-            larger = _leaves(getattr(grown.nets[name], part))
-            for path, leaf in _leaves(getattr(net, part)).items():
+            larger = named_leaves(getattr(grown.nets[name], part))
+            for path, leaf in named_leaves(getattr(net, part)).items():
                 changed = [i for i, (a, b) in enumerate(zip(leaf.shape, larger[path].shape, strict=True)) if a != b]
                 if len(changed) == 1:
                     axes[name, part, path] = changed[0]
@@ -202,11 +203,3 @@ def _common_values(old: LabelTable, new: LabelTable) -> list[tuple[int, int]]:
     places = lambda table: [(name, value) for name, values in table.attributes.items() for value in values]
     before = {pair: i for i, pair in enumerate(places(old))}
     return [(before[pair], i) for i, pair in enumerate(places(new)) if pair in before]
-
-
-def _leaves(tree) -> dict[str, jax.Array]:
-    return {_path(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def _path(path) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator='/')

@@ -176,7 +176,9 @@ class RunLog:
             return
         kimg = step * self._batch_size / 1000
         point = {'step': step, 'kimg': kimg, **metrics, **memory()}
-        losses = '  '.join(f'{n.removeprefix("loss/")} {v:.3f}' for n, v in metrics.items() if n.startswith('loss/'))
+        losses = '  '.join(
+            f'{n.removeprefix("loss/")} {v:.3f}' for n, v in metrics.items() if f'{n}/'.startswith('loss/')
+        )
         line = f'{kimg:8.1f} kimg  {losses}'
         if steps:  # none where the clock was started again at this very step
             rate = steps * self._batch_size / max(seconds, 1e-9)

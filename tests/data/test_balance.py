@@ -57,6 +57,12 @@ def test_items_without_a_value_keep_their_share():
     assert np.ptp([(drawn == value).sum() for value in range(3)]) <= 4
 
 
+@pytest.mark.filterwarnings('error')
+def test_items_of_which_no_value_is_known_are_drawn_as_they_are():
+    drawn = draw(0.5, range(3 * 453), codes=np.full(len(CODES), -1))
+    assert (np.bincount(drawn) == 3).all()
+
+
 def test_a_run_hands_its_balance_on(monkeypatch):
     monkeypatch.setitem(METHODS, 'toy', make)
     share = lambda **fields: np.bincount(

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from productgen.data.cache import PixelCache
+from productgen.data.cache import PixelCache, read, read_arrays, write, write_arrays
 
 COLUMNS = {'image': (4, 6, 3), 'mask': (4, 6, 1), 'input': (2, 2, 5)}
 SIZES = {'image': 72, 'mask': 24, 'input': 20}
@@ -101,3 +101,45 @@ def test_threads_get_one_buffer():
         del read.loaded[:]
         list(pool.map(lambda slot: read('image', slot), range(8)))
     assert not read.loaded
+
+
+# ------------------------------------------------------------------------------------------------------------ on disk
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setenv('PRODUCTGEN_CACHE', str(tmp_path))
+    return tmp_path
+
+
+def test_values_and_arrays_are_read_back_by_kind_and_key(folder):
+    write('a', 'key', {'x': [1, 2.5, None]})
+    write('b', 'key', 'other')
+    write('a', 'shirt-\udcff.jpg', [])  # a file name that is not Unicode
+    write_arrays('a', 'key', {'x': np.arange(6, dtype=np.uint8).reshape(2, 3), 'y/z': np.ones(2)})
+    assert (read('a', 'key'), read('b', 'key'), read('a', 'shirt-\udcff.jpg')) == ({'x': [1, 2.5, None]}, 'other', [])
+    arrays = read_arrays('a', 'key')
+    assert (
+        list(arrays) == ['x', 'y/z']
+        and arrays['x'].dtype == np.uint8
+        and arrays['x'].tolist() == [[0, 1, 2], [3, 4, 5]]
+    )
+    assert read('a', 'none') is None and read_arrays('b', 'key') is None
+    assert not list(folder.rglob('*.tmp'))
+
+
+@pytest.mark.parametrize('keep', [0, 1, 10, 100, -1])
+def test_damaged_entries_are_as_good_as_none(folder, keep):
+    write('a', 'key', list(range(100)))
+    write_arrays('a', 'key', {'x': np.arange(100)})
+    for path in folder.rglob('*.*'):
+        path.write_bytes(path.read_bytes()[:keep])
+    assert read('a', 'key') is None and read_arrays('a', 'key') is None
+
+
+def test_a_write_that_fails_leaves_the_old_entry(folder, monkeypatch, caplog):
+    write('a', 'key', 1)
+    monkeypatch.setattr('os.replace', lambda *paths: (_ for _ in ()).throw(OSError('disk full')))
+    write('a', 'key', 2)
+    assert read('a', 'key') == 1 and 'disk full' in caplog.text
+    assert [path.suffix for path in folder.rglob('*') if path.is_file()] == ['.json']

@@ -90,6 +90,13 @@ def test_folders_named_after_splits_are_no_classes(tmp_path):
         open_folder(tmp_path)
 
 
+@pytest.mark.parametrize('classes', [('train',), ('train', 'shoes')])
+def test_one_folder_named_after_a_split_is_a_class(tmp_path, classes):
+    for name in classes:
+        put(tmp_path / name / 'a.png')
+    assert open_folder(tmp_path).attributes == {'label': tuple(sorted(classes))}
+
+
 def test_links(shop, tmp_path):
     put(tmp_path / 'elsewhere/x.png')
     (shop / 'bags').symlink_to(tmp_path / 'elsewhere')
@@ -108,124 +115,6 @@ def test_options_reach_the_pictures(tmp_path):
         open_folder(tmp_path, background='rde')
     with pytest.raises(DataError, match='data.fit'):
         open_folder(tmp_path, fit='zoom')
-
-
-# ------------------------------------------------------------------------------------------------------------ tables
-
-
-@pytest.fixture
-def table(tmp_path):
-    """Four pictures and a function that writes their table."""
-    for i, name in enumerate(['a.png', 'b.png', 'c.png', 'd/e.png']):
-        put(tmp_path / name, (i, 0, 0))
-    return tmp_path, lambda *rows, name='metadata.jsonl': lines(tmp_path / name, *rows)
-
-
-def test_jsonl(table):
-    path, write = table
-    write(
-        {'file_name': 'b.png', 'label': 'shoe', 'color': 'red', 'size': 10, 'new': True, 'price': 9.5, 'text': 'Red.'},
-        '',
-        {'file_name': './d/e.png', 'label': 'hat', 'color': 'red', 'size': 9, 'new': False, 'price': 9.5, 'ean': 7},
-        {'file_name': 'a.png', 'label': 'hat', 'color': '', 'size': 10, 'new': False, 'price': 1.5, 'ean': 8},
-        {'file_name': 'c.png', 'label': 'hat', 'color': None, 'size': 9, 'new': True, 'text': 'Say\u2028more.'},
-    )
-    folder = open_folder(path)
-    assert folder.names == ('a.png', 'b.png', 'c.png', 'd/e.png')
-    assert folder.attributes == {
-        'label': ('hat', 'shoe'),
-        'color': ('red',),
-        'size': ('9', '10'),  # as numbers
-        'new': ('false', 'true'),
-    }  # a price is no attribute, and a number that never repeats is none
-    assert folder.codes['label'].tolist() == [0, 1, 0, 0]
-    assert folder.codes['color'].tolist() == [-1, 0, -1, 0]
-    assert folder.codes['size'].tolist() == [1, 1, 0, 0]
-    assert folder.codes['new'].tolist() == [0, 1, 1, 0]
-    assert [folder.text(i) for i in range(4)] == ['', 'Red.', 'Say\u2028more.', '']
-
-
-def test_labels_need_not_repeat(table):
-    path, write = table
-    write(*[{'file_name': f'{name}.png', 'label': name} for name in 'abc'])
-    folder = open_folder(path)
-    assert folder.attributes['label'] == ('a', 'b', 'c')
-    assert folder.codes['label'].tolist() == [0, 1, 2, -1]  # a picture the table does not name stays, without label
-
-
-def test_csv(table):
-    path, write = table
-    write('\ufefffile_name,label,text', 'a.png,shoe,"Red, new"', 'b.png,hat,', 'c.png,,plain', name='metadata.csv')
-    folder = open_folder(path)
-    assert folder.attributes == {'label': ('hat', 'shoe')}
-    assert folder.codes['label'].tolist() == [1, 0, -1, -1]
-    assert [folder.text(i) for i in range(4)] == ['Red, new', '', 'plain', '']
-
-
-@pytest.mark.parametrize(
-    'labels, attributes, codes',
-    [
-        ([['a.png', 3], ['b.png', 10], ['d/e.png', 3]], {'label': ('3', '10')}, {'label': [0, 1, -1, 0]}),
-        ([['a.png', [0, 1.0]], ['b.png', [1, 0]]], {'label': ('0', '1')}, {'label': [1, 0, -1, -1]}),
-        (
-            [['a.png', [0, 1]], ['b.png', [1, 1]], ['c.png', [0, 1]], ['d/e.png', [1, 0]]],
-            {'label_0': ('0', '1'), 'label_1': ('0', '1')},
-            {'label_0': [0, 1, 0, 1], 'label_1': [1, 1, 1, 0]},
-        ),
-        (None, {}, {}),
-    ],
-)
-def test_dataset_json(table, labels, attributes, codes):
-    path, write = table
-    write({'labels': labels}, name='dataset.json')
-    folder = open_folder(path)
-    assert folder.attributes == attributes
-    assert {name: values.tolist() for name, values in folder.codes.items()} == codes
-
-
-@pytest.mark.parametrize(
-    'name, rows, message',
-    [
-        ('metadata.jsonl', [{'file_name': 'a.png'}, '{"file_name": "b.png"'], r'metadata.jsonl:2: not a line of JSON'),
-        ('metadata.jsonl', [{'file_name': 'a.png'}, '["b.png"]'], r'metadata.jsonl:2: a JSON object'),
-        ('metadata.jsonl', ['', {'file': 'a.png'}], r'metadata.jsonl:2: no `file_name`'),
-        ('metadata.jsonl', [{'file_name': 'a.png'}, {'file_name': './a.png'}], r':2: a.png appears before, at .*:1'),
-        ('metadata.jsonl', [{'file_name': '../a.png'}], r':1: ../a.png lies outside'),
-        ('metadata.jsonl', [{'file_name': 'a.png', 'label': ['x']}], r'the label of a.png'),
-        ('metadata.csv', ['file_name,label', 'a.png,shoe,red'], r'metadata.csv:2: 2 fields'),
-        ('metadata.csv', ['file_name,label', 'a.png'], r'metadata.csv:2: 2 fields'),
-        ('metadata.csv', ['name,label', 'a.png,shoe'], r'metadata.csv:2: no `file_name`'),
-        ('dataset.json', ['{"labels":', '[}'], r'dataset.json:2: not JSON'),
-        ('dataset.json', ['[1]'], r'dataset.json: \{"labels"'),
-        ('dataset.json', ['{"labels": [["a.png", 1], ["b.png"]]}'], r'labels\[1\]'),
-        ('dataset.json', ['{"labels": [["a.png", [0.5]]]}'], r'the label of a.png is \[0.5\]'),
-        ('dataset.json', ['{"labels": [["a.png", [0, 1]], ["b.png", [1]]]}'], r'the label of b.png'),
-        ('dataset.json', ['{"labels": [["a.png", [0, 1]], ["b.png", 1]]}'], r'the label of b.png'),
-    ],
-)
-def test_malformed_tables_name_file_and_line(table, name, rows, message):
-    path, write = table
-    write(*rows, name=name)
-    with pytest.raises(DataError, match=message):
-        open_folder(path)
-
-
-def test_named_but_absent_files_are_listed(table):
-    path, write = table
-    write({'file_name': 'a.png', 'label': 'x'}, {'file_name': 'gone.png', 'label': 'y'})
-    folder = open_folder(path)
-    assert folder.skipped == [('gone.png', 'no such file')]
-    assert len(folder) == 4 and folder.attributes == {'label': ('x',)}
-
-
-def test_groups(table):
-    path, write = table
-    rows = [{'file_name': f'{name}.png', 'sku': sku, 'set': 7} for name, sku in [('a', 's1'), ('b', 's1'), ('c', None)]]
-    write(*rows)
-    assert open_folder(path).keys == ('s1', 's1', 'c.png', 'd/e.png')
-    assert open_folder(path, group='set').keys == ('7', '7', '7', 'd/e.png')
-    with pytest.raises(DataError, match="data.group: .* no column 'skuu'; it has set, sku"):
-        open_folder(path, group='skuu')
 
 
 # --------------------------------------------------------------------------------------------------------- bad files
@@ -255,6 +144,19 @@ def test_too_many_bad_files_are_an_error(tmp_path):
     (tmp_path / 'a.png').unlink()
     with pytest.raises(DataError, match='7 of 7 files .* all of them'):
         open_folder(tmp_path)
+
+
+def test_half_of_the_files_may_be_bad(tmp_path):
+    put(tmp_path / 'a.png')
+    (tmp_path / 'b.png').touch()
+    assert open_folder(tmp_path).names == ('a.png',)
+
+
+def test_bad_files_do_not_shift_those_after_them(shop):
+    (shop / 'hats/D.png').touch()
+    folder = open_folder(shop, cache_bytes=10**6)
+    for _ in range(2):
+        assert [folder[i]['image'][4, 4, 0] for i in range(len(folder))] == [30, 20, 10, 0]
 
 
 def test_folders_without_pictures(tmp_path):
@@ -289,7 +191,8 @@ def test_digest(shop, tmp_path):
     second = open_folder(shop).digest
     lines(shop / 'metadata.jsonl', {'file_name': 'hats/C.PNG', 'label': 'cap'})
     third = open_folder(shop).digest
-    assert len({first, second, third}) == 3
+    (shop / 'hats/Größe 7.png').rename(shop / 'hats/Größe 8.png')
+    assert len({first, second, third, open_folder(shop).digest}) == 4
 
 
 def count_decoding(monkeypatch):
@@ -348,6 +251,13 @@ def test_unwritable_or_broken_cache_only_warns(shop, own_cache, monkeypatch, cap
     (shop / 'file').touch()
     monkeypatch.setenv('PRODUCTGEN_CACHE', str(shop / 'file/below'))
     assert len(open_folder(shop)) == 4 and 'cannot be written' in caplog.text
+
+
+def test_folders_of_one_name_have_entries_of_their_own(tmp_path, own_cache):
+    for i, place in enumerate(('a', 'b')):
+        put(tmp_path / place / 'shop/x.png', (99 * i, 0, 0))
+    first, second = (open_folder(tmp_path / place / 'shop') for place in ('a', 'b'))
+    assert first.digest != second.digest and len(list(own_cache.rglob('*.json'))) == 2
 
 
 def test_place_of_the_cache(monkeypatch, tmp_path):

@@ -155,6 +155,18 @@ def test_labels_are_columns_in_the_order_asked_for():
     assert np.array_equal(batch['label'], np.stack([items % 2, items % 3], 1))
 
 
+def test_labels_are_int32_whatever_the_codes_are():
+    source = Numbers()
+    source.codes = {'label': np.arange(20) % 2}
+    batch = Batches(source, np.arange(10), ('label',), 4, 0)[0]
+    assert source.codes['label'].dtype == np.int64 and batch['label'].dtype == np.int32
+
+
+def test_without_labels_there_are_no_columns():
+    batch = make(labels=())[0]
+    assert batch['label'].shape == (4, 0) and batch['label'].dtype == np.int32
+
+
 def test_a_batch_larger_than_the_data_set_takes_pictures_again():
     assert sorted(numbers(make(size=20)[0])) == sorted([*range(10)] * 2)
 

@@ -65,6 +65,7 @@ def test_free_bits_bound_each_group_and_stop_its_gradient():
     assert free_bits(kl, 0.5) == pytest.approx(3.5)
     assert free_bits(kl, 0.0) == pytest.approx(3.2)
     np.testing.assert_allclose(jax.grad(free_bits)(kl, 0.5), [[0, 0.5], [0, 0.5]])
+    assert free_bits(np.float32([[0.1], [0.9]]), 0.3) == pytest.approx(0.5)  # the mean is inside the maximum
     with pytest.raises(ValueError):
         free_bits(kl[0], 0.5)
 
@@ -130,6 +131,18 @@ def test_mass_of_wide_gaussians_is_density_times_bin_width(x64):
 
 def test_a_uniform_image_has_eight_bits_per_dimension():
     assert bits_per_dim(np.log(1 / 256) * 12, 12) == pytest.approx(8)
+
+
+@EACH
+def test_likelihoods_by_name(name):
+    """Each is the function of its name, uses the scale only if `scaled`, and shows the location of symmetric ones."""
+    one = LIKELIHOODS[name]
+    image, location = np.float32(VALUES[:48].reshape(1, 4, 4, 3)), np.float32(DRAW.normal(size=(1, 4, 4, 3)))
+    values = [one.log_prob(image, location, log_scale) for log_scale in (0.0, 0.5)]
+    np.testing.assert_array_equal(values[1], getattr(elbo, name)(image, location, 0.5))
+    assert one.scaled == bool(values[0] != values[1])
+    if name != 'bernoulli':
+        np.testing.assert_array_equal(one.mean(location), location)
 
 
 @EACH

@@ -117,7 +117,7 @@ def test_all_checkpoints_damaged_is_an_error_not_a_fresh_start(tiny_run, tmp_pat
     workdir = shutil.copytree(tiny_run, tmp_path / 'run')
     for path in (workdir / 'checkpoints').rglob('d/*'):
         path.write_bytes(b'')
-    with pytest.raises(Exception, match='No checkpoint in .* can be read'):
+    with pytest.raises(Exception, match='no checkpoint in .* can be read'):
         train(tiny_config(), workdir)
 
 
