@@ -125,6 +125,8 @@ def load_config(name: str) -> dict[str, Any]:
     Raises:
       ValueError: there is no such file, or it fails; the message names the line.
     """
+    from productgen.config import UserError
+
     path, _, arg = name.partition(':')
     if not Path(path).is_file():
         raise _BadCommand(f'--config={name}: there is no file {path}')
@@ -134,13 +136,12 @@ def load_config(name: str) -> dict[str, Any]:
         spec.loader.exec_module(module)
         config = module.get_config(arg) if arg else module.get_config()
         return config.to_dict() if isinstance(config, ConfigDict) else dict(config)
-    except (ValueError, SyntaxError):
+    except (UserError, SyntaxError):
         raise
     except Exception as error:  # noqa: BLE001 - whatever a user's own code raises
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [f'{frame.filename}, line {frame.lineno}: {frame.line}' for frame in frames if frame.filename != __file__]
-        lines = [line for line in lines if not line.startswith('<')]
-        raise _BadCommand(f'--config={name}: {type(error).__name__}: {error}\n  ' + '\n  '.join(lines)) from error
+        frames = (f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__)
+        lines = [f'\n  {f.filename}, line {f.lineno}: {f.line}' for f in frames if f.filename[0] != '<']
+        raise _BadCommand(f'--config={name}: {type(error).__name__}: {error}' + ''.join(lines)) from error
 
 
 def check_field(config: dict[str, Any], path: str) -> None:

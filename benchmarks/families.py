@@ -30,12 +30,12 @@ sys.path.insert(0, str(ROOT))
 
 from productgen.data import spread  # noqa: E402
 from productgen.data.pictures import MARGIN, grid, save_png  # noqa: E402
-from productgen.data.pipeline import Batches  # noqa: E402
 from productgen.methods.base import parameter_counts  # noqa: E402
 from productgen.metrics.swd import SlicedWasserstein  # noqa: E402
-from productgen.model.prepared import abstract_state, prepare_model  # noqa: E402
-from productgen.model.workdir import read_config, read_labels  # noqa: E402
-from productgen.train.run import prepare  # noqa: E402
+from productgen.model.config import Config  # noqa: E402
+from productgen.model.prepared import prepare  # noqa: E402
+from productgen.model.workdir import read_config, read_facts  # noqa: E402
+from productgen.train.run import open_run  # noqa: E402
 
 SHOWN = 16  # samples per method
 DOCS = ROOT / 'docs'
@@ -84,7 +84,7 @@ def train(method: str, data: Data, out: Path, extra: list[str], cores: set[int])
     """Trains a method on the given cores, unless the run exists already; returns its workdir."""
     workdir = out / f'{method}-{data.name}'
     if (workdir / 'wall.json').exists():
-        if read_config(workdir)['train']['duration'] != data.budget:
+        if read_config(workdir).train.duration != data.budget:
             raise SystemExit(f'{workdir} holds a run of a different duration; choose another --out, or remove it')
         return workdir
     if workdir.exists():
@@ -139,7 +139,7 @@ def train_all(methods: list[str], data: Data, out: Path, jobs: int) -> dict[str,
 def samples(workdir: Path) -> np.ndarray:
     """First two images of each row of the last sample grid, uint8 [N, 64, 64, 3]; rows are values of the label."""
     sheet = np.asarray(Image.open(max((workdir / 'samples').glob('fakes_*.png'))).convert('RGB'))
-    columns = read_config(workdir)['train']['grid_columns']
+    columns = read_config(workdir).train.grid_columns
     side = 64  # grids show images of both data sets at this size
     left = sheet.shape[1] - columns * (side + MARGIN)
     corners = [(MARGIN + r * (side + MARGIN), left + c * (side + MARGIN)) for r in range(SHOWN // 2) for c in (0, 1)]
@@ -148,14 +148,14 @@ def samples(workdir: Path) -> np.ndarray:
 
 def row(workdir: Path) -> dict[str, float | str | None]:
     """Values of a row of the table."""
-    config = read_config(workdir)
-    counts = parameter_counts(abstract_state(prepare_model(config, read_labels(workdir)))[0])
+    facts = read_facts(workdir)
+    counts = parameter_counts(prepare(read_config(workdir), facts).abstract()[0])
     points = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
     rates = [p['images_per_second'] for p in points if 'images_per_second' in p]
     wall = json.loads((workdir / 'wall.json').read_text())
     figures = {name: v for p in points for name, v in p.items() if name.startswith('validation/')}
     return {
-        'labels': 'yes' if read_labels(workdir).names else 'no',
+        'labels': 'yes' if facts.labels.names else 'no',
         'parameters': sum(counts.values()),
         'rate': float(np.median(rates[len(rates) // 5 :])),
         'seconds': wall['seconds'],
@@ -175,12 +175,11 @@ def provenance(workdirs: Iterable[Path]) -> str:
     return f'commit {", ".join(commits)}, {", ".join(days)}'
 
 
-def floor(config: dict) -> float:
+def floor(config: Config) -> float:
     """Distance of training images to held-out ones, which a perfect generator would reach."""
-    run = prepare(config)
-    batches = Batches(run.source, run.items, run.labels, run.train.batch_size, run.seed)
-    held_out = spread(run.held_out, run.train.validate_items)
-    distance = SlicedWasserstein([batches.load(held_out)['image']], len(held_out), run.seed)
+    run = open_run(config)
+    batches, held_out = run.batches(), spread(run.held_out, config.train.validate_items)
+    distance = SlicedWasserstein([batches.load(held_out)['image']], len(held_out), config.seed)
     return distance([batches.load(spread(run.items, len(held_out)))['image']])['swd']
 
 

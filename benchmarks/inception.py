@@ -30,13 +30,13 @@ def ours(folder: Path, count: int) -> float:
     from peers.features import tensors
 
     from productgen.data.folder import Folder
-    from productgen.evaluation.sets import Pictures
+    from productgen.evaluation.sets import PictureSet
     from productgen.model import features, weights
 
     weights.locate, weights.read, weights.digest = lambda *_: '', lambda *_: tensors('inception'), lambda *_: 'random'
     source = Folder(str(folder), (SIZE, SIZE), fit='pad', background='white', group='', cache_bytes=0, workers=2)
     load = lambda index: np.stack([source[int(i)]['image'] for i in index])
-    pictures = Pictures('', load, np.zeros((count, 0), np.int32), workers=2)
+    pictures = PictureSet('', load, np.zeros((count, 0), np.int32), workers=2)
     net = features.open_features('inception', BATCH)
     net(load(np.arange(BATCH)))
     began = time.perf_counter()

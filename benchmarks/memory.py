@@ -12,23 +12,18 @@ temporaries (activations, gradients); and the total. If less than the state is d
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import jax
-import numpy as np
+from built import prepared, random_batch
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from launch import load_config  # noqa: E402
-from productgen.config import to_dict  # noqa: E402
-from productgen.core.sharding import bytes_on_each, put_batch  # noqa: E402
-from productgen.data.labels import LabelTable  # noqa: E402
-from productgen.model.prepared import Model, abstract_state, initial_state, lower_update, prepare_model  # noqa: E402
+from launch import load_config
+from productgen.core.sharding import bytes_on_each
+from productgen.model.config import complete_config
+from productgen.model.prepared import Prepared
 
 COLUMNS = 'state', 'arguments', 'donated', 'temporaries', 'total'
 
@@ -44,47 +39,35 @@ def split(names: str) -> list[str]:
     return found
 
 
-def override(config: dict, changes: list[str]) -> dict:
-    """Applies overrides `section.field=value` to a config."""
-    for change in changes:
-        place, _, value = change.partition('=')
-        *path, name = place.split('.')
-        section = config
-        for part in path:
-            section = section[part]
-        if name not in section:
-            raise SystemExit(f'--set={change}: there is no field {place}')
-        section[name] = type(section[name])(json.loads(value) if isinstance(section[name], bool) else value)
-    return config
+def model_of(name: str, overrides: list[str]) -> Prepared:
+    """Builds the method of FILE.py:ARGS with overrides `section.field=value`, without its data."""
+    config, changes = complete_config(load_config(name)), {}
+    for override in overrides:
+        field, _, text = override.partition('=')
+        look = lambda section, part: section.get(part, '') if isinstance(section, dict) else ''
+        kind = type(functools.reduce(look, field.split('.'), config))
+        changes[field] = kind(json.loads(text) if kind is bool else text)
+    return prepared(config, changes, values=0 if config['data']['labels'] == 'none' else 14)
 
 
-def model_of(name: str, changes: list[str]) -> Model:
-    """Builds the model of FILE.py:ARGS, without its data."""
-    config = override(to_dict(load_config(name)), changes)
-    labels = {} if config['data']['labels'] == 'none' else {'label': tuple(f'value {i}' for i in range(14))}
-    return prepare_model(config, LabelTable(labels, np.zeros((1, len(labels)), np.int32), np.asarray([10_000])))
-
-
-def measure(model: Model, steps: int) -> tuple[dict[str, float], list[float], int]:
+def measure(model: Prepared, steps: int) -> tuple[dict[str, float], list[float], int]:
     """Bytes by column, seconds of the steps, and the peak memory of the device, 0 if it does not report it."""
-    state, batch = abstract_state(model)
+    state, _ = model.abstract()
     key = jax.random.key(0)
-    program = lower_update(model).compile()
+    program = model.lower_update().compile()
     found = program.memory_analysis()
     size = bytes_on_each(state)
     sizes = size, found.argument_size_in_bytes, found.alias_size_in_bytes, found.temp_size_in_bytes
     new = found.output_size_in_bytes - found.alias_size_in_bytes
     row = dict(zip(COLUMNS, (*sizes, sizes[1] + new + sizes[3]), strict=True))  # XLA's own peak leaves out temporaries
     reports = jax.local_devices()[0].memory_stats() is not None
-    seconds, draw = [], np.random.default_rng(0)
+    seconds: list[float] = []
     if not steps and not reports:
         return row, seconds, 0
-    values = {'image': 256, 'label': 14}
-    noise = put_batch(model.mesh, {n: draw.integers(0, values[n], s.shape, s.dtype) for n, s in batch.items()})
-    state = initial_state(model)
+    batch, state = random_batch(model), model.initial_state()
     for _ in range(max(steps, 1) + 1):
         began = time.perf_counter()
-        state, metrics = program(state, noise, key)
+        state, metrics = program(state, batch, key)
         jax.block_until_ready(metrics)
         seconds.append(time.perf_counter() - began)
     return row, seconds[1:], (jax.local_devices()[0].memory_stats() or {}).get('peak_bytes_in_use', 0)

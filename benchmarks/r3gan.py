@@ -12,16 +12,15 @@ steps for warm-up and then `--steps` timed ones. On GPUs both compute the finest
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import turns
 
-ROOT = Path(__file__).resolve().parent.parent
 # Argument of configs/r3gan.py, batch size, resolution: FFHQ-64 as in the paper, and a size for two CPU cores.
 CASES = {'gpu64': ('ffhq64', 256, 64), 'gpu64b64': ('ffhq64', 64, 64), 'cpu32': (None, 16, 32)}
 WARM = 3
@@ -45,29 +44,20 @@ def timed(step: Callable[[], None], wait: Callable[[], None], batch: int, steps:
 
 def ours(case: str, steps: int) -> dict:
     """Times `method.update`."""
-    sys.path.insert(0, str(ROOT))
     import jax
+    from built import prepared, random_batch
 
     from configs import r3gan
-    from productgen.config import to_dict
-    from productgen.core.sharding import jit_update, make_mesh, put_batch, replicated
-    from productgen.methods import METHODS, Problem
     from productgen.methods.base import parameter_counts
 
     name, size, side = CASES[case]
-    config = to_dict(r3gan.get_config(name))
-    config['method']['augment'] |= {'name': 'none', 'transforms': '', 'p': '0', 'target': 0.0}
-    config['model']['bf16_levels'] *= jax.default_backend() != 'cpu'
-    mesh = make_mesh()
-    method = METHODS['gan'](config, Problem((side, side), (), size, 1, 10_000, mesh.size))
-    batch = {
-        'image': np.random.default_rng(0).integers(0, 256, (size, side, side, 3), np.uint8),
-        'label': np.zeros((size, 0), np.int32),
-    }
-    state = jax.jit(method.init, out_shardings=replicated(mesh))(jax.random.key(0), batch)
+    changes = {'data.resolution': str(side), 'train.batch_size': size, 'train.duration': '10000steps'}
+    changes |= {'method.augment.name': 'none', 'method.augment.transforms': '', 'method.augment.p': '0'}
+    changes |= {'model.bf16_levels': 0} if jax.default_backend() == 'cpu' else {}
+    model = prepared(r3gan.get_config(name), changes)
+    batch, key = random_batch(model), jax.random.key(1)
+    state, update = model.initial_state(), model.lower_update().compile()
     counts = parameter_counts(state)
-    update = jit_update(method.update, mesh)
-    batch, key = put_batch(mesh, batch), jax.random.key(1)
 
     def step():
         nonlocal state
@@ -139,11 +129,12 @@ def main() -> None:
         own = args.side == 'ours'
         print(json.dumps(ours(args.case, args.steps) if own else peer(args.case, args.peer, args.steps, args.model)))
         return
-    sys.path.insert(0, str(ROOT))
+    from built import prepared
+
     from configs import r3gan
 
     for case in args.case.split(','):
-        model = json.dumps(r3gan.get_config(CASES[case][0]).model.to_dict())
+        model = json.dumps(dataclasses.asdict(prepared(r3gan.get_config(CASES[case][0])).config.model))
         rest = [
             __file__,
             f'--model={model}',

@@ -17,12 +17,10 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import turns
 
-ROOT = Path(__file__).resolve().parent.parent
 SIZE, BASE, MOST, LATENT, LAYERS, PSI = 256, 16384, 512, 512, 8, 0.7
 
 
@@ -56,33 +54,26 @@ def measured(make: Callable[[int], None], batch: int, batches: int, singles: int
 
 def ours(batch: int, batches: int, singles: int) -> dict:
     """Times the sampling function of our method."""
-    sys.path.insert(0, str(ROOT))
     import jax
+    from built import prepared
 
     from configs import stylegan
-    from productgen.config import to_dict
-    from productgen.core.sharding import jit_sample, make_mesh, put_batch, replicated
-    from productgen.methods import METHODS, Problem
+    from productgen.core.sharding import jit_sample, put_batch
     from productgen.methods.base import parameter_counts
 
-    config = to_dict(stylegan.get_config('paper256'))
-    model = config['model']
-    assert (model['channel_base'], model['channel_max']) == (BASE, MOST)
-    assert (model['z_dim'], model['w_dim'], model['mapping_layers']) == (LATENT, LATENT, LAYERS)
-    model['bf16_levels'] = 0
-    mesh = make_mesh()
-    method = METHODS['stylegan2'](
-        config, Problem((SIZE, SIZE), (), config['train']['batch_size'], 1, 10_000, mesh.size)
-    )
-    rows = {'image': np.zeros((1, SIZE, SIZE, 3), np.uint8), 'label': np.zeros((1, 0), np.int32)}
-    state = jax.block_until_ready(jax.jit(method.init, out_shardings=replicated(mesh))(jax.random.key(0), rows))
-    sample, key, seed = jit_sample(method.sample, mesh), jax.random.key(1), 0
+    model = prepared(stylegan.get_config('paper256'), {'data.resolution': str(SIZE), 'model.bf16_levels': 0})
+    nets, method, mesh = model.config.model, model.method, model.mesh
+    assert (nets.channel_base, nets.channel_max) == (BASE, MOST)
+    assert (nets.z_dim, nets.w_dim, nets.mapping_layers) == (LATENT, LATENT, LAYERS)
+    state, key, seed = jax.block_until_ready(model.initial_state()), jax.random.key(1), 0
+    generate = jit_sample(lambda state, batch, key: method.generate(state, batch, key, batch), mesh)
 
     def make(count):
         nonlocal seed
         rows = {'seed': np.arange(seed, seed + count, dtype=np.int32), 'label': np.zeros((count, 0), np.int32)}
         seed += count
-        images = sample(state, put_batch(mesh, rows | {'truncation': np.full(count, PSI, np.float32)}), key)['image']
+        rows['truncation'] = np.full(count, PSI, np.float32)
+        images = generate(state, put_batch(mesh, rows), key)
         assert np.asarray(images).shape == (count, SIZE, SIZE, 3)
 
     found = measured(make, batch, batches, singles)

@@ -60,16 +60,15 @@ class Row:
 def measure(name: str, shard: bool, accumulate: int) -> Row:
     """Measures an update of `configs/NAME.py:quick` on all devices."""
     from benchmarks.communication import traffic
-    from productgen.config import to_dict
     from productgen.methods.base import parameter_counts
-    from productgen.model.prepared import abstract_state, lower_update
-    from productgen.train.run import prepare
+    from productgen.model.config import resolve
+    from productgen.train.run import open_run
 
-    config = to_dict(importlib.import_module(f'configs.{name}').get_config('quick'))
-    config['train'] |= {'shard_state': shard, 'accumulate': accumulate}
-    run = prepare(config)
-    sizes = {net: 4 * count for net, count in parameter_counts(abstract_state(run)[0]).items()}  # float32
-    program = lower_update(run).compile()
+    config = resolve(importlib.import_module(f'configs.{name}').get_config('quick').to_dict())
+    train = dataclasses.replace(config.train, shard_state=shard, accumulate=accumulate)
+    run = open_run(dataclasses.replace(config, train=train))
+    sizes = {net: 4 * count for net, count in parameter_counts(run.abstract()[0]).items()}  # float32
+    program = run.lower_update().compile()
     memory = program.memory_analysis()
     passes = sum(sizes[net] * count * accumulate for net, count in PASSES[name].items())
     stored, temporary = memory.argument_size_in_bytes, memory.temp_size_in_bytes

@@ -21,12 +21,10 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import turns
 
-ROOT = Path(__file__).resolve().parent.parent
 CASES = {f'{name}{size}': (name, size) for size in (32, 64) for name in ('dcgan', 'vae', 'ddpm')}
 WINDOWS = 5  # timed windows
 
@@ -50,34 +48,22 @@ def timed(step: Callable[[], None], wait: Callable[[], None], batch: int, second
     return statistics.median(rates)
 
 
-def pictures(batch: int, size: int) -> np.ndarray:
-    """Random images, uint8 [B, H, W, 3]."""
-    return np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
-
-
 def ours(name: str, size: int, seconds: float) -> dict:
     """Measures our training step."""
-    sys.path.insert(0, str(ROOT))
     import importlib
 
     import jax
     import jax.numpy as jnp
+    from built import prepared, random_batch
 
-    from productgen.config import to_dict
-    from productgen.core.sharding import jit_update, make_mesh, put_batch, replicated
-    from productgen.methods import METHODS, Problem
     from productgen.methods.base import parameter_counts
 
-    config = to_dict(importlib.import_module(f'configs.{name}').get_config())
-    batch, mesh = config['train']['batch_size'], make_mesh()
-    method = METHODS[config['method']['name']](config, Problem((size, size), (), batch, 1, 10_000, mesh.size))
-    rows = put_batch(mesh, {'image': pictures(batch, size), 'label': np.zeros((batch, 0), np.int32)})
+    config = importlib.import_module(f'configs.{name}').get_config()
+    model = prepared(config, {'data.resolution': str(size), 'train.duration': '10000steps'})
+    batch, rows = model.problem.batch_size, random_batch(model)
     began = time.perf_counter()
-    state = jax.jit(method.init, out_shardings=replicated(mesh))(jax.random.key(0), rows)
-    update = jit_update(method.update, mesh)
-    key = jax.random.key(1)
-    update = update.lower(state, rows, key).compile()
-    flops = update.cost_analysis()['flops'] * mesh.size / batch
+    state, update, key = model.initial_state(), model.lower_update().compile(), jax.random.key(1)
+    flops = update.cost_analysis()['flops'] * model.mesh.size / batch
     counts = parameter_counts(state)
 
     def step():
@@ -101,7 +87,8 @@ def peer(name: str, size: int, seconds: float, compiled: bool, batch: int) -> di
     device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = True  # as XLA does
     torch.set_default_device(device)
-    image = torch.from_numpy(pictures(batch, size)).permute(0, 3, 1, 2).contiguous().to(device)
+    image = np.random.default_rng(0).integers(0, 256, (batch, 3, size, size), np.uint8)
+    image = torch.from_numpy(image).to(device)
     began = time.perf_counter()
     method = METHODS[name](size, batch, 10_000, torch.compile if compiled else lambda net: net)
     wait = torch.cuda.synchronize if device.type == 'cuda' else lambda: None
@@ -121,10 +108,11 @@ def peer(name: str, size: int, seconds: float, compiled: bool, batch: int) -> di
 
 def batch_size(name: str) -> int:
     """Batch size of a config."""
-    sys.path.insert(0, str(ROOT))
     import importlib
 
-    return importlib.import_module(f'configs.{name}').get_config().train.batch_size
+    from built import prepared
+
+    return prepared(importlib.import_module(f'configs.{name}').get_config()).problem.batch_size
 
 
 def main() -> None:

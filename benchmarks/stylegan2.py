@@ -19,12 +19,13 @@ import dataclasses
 import json
 import sys
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import turns
 
-ROOT = Path(__file__).resolve().parent.parent
+if TYPE_CHECKING:
+    from productgen.model.prepared import Prepared
+
 PERIOD, PATH_PERIOD = 16, 4  # steps between R1 penalties, and between path length penalties
 
 
@@ -69,33 +70,31 @@ CASES = {
 }
 
 
-def _method(case: Case, devices: int, penalty: bool = True, path: bool = True):
-    """Builds our method, with the given lazy regularisers."""
+def _model(case: Case, parts: int, penalty: bool = True, path: bool = True) -> Prepared:
+    """Builds our method, with the given lazy regularisers and number of parts of a batch."""
+    from built import prepared
+
     from configs import stylegan
-    from productgen.config import to_dict
-    from productgen.methods import METHODS, Problem
 
-    config = to_dict(stylegan.get_config())
-    config['model'] |= {'z_dim': case.latent, 'w_dim': case.latent, 'channel_base': case.base, 'channel_max': case.most}
-    config['model'] |= {'mapping_layers': case.mapping, 'bf16_levels': case.half}
-    config['method'] |= {'penalty': 'r1' if penalty else 'none', 'penalty_weight': '1', 'penalty_interval': PERIOD}
-    config['method'] |= {'path_weight': case.path if path else 0.0, 'path_interval': PATH_PERIOD}
-    config['method'] |= {'mixing': 0.9 if case.path else 0.0}
-    problem = Problem((case.size, case.size), (), case.batch, case.parts, 10_000, devices)
-    return METHODS['stylegan2'](config, problem)
+    model = {'z_dim': case.latent, 'w_dim': case.latent, 'channel_base': case.base, 'channel_max': case.most}
+    model |= {'mapping_layers': case.mapping, 'bf16_levels': case.half}
+    method = {'penalty': 'r1' if penalty else 'none', 'penalty_weight': '1', 'penalty_interval': PERIOD}
+    method |= {'path_weight': case.path if path else 0.0, 'path_interval': PATH_PERIOD}
+    method |= {'mixing': 0.9 if case.path else 0.0}
+    train = {'batch_size': case.batch, 'accumulate': parts, 'duration': '10000steps'}
+    sections = {'model': model, 'method': method, 'train': train, 'data': {'resolution': str(case.size)}}
+    changes = {f'{name}.{field}': value for name, section in sections.items() for field, value in section.items()}
+    return prepared(stylegan.get_config(), changes)
 
 
-def _arithmetic(case: Case, state, batch: dict, key) -> float:
+def _arithmetic(case: Case) -> float:
     """FLOPs per image: of an update without regularisers, plus those of each regulariser divided by its interval.
 
     XLA counts the body of a loop once, so the batch is not split here.
     """
-    import jax
 
-    def count(penalty, path):
-        method = _method(dataclasses.replace(case, parts=1), 1, penalty, path)
-        shapes = jax.eval_shape(method.init, key, batch)
-        return jax.jit(method.update).lower(shapes, batch, key).cost_analysis()['flops'] / case.batch
+    def count(penalty: bool, path: bool) -> float:
+        return _model(case, 1, penalty, path).lower_update().cost_analysis()['flops'] / case.batch
 
     plain = count(False, False)
     regularised = plain + (count(True, False) - plain) / PERIOD
@@ -104,22 +103,14 @@ def _arithmetic(case: Case, state, batch: dict, key) -> float:
 
 def ours(case: Case) -> dict:
     """Images per second, and seconds until the end of the first step."""
-    sys.path.insert(0, str(ROOT))
     import jax
     import jax.numpy as jnp
+    from built import random_batch
 
-    from productgen.core.sharding import jit_update, make_mesh, put_batch, replicated
-
-    mesh = make_mesh()
-    method = _method(case, mesh.size)
-    batch = {
-        'image': np.random.default_rng(0).integers(0, 256, (case.batch, case.size, case.size, 3), np.uint8),
-        'label': np.zeros((case.batch, 0), np.int32),
-    }
+    model = _model(case, case.parts)
+    batch, key, first = random_batch(model), jax.random.key(1), 0.0
     began = time.perf_counter()
-    state = jax.jit(method.init, out_shardings=replicated(mesh))(jax.random.key(0), batch)
-    update = jit_update(method.update, mesh)
-    key, batch, first = jax.random.key(1), put_batch(mesh, batch), 0.0
+    state, update = model.initial_state(), model.lower_update().compile()
     for step in range(PERIOD + 1 + case.periods * PERIOD):
         if step == PERIOD + 1:
             jax.block_until_ready(state)
@@ -132,7 +123,7 @@ def ours(case: Case) -> dict:
     rate = case.periods * PERIOD * case.batch / (time.perf_counter() - start)
     matrix = jnp.ones((turns.MATRIX, turns.MATRIX), jnp.float32 if jax.default_backend() == 'cpu' else jnp.bfloat16)
     multiply = jax.jit(jnp.matmul)
-    about = {'flops': _arithmetic(case, state, batch, key)}
+    about = {'flops': _arithmetic(case)}
     about['peak'] = turns.peak(lambda: jax.block_until_ready(multiply(matrix, matrix)))
     return {'rate': rate, 'first step after': first, 'about': about}
 

@@ -30,6 +30,7 @@ SHARING = {
     'ensemble',
     'evaluate',
     'inception',
+    'old_runs',
     'resume',
     'sample',
     'stylegan2',

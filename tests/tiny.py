@@ -8,6 +8,12 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
+# Environment of a program on eight emulated devices.
+EIGHT = {
+    'PYTHONPATH': str(ROOT),
+    'XLA_FLAGS': os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8',
+}
+
 # Overrides that make any run of configs/stylegan.py tiny: 16 x 16 pixels, nets of some thousand parameters.
 TINY = {
     'data.resolution': '16',

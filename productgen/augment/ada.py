@@ -171,7 +171,7 @@ def _inverse_affine(key, p, config, width, height):
     the right.
     """
     fire, u, n = _draws(key, 8, 6, 4)
-    size = jnp.array([width, height])
+    size = jnp.array([width, height], jnp.float32)
     inverse = jnp.eye(3)
     if config.xflip:
         flip = (fire[0] < p * config.xflip) & (u[0] < 0.5)
@@ -236,7 +236,7 @@ def _color_matrix(key, p, config):
     flip = draw('lumaflip', jnp.where(u[0] < 0.5, -1, 1), 1)
     hue = draw('hue', (2 * u[1] - 1) * math.pi, 0)
     saturation = draw('saturation', jnp.exp2(SATURATION_STD * n[2]), 1)
-    along_v, cross_v = jnp.full((3, 3), 1 / 3), jnp.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+    along_v, cross_v = jnp.full((3, 3), 1 / 3), jnp.array([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
     turn = jnp.cos(hue) * (jnp.eye(3) - along_v) + jnp.sin(hue) * cross_v  # Rodrigues' formula, in the plane
     return contrast * (flip * along_v + saturation * turn), contrast * flip * brightness
 
@@ -303,7 +303,7 @@ def _cutout_mask(key, p, width, height):
     fire, u, _ = _draws(key, 1, 2, 0)
 
     def near(size, centre):
-        return jnp.abs((jnp.arange(size) + 0.5) / size - centre) < CUTOUT_SIZE / 2
+        return jnp.abs((jnp.arange(size, dtype=jnp.float32) + 0.5) / size - centre) < CUTOUT_SIZE / 2
 
     return (fire[0] < p) & near(width, u[0]) & near(height, u[1])[:, None]
 

@@ -131,6 +131,7 @@ def warp(images, inverse):
 def move_pixels(images, inverse):
     """`warp` for maps of pixels onto pixels (flips, quarter turns, integer shifts): exact, without filters."""
     height, width = images.shape[1:3]
-    x, y = _source(inverse, jnp.arange(width), jnp.arange(height), width, height)
+    positions = (jnp.arange(size, dtype=inverse.dtype) for size in (width, height))
+    x, y = _source(inverse, *positions, width, height)
     x, y = (_reflect(jnp.round(v), size).astype(jnp.int32) for v, size in ((x, width), (y, height)))
     return _lookup(images, y, x)

@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 # `jax.tree_util.keystr`.
 FORMAT = 2
 
+_PARTS = ('params', 'stats', 'opt', 'ema')  # of a network
+_SAMPLED = ('stats', 'ema')  # those that pictures are made from
 _WEIGHT = re.compile('nets/[^/]+/(params|ema)/')
 _WEIGHT_OR_STATISTIC = re.compile('nets/[^/]+/(params|ema|stats)/')
 
@@ -93,6 +95,30 @@ def _kinds(tree: Any) -> dict[str, str]:
     return {path: f'{leaf.dtype}{list(leaf.shape)}' for path, leaf in named_leaves(tree).items()}
 
 
+def _wanted(template: State, parts: tuple[str, ...]) -> dict[str, Any]:
+    """What is to be restored of a state, some parts of each network, as dicts.
+
+    Empty parts are left out: Orbax restores an empty node only from an empty node.
+    """
+    nets = {name: _not_empty({part: getattr(net, part) for part in parts}) for name, net in template.nets.items()}
+    return _not_empty({'step': template.step, 'nets': _not_empty(nets), 'extra': template.extra})
+
+
+def _not_empty(trees: dict[str, Any]) -> dict[str, Any]:
+    return {name: tree for name, tree in trees.items() if jax.tree.leaves(tree)}
+
+
+def _filled(template: State, parts: tuple[str, ...], arrays: dict[str, Any]) -> State:
+    """The state of `_wanted` arrays; other parts of the networks are None."""
+
+    def fill(name: str, net: Net) -> Net:
+        found = arrays.get('nets', {}).get(name, {})
+        return Net(**{part: found.get(part, getattr(net, part)) if part in parts else None for part in _PARTS})
+
+    nets = {name: fill(name, net) for name, net in template.nets.items()}
+    return State(arrays['step'], nets, arrays.get('extra', template.extra), template.frozen)
+
+
 class Checkpoints:
     """The checkpoints of a workdir.
 
@@ -114,9 +140,10 @@ class Checkpoints:
             cleanup_tmp_directories=writing,
             enable_async_checkpointing=False,
         )
+        # The handler that reads can leave out arrays. The last one is named in the files, so it is the one that writes.
         handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
+        handlers.add('state', ocp.args.PyTreeRestore, ocp.PyTreeCheckpointHandler())
         handlers.add('state', ocp.args.StandardSave, ocp.StandardCheckpointHandler())
-        handlers.add('state', ocp.args.PyTreeRestore, ocp.PyTreeCheckpointHandler())  # it can leave out arrays
         self._manager = ocp.CheckpointManager(self._folder, options=options, handler_registry=handlers)
 
     def steps(self) -> list[int]:
@@ -177,14 +204,9 @@ class Checkpoints:
           CheckpointError: every checkpoint is damaged, there is none of `step`, or an array of the template is absent
             from it or of another shape or dtype.
         """
-        found = self._newest(step, lambda candidate: self._read_state(candidate, template, to_sample))
-        if not found:
-            return None
-        state = found.arrays
-        if to_sample:
-            nets = {name: Net(params=None, opt=None, **parts) for name, parts in state['nets'].items()}
-            state = State(step=state['step'], nets=nets, extra=state['extra'], frozen={})
-        return state.replace(frozen=template.frozen), found.notes.values
+        parts = _SAMPLED if to_sample else _PARTS
+        found = self._newest(step, lambda candidate: self._read_state(candidate, template, parts))
+        return (_filled(template, parts, found.arrays), found.notes.values) if found else None
 
     def read_weights(self, step: int | None = None) -> tuple[int, Weights]:
         """Weights, averages and statistics of all networks as NumPy arrays, whatever the networks are.
@@ -240,11 +262,8 @@ class Checkpoints:
             )
         return None
 
-    def _read_state(self, step: int, template: State, to_sample: bool) -> _Found:
-        notes, wanted = self._read_notes(step), template.replace(frozen={})
-        if to_sample:
-            nets = {name: {'stats': net.stats, 'ema': net.ema} for name, net in template.nets.items()}
-            wanted = {'step': template.step, 'nets': nets, 'extra': template.extra}
+    def _read_state(self, step: int, template: State, parts: tuple[str, ...]) -> _Found:
+        notes, wanted = self._read_notes(step), _wanted(template, parts)
         self._check_kinds(step, _kinds(wanted), notes.kinds)
         return _Found(step, self._read_arrays(step, wanted, ocp.checkpoint_utils.construct_restore_args(wanted)), notes)
 

@@ -75,7 +75,8 @@ def step_net(
 
 def apply_gradients(net: Net, tx: optax.GradientTransformation, grads: PyTree) -> Net:
     """One optimiser step along given gradients, as where several networks have a loss in common."""
-    updates, opt = tx.update(grads, net.opt, net.params)
+    with jax.numpy_dtype_promotion('standard'):  # Optax mixes dtypes: decay rates to the power of an int32 count
+        updates, opt = tx.update(grads, net.opt, net.params)
     return net.replace(params=optax.apply_updates(net.params, updates), opt=opt)
 
 

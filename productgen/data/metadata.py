@@ -155,8 +155,8 @@ def _expand_vectors(rows: dict[str, Row], path: Path) -> dict[str, Row]:
         return rows
     width = len(next(iter(labels.values()))) if isinstance(next(iter(labels.values())), list) else 0
     for file, label in labels.items():
-        whole = isinstance(label, list) and all(isinstance(x, (int, float)) and float(x).is_integer() for x in label)
-        if not whole or len(label) != width or not width:
+        integers = isinstance(label, list) and all(isinstance(x, (int, float)) and float(x).is_integer() for x in label)
+        if not integers or len(label) != width or not width:
             raise DataError(
                 str(path),
                 f'the label of {file} is {str(label)[:60]}, not a string, an integer, or for all pictures a list of '

@@ -57,7 +57,7 @@ def _names_width(rows: Sequence[str]) -> int:
     return max((int(font.getlength(name)) + 10 for name in rows), default=0)
 
 
-def beside(sheets: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
+def side_by_side(sheets: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
     """Puts sheets uint8 [H, W, 3] side by side, each under its name."""
     font, head, gap = ImageFont.load_default(14), 22, 12
     width = sum(sheet.shape[1] for sheet in sheets) + gap * (len(sheets) - 1)

@@ -74,7 +74,7 @@ class TfdsSource:
         split = split or _default_split(builder, self._name)
         features = builder.info.features
         image, mask = _image_features(builder, self._name)
-        # By column the feature and the colour behind what it does not cover.
+        # The feature of each column and its background colour.
         self._features = {'image': (image, background)} | ({'mask': (mask, 'black')} if mask else {})
         self.columns = {'image': (*size, 3)} | ({'mask': (*size, 1)} if mask else {})
         self._text = _text_feature(features)

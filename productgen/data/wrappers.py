@@ -14,7 +14,7 @@ from productgen.data.source import DataError, Item, Source
 
 
 class _Wrapper:
-    """A source that takes from another one what it does not define itself."""
+    """A source that delegates what it does not define to another source."""
 
     def __init__(self, source: Source):
         self._source = source
@@ -29,10 +29,10 @@ class _Wrapper:
 
 
 class Cached(_Wrapper):
-    """A source whose items are rendered whole: what has been read of them is kept in memory, where it fits.
+    """Keeps in memory the columns that are read of a source, such as the catalog, that renders them together.
 
-    Only columns that are read take memory, so a generator's run keeps no masks. A run that reads several columns of an
-    item gets them from one rendering. What a column that is first read later costs is one more rendering of each item.
+    Columns that are never read take no memory: training a generator keeps no masks. Columns of one item that are read
+    together come from one rendering; a column that is first read later in a run needs another rendering of each item.
 
     Args:
       source: its items are dicts of all columns.

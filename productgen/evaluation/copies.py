@@ -1,4 +1,4 @@
-"""Pictures that are nearly the same: copies of training pictures, and repetitions in the data set itself."""
+"""Nearly equal pictures: copies of training pictures, and near duplicates in the data set."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from productgen.metrics.memorisation import memorisation, near_duplicates
 from productgen.metrics.neighbours import Pairs, Progress, nearest
 
 PAIRS = 12  # closest pairs in a report
-ALIKE = 3.0  # grey levels of 255, root mean square over a thumbnail: the limit of a near duplicate
-LISTED = 1000  # near duplicates in report.json at most
+ALIKE = 3.0  # near duplicates: the root mean square difference of thumbnails is below this, in grey levels of 255
+LISTED = 1000  # largest number of near duplicates in report.json
 
 
 def copying(
@@ -27,7 +27,7 @@ def copying(
       progress: see `memorisation`.
 
     Returns:
-      for `features` and `pixels` the figures, and the closest pairs of a picture and a training picture.
+      the figures of `features` and of `pixels`, and for each the closest pairs of a picture and a training picture.
     """
     figures, closest = {}, {}
     for name in ('features', 'thumbnails'):
@@ -46,14 +46,16 @@ def duplicates(
     held_out_rows: np.ndarray,
     progress: Progress | None = None,
 ) -> tuple[dict[str, Any], Pairs, Pairs]:
-    """Near duplicates among training pictures, and between these and held-out ones, which make figures too good.
+    """Finds near duplicates among training pictures, and between training and held-out ones.
+
+    The latter make held-out figures too good.
 
     Args:
       train: training pictures, for their names.
       train_rows: their thumbnails [N, T].
       held_out: held-out pictures.
       held_out_rows: their thumbnails [M, T].
-      progress: called with (rows done, rows in all) of either search.
+      progress: called with (rows done, total rows) of each of the two searches.
 
     Returns:
       figures and names for JSON, the pairs among training pictures, and those of a held-out and a training picture.

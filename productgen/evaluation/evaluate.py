@@ -1,10 +1,10 @@
 """Measures a run, or any folder of pictures: `--mode=eval`.
 
 Generators and folders: two sets of pictures are measured against the same reference by the same features: the generated
-ones, and real pictures that are not in the reference. The second says what a perfect generator would reach, at these
-counts and with these features. Methods that translate pictures are measured on held-out pairs (`evaluation.pairs`),
-methods that only have features on their predictions for held-out pictures (`evaluation.recogniser`). Every report has
-its protocol, and figures of different protocols are not compared.
+ones, and real pictures that are not in the reference. The figures of the second are those of a perfect generator, for
+this number of pictures and these features. Methods that translate pictures are measured on held-out pairs
+(`evaluation.pairs`), methods that only have features on their predictions for held-out pictures
+(`evaluation.recogniser`). Every report states its protocol; figures of different protocols are not compared.
 """
 
 from __future__ import annotations
@@ -39,18 +39,19 @@ from productgen.model.workdir import config_changes, label_changes, locked, read
 from productgen.train.run import Run, open_run
 
 _log = logging.getLogger('productgen')
-Check = Callable[[Mapping[str, Any]], None]  # raises where an earlier report has another protocol
+Check = Callable[[Mapping[str, Any]], None]  # raises a UserError where an earlier report has another protocol
+Evaluator = Callable[[Run, Path, Check, Path], Result]  # the last is a folder for temporary files
 SHOWN = 48  # pictures of each set in the report
 BRIEF = ('frechet_distance', 'kernel_distance', 'precision', 'recall', 'accuracy', 'psnr', 'ssim')  # in the log
 
 
 def evaluate(config: Config, workdir: Path, accept_change: bool = False) -> Path:
-    """Measures, and writes `report.json` and `report.html`.
+    """Measures what the `eval` section names, and writes `report.json` and `report.html`.
 
     Args:
-      config: the typed config; what training reads must be the workdir's own if it holds a run.
+      config: the typed config; all that training depends on must equal the config of the run in `workdir`, if any.
       workdir: of a run or, with `eval.images`, any folder.
-      accept_change: also measure against pictures that came, went or changed since the training.
+      accept_change: allow that the pictures of the data set have changed since the training.
 
     Returns:
       the HTML file.
@@ -79,23 +80,31 @@ def evaluate(config: Config, workdir: Path, accept_change: bool = False) -> Path
         result = _evaluator(run)(run, workdir, check, out)
         path = write_report(out, result, earlier, metrics)
     found = result.figures['measured']
-    brief = [f'{name} {value:.4g}' for name, value in found.items() if name.startswith(BRIEF) and name[-6:] != '_error']
-    _log.info('%s: %s', path, ', '.join(brief))
+    names = [name for name in found if name.startswith(BRIEF) and not name.endswith('_error')]
+    _log.info('%s: %s', path, ', '.join(f'{name} {found[name]:.4g}' for name in names))
     return path
 
 
-def _evaluator(run: Run) -> Callable[[Run, Path, Check, Path], Result]:
-    """What measures a run, by what its method can do."""
+def _evaluator(run: Run) -> Evaluator:
+    """The evaluation that fits a method; one that generates is measured as a generator, whatever else it can do.
+
+    Raises:
+      UserError: there is none.
+    """
     if run.config.eval.images or isinstance(run.method, Generates):
         return _measured
     if isinstance(run.method, Translates):
         return _translated
     if isinstance(run.method, Represents):
         return lambda run, workdir, check, out: recognised(run, workdir, check)
-    raise UserError('--mode=eval', f'there are no figures for {run.config.method.name!r}')
+    raise UserError(
+        '--mode=eval',
+        f'methods that generate, translate or have features are measured; {run.config.method.name!r} is none',
+    )
 
 
 def _translated(run: Run, workdir: Path, check: Check, out: Path) -> Result:
+    """The report on a method that translates pictures."""
     settings = run.config.eval
     size = run.facts.columns.get('target', (*run.problem.resolution, 3))[:2]
     lpips = open_checked_lpips(settings, size) if settings.lpips else None
@@ -116,7 +125,7 @@ def _check_same(workdir: Path, config: Config) -> None:
 def _check_pictures(workdir: Path, run: Run, accept: bool) -> None:
     """Raises a UserError where the pictures are not those that the run in the workdir was trained on.
 
-    Codes of labels, and the split, are those of the run only if its pictures are.
+    Label codes and the division into training and held-out pictures depend on them.
     """
     lines = label_changes(workdir, run.facts.labels)
     if lines or (read_facts(workdir).digest not in ('', run.facts.digest) and not accept):
@@ -125,12 +134,12 @@ def _check_pictures(workdir: Path, run: Run, accept: bool) -> None:
             'data.source',
             f'the pictures of {run.config.data.source} have changed since {workdir} was trained'
             + ''.join(f'\n  {line}' for line in lines),
-            f'put the earlier ones back{more}',
+            f'restore the earlier ones{more}',
         )
 
 
 def _measured(run: Run, workdir: Path, check: Check, out: Path) -> Result:
-    """The report on generated pictures, or on a folder; `out` is a folder for temporary files."""
+    """The report on generated pictures, or on a folder."""
     plan = make_plan(run, workdir)
     check(plan.protocol)
     settings, table, known, sets = plan.settings, run.facts.labels, plan.net.attributes, plan.sets
@@ -168,7 +177,7 @@ def _alike(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Copies of training pictures, near duplicates of the data set, and sheets of the closest pairs."""
     sets = plan.sets
-    # The test for copies assumes independent pictures, which views of one product are not.
+    # The test for copies assumes independent pictures; several views of one product are not.
     copies, closest = copying(ours, train, held_out.take(sets.independent), _bar('Search for copies'))
     bar = _bar('Search for duplicates')
     alike, within, across = duplicates(sets.train, train.thumbnails, sets.held_out, held_out.thumbnails, bar)
@@ -186,7 +195,7 @@ def _alike(
 def _of_generator(
     plan: Plan, compare: Comparison, known: Mapping[str, float]
 ) -> tuple[dict[str, float], list[dict[str, float]]]:
-    """Path length, and the figures of several truncations, where they are requested; `known` are those of one."""
+    """Path length and the figures at several truncations, where requested; `known` are those at `eval.truncation`."""
     settings, ensemble, paths, sweep = plan.settings, plan.ensemble, {}, []
     size = settings.batch_size
     if ensemble and settings.truncations:
@@ -203,7 +212,7 @@ def _of_generator(
 
 
 def _recognition(plan: Plan, out: Path) -> dict[str, dict[str, float]]:
-    """Accuracies of classifiers of the measured and of as many training pictures, by column."""
+    """By column, accuracies of classifiers trained on the measured pictures, and on as many real ones."""
     if not plan.recognition:
         return {}
     size, table, sets = plan.settings.batch_size, plan.run.facts.labels, plan.sets
@@ -230,7 +239,7 @@ def _pairs(plan: Plan) -> dict[str, Any]:
 
 
 def _bar(what: str) -> Progress:
-    """Shows a progress bar for what takes longer than two seconds; one for each total that is announced."""
+    """Shows a progress bar, after two seconds; when it has reached its total, the next call starts another."""
     bars: dict[str, tqdm] = {}
 
     def progress(done: int, total: int) -> None:
@@ -248,12 +257,13 @@ def _check_protocol(settings: EvalConfig, earlier: Earlier | None, protocol: Map
     if earlier and earlier.protocol != protocol:
         lines = '\n  '.join(difference(earlier.protocol, protocol))
         raise UserError(
-            f'eval.against={settings.against}', f'of another protocol, so its figures cannot be compared:\n  {lines}'
+            f'eval.against={settings.against}',
+            f'it has another protocol, so its figures cannot be compared:\n  {lines}',
         )
 
 
 def _check_writable(out: Path) -> None:
-    """Makes the folder; raises a UserError where nothing could be written into it when all is measured."""
+    """Makes the folder, and raises a UserError where it cannot be written to, before anything is measured."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -263,7 +273,11 @@ def _check_writable(out: Path) -> None:
 
 
 def _earlier(path: str) -> Earlier | None:
-    """An earlier report."""
+    """The report at a path, None for an empty path.
+
+    Raises:
+      UserError: it cannot be read.
+    """
     if not path:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Figures of a set of pictures: against real ones, as product pictures, by label, and pair by pair."""
+"""Figures of a set of pictures: compared with real ones, of the products shown, by label, and of pairs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 class Comparison:
-    """Measures sets against real pictures; what depends on these alone is computed once.
+    """Compares sets with real pictures; what depends on the real pictures only is computed once.
 
     Args:
       real: the reference.
@@ -36,11 +36,11 @@ class Comparison:
         self._swd: dict[int, SlicedWasserstein] = {}  # by the number of pictures
 
     def distribution(self, other: Measured, progress: Progress | None = None) -> dict[str, float]:
-        """The figures of the features alone, see `Reference.figures`."""
+        """The figures that need the features only, see `Reference.figures`."""
         return dict(self._features.figures(other.features, progress))
 
     def __call__(self, other: Measured, progress: Progress | None = None) -> dict[str, float]:
-        """All figures. Smaller is better but for precision, recall, density, coverage and the Inception Score."""
+        """All figures. Smaller is better, except for precision, recall, density, coverage and the Inception Score."""
         count = min(len(self._real.some), len(other.some))
         if count not in self._swd:
             self._swd[count] = SlicedWasserstein([self._real.some[:count]], count, SEED)
@@ -64,7 +64,7 @@ class Comparison:
 def predictions(
     label: np.ndarray, predicted: Predicted, table: LabelTable, known: Mapping[str, tuple[str, ...]]
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """True and predicted codes, for each attribute that pictures are labelled with and features classify.
+    """True and predicted codes of each attribute that the pictures are labelled with and the features classify.
 
     Args:
       label: int32 [N, A] of `table`.
@@ -84,13 +84,16 @@ def predictions(
 
 
 def accuracies(other: Measured, table: LabelTable, known: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
-    """Accuracy of the predicted labels, for each attribute that both sides know."""
+    """Accuracy of the predicted labels, of each attribute of `predictions`."""
     found = predictions(other.label, other.predicted, table, known)
     return {f'accuracy/{name}': float(np.mean(predicted == true)) for name, true, predicted in found}
 
 
 def confusion(other: Measured, table: LabelTable, known: Mapping[str, tuple[str, ...]]) -> dict[str, Any] | None:
-    """Counts [true, predicted] of the first attribute that both sides know; the last column is what the table lacks."""
+    """Counts [true, predicted] of the first attribute of `predictions`; None without one.
+
+    The last column counts predictions of values that the table does not have.
+    """
     for name, true, predicted in predictions(other.label, other.predicted, table, known):
         values = table.attributes[name]
         counts = np.zeros((len(values), len(values) + 1), int)
@@ -100,7 +103,10 @@ def confusion(other: Measured, table: LabelTable, known: Mapping[str, tuple[str,
 
 
 def by_class(reference: Measured, other: Measured, table: LabelTable) -> dict[str, dict[str, Any]]:
-    """Distances of each value of the first attribute with their errors, where there are 20 pictures of both."""
+    """Distances of the pictures of each value of the first attribute, with their errors.
+
+    Values with fewer than 20 pictures in either set are left out.
+    """
     found = {}
     for code, value in enumerate(next(iter(table.attributes.values()), ())):
         ours, real = (m.features[m.label[:, 0] == code] for m in (other, reference))
@@ -110,9 +116,9 @@ def by_class(reference: Measured, other: Measured, table: LabelTable) -> dict[st
 
 
 def pair_distances(size: tuple[int, int], lpips: Distance | None) -> dict[str, Distance]:
-    """The pairwise figures that exist for pictures of (H, W), from uint8 [B, H, W, 3] twice to [B].
+    """The pairwise figures that exist for pictures of (H, W): functions of two uint8 [B, H, W, 3], with results [B].
 
-    MS-SSIM has as many levels as fit. `lpips` is added where it is given.
+    MS-SSIM has as many scales as fit; small pictures have neither SSIM nor MS-SSIM. `lpips` is added where given.
     """
     levels, found = ms_ssim_levels(size), {}
     for name, distance in PAIRWISE.items():
@@ -124,14 +130,14 @@ def pair_distances(size: tuple[int, int], lpips: Distance | None) -> dict[str, D
 
 
 def pairwise(first: PictureSet, second: PictureSet, batch_size: int, lpips: Distance | None) -> dict[str, float]:
-    """Means of the pairwise figures of pictures and their targets; PSNR's over the pairs that differ."""
+    """Means of the pairwise figures of pictures and their targets; that of PSNR is over the pairs that differ."""
     distances, rows = None, {}
     for a, b in zip(first.parts(batch_size), second.parts(batch_size), strict=True):
         distances = distances or pair_distances(a.shape[1:3], lpips)
         for name, distance in distances.items():
             values = np.array(distance(a, b), np.float64)
             if name == 'psnr':
-                values[(a == b).all((1, 2, 3))] = np.inf  # which rounding may make finite
+                values[(a == b).all((1, 2, 3))] = np.inf  # exactly, where rounding may give a finite value
             rows.setdefault(name, []).append(values)
     values = {name: np.concatenate(parts) for name, parts in rows.items()}
     return {name: float(x[np.isfinite(x)].mean()) for name, x in values.items() if np.isfinite(x).any()}

@@ -1,4 +1,4 @@
-"""Figures that only a generator has: truncation, paths between latents, and what its pictures teach a classifier."""
+"""Figures of generators: over truncations, along paths between latents, and of classifiers trained on the pictures."""
 
 from __future__ import annotations
 
@@ -44,7 +44,20 @@ def truncation_sweep(
     count: int,
     batch_size: int,
 ) -> list[dict[str, float]]:
-    """Figures of the features for each psi, to plot quality against diversity; `knobs` are the other settings."""
+    """Figures of the features at each psi of `values`, for a plot of quality against diversity.
+
+    Args:
+      ensemble: the generators.
+      values: psi.
+      knobs: the other settings of the request.
+      net: the features.
+      compare: the real pictures.
+      count: pictures at each psi.
+      batch_size: pictures at a time.
+
+    Returns:
+      `truncation` and the figures of each psi.
+    """
     rows = []
     for psi in values:
         made = measure(net, generated_pictures(ensemble, count, knobs | {'truncation': psi}), batch_size)
@@ -56,18 +69,21 @@ def truncation_sweep(
 def path_length(
     workdir: Path, settings: SampleConfig, pairs: int, truncation: float, distance: Distance, batch_size: int
 ) -> dict[str, float]:
-    """Perceptual path length in W at the ends of paths, t = 0, of uncropped pictures (Karras et al., CVPR 2020).
+    """Perceptual path length in W at the ends of paths (t = 0), of uncropped pictures (Karras et al., CVPR 2020).
 
-    Both pictures have the same label and noise. Everything is computed in float32 whatever the run's config says: the
-    two pictures differ by little.
+    Both pictures of a pair have the same label and noise. Everything is computed in float32, whatever the config of the
+    run says, because the two pictures differ very little.
 
     Args:
       workdir: of a run whose method has latents.
-      settings: the `sample` section, which names its generators; they must come to one.
+      settings: the `sample` section; it names one generator, or an average of several.
       pairs: number of paths.
       truncation: psi.
-      distance: of pictures float32 [B, H, W, 3] of values 0 to 255, twice, [B].
+      distance: function of two float32 [B, H, W, 3] with values 0 to 255, with results [B].
       batch_size: paths at a time.
+
+    Returns:
+      `path_length` and its standard error, `path_length_error`.
     """
     trained = open_ensemble(workdir, settings, one=True, float32=True).first
     model, method = trained.model, trained.model.method
@@ -91,7 +107,7 @@ def path_length(
 
 
 def feature_distance(net: FeatureNet) -> Distance:
-    """Squared distance of the features at unit length."""
+    """The squared distance of the features of two pictures, scaled to unit length."""
 
     def distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         rows = [np.asarray(net(x)[0], np.float64) for x in (a, b)]
@@ -101,10 +117,10 @@ def feature_distance(net: FeatureNet) -> Distance:
 
 
 def recognition_config(features: str, duration: str) -> Config:
-    """The config of the classifier whose features measure, to be trained again for `duration` on a folder.
+    """The config for training the classifier of `eval.features` once more, for `duration`, on another data set.
 
     Raises:
-      UserError: the features are of no classifier.
+      UserError: the features are not those of a classifier.
     """
     inception = features.strip().partition(':')[0] == INCEPTION
     workdir, _ = (None, 0) if inception else parse_run(features, 'eval.features')
@@ -117,7 +133,7 @@ def recognition_config(features: str, duration: str) -> Config:
             raise error.at(f'eval.features={features}', f'--workdir={workdir}') from None
     if not isinstance(method, Classifies):
         raise UserError(
-            'eval.recognition', f'it trains the classifier of eval.features again, and {features!r} is no classifier'
+            'eval.recognition', f'it trains the classifier of eval.features, and {features!r} is not a classifier'
         )
     devices = jax.device_count()
     size = -(-config.train.batch_size // devices) * devices
@@ -136,26 +152,26 @@ def recognition(
     batch_size: int,
     out: Path,
 ) -> dict[str, float]:
-    """Accuracy on real pictures of a classifier that was trained on other pictures.
+    """Trains a classifier on pictures, and returns its accuracy on held-out real ones.
 
-    For generated pictures it is the classification accuracy score, CAS: Ravuri and Vinyals, "Classification Accuracy
-    Score for Conditional Generative Models", NeurIPS 2019. A classifier does not learn what a generator leaves out of a
-    class or confuses. To be compared with a classifier trained on as many real pictures.
+    For generated pictures this is the classification accuracy score, CAS (Ravuri and Vinyals, "Classification Accuracy
+    Score for Conditional Generative Models", NeurIPS 2019): a classifier cannot learn what the generator leaves out of
+    a class or confuses. Compare it with the accuracy after training on as many real pictures.
 
     Args:
       config: of `recognition_config`.
-      pictures: labelled, to train on.
-      names: the attributes to learn, of which these have several values.
-      held_out: labelled real ones.
+      pictures: labelled pictures to train on.
+      names: the attributes to learn; these pictures have several values of each.
+      held_out: labelled real pictures.
       table: names of the labels.
       batch_size: pictures at a time.
       out: a folder for temporary files.
 
     Returns:
-      `recognition/NAME` of these attributes.
+      `recognition/NAME` of each attribute.
     """
     scratch = out / '.recognition'
-    shutil.rmtree(scratch, ignore_errors=True)  # of an evaluation that was killed; `out` is locked
+    shutil.rmtree(scratch, ignore_errors=True)  # left by an evaluation that was killed; `out` is locked
     folder, workdir = scratch / 'pictures', scratch / 'run'
     folder.mkdir(parents=True)
     try:

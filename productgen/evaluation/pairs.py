@@ -1,4 +1,4 @@
-"""Evaluation of methods that translate a picture into another: no features and no classifier are needed."""
+"""Evaluation of methods that translate pictures, on held-out pairs; it needs no feature network."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ SHOWN = 12  # pairs in the report
 
 
 def translated(run: Run, workdir: Path, lpips: Distance | None, check: Callable[[Mapping[str, Any]], None]) -> Result:
-    """The report on a run whose method translates pictures: its outputs against the targets of held-out pairs.
+    """Compares the translations of held-out inputs with their targets.
 
-    The column `input` compares the inputs themselves with the targets, which is what a method that does nothing gets;
-    it is there where both have the same size.
+    Where inputs and targets have the same size, the column `input` compares the inputs themselves with the targets: the
+    figures of a method that changes nothing.
 
     Args:
       run: the run.
       workdir: its folder.
       lpips: LPIPS, or None.
-      check: is given the protocol before any long work.
+      check: called with the protocol before any long work.
 
     Raises:
-      UserError: there are no held-out pictures, the data have no targets, or a setting is for generators.
+      UserError: there are no held-out pictures, the method has no targets, or a setting is for generators only.
     """
     settings = run.config.eval
     for field in ('truncations', 'path_pairs', 'recognition'):
         if getattr(settings, field):
-            raise UserError(f'eval.{field}', f'this is measured of a generator, and the run in {workdir} is none')
+            raise UserError(f'eval.{field}', f'it applies to generators, and the run in {workdir} is none')
     if 'target' not in run.method.inputs():
         raise UserError(
-            f'--workdir={workdir}', 'its method is trained without targets, so there are no pairs to compare'
+            f'--workdir={workdir}', 'its method is trained without targets, so its outputs cannot be compared'
         )
     if not len(run.held_out):
         raise UserError('data.validation', f'{run.config.data.validation} holds no picture out to measure', 'raise it')
@@ -60,9 +60,10 @@ def translated(run: Run, workdir: Path, lpips: Distance | None, check: Callable[
     def pictures(name: str, load: Callable[[np.ndarray], np.ndarray]) -> PictureSet:
         return PictureSet(name, load, batches.label(items))
 
-    inputs = pictures('inputs', lambda i: _rgb(batches.load(items[i])['input']))
-    targets = pictures('targets', lambda i: _rgb(batches.load(items[i])['target']))
-    outputs = pictures('translations', lambda i: _rgb(trained.translate(batches.load(items[i])['input'], **knobs)))
+    column = lambda name, i: batches.load(items[i], [name])[name]
+    inputs = pictures('inputs', lambda i: _rgb(column('input', i)))
+    targets = pictures('targets', lambda i: _rgb(column('target', i)))
+    outputs = pictures('translations', lambda i: _rgb(trained.translate(column('input', i), **knobs)))
     figures = {'measured': pairwise(outputs, targets, settings.batch_size, lpips)}
     if run.facts.columns['input'][:2] == run.facts.columns['target'][:2]:
         figures['input'] = pairwise(inputs, targets, settings.batch_size, lpips)

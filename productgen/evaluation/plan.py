@@ -1,4 +1,4 @@
-"""What an evaluation of generated or given pictures measures: everything opened and checked before any long work."""
+"""Prepares the evaluation of generated pictures or of a folder: opens and checks everything before any long work."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ class Sets:
     """The sets of pictures of an evaluation.
 
     Attributes:
-      measured: the pictures that are measured.
-      train: training pictures, which are searched for copies.
+      measured: the pictures to measure.
+      train: training pictures, in which copies are searched for.
       held_out: held-out pictures.
-      independent: indices of held-out pictures of different products, enough of them for the test for copies.
+      independent: indices of the held-out pictures for the test for copies: one of each product, or all where the
+        products are too few.
       originals: the target of each measured picture, or None.
     """
 
@@ -68,15 +69,15 @@ class Recognition:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """See the module; made by `make_plan`.
+    """Everything that an evaluation needs; made by `make_plan`.
 
     Attributes:
       run: the config and its data.
       workdir: of the run.
       about: what is measured, for the report.
       sets: the pictures.
-      ensemble: what makes the measured pictures; None where they are of a folder.
-      knobs: the settings that they are made with.
+      ensemble: the generators of the measured pictures; None where these are from a folder.
+      knobs: the settings that the pictures are generated with.
       net: the feature network.
       lpips: LPIPS, or None.
       protocol: what another report must have in common with this one.
@@ -123,14 +124,14 @@ def make_plan(run: Run, workdir: Path) -> Plan:
         knobs = ensemble.knobs(run.config.sample)
         knobs |= {'truncation': settings.truncation} if 'truncation' in knobs else {}
         measured = generated_pictures(ensemble, settings.count, knobs)
-        about = {'run': str(workdir), 'checkpoint': ensemble.name, 'truncation': settings.truncation, **knobs}
+        about = {'run': str(workdir), 'checkpoint': ensemble.name, **knobs}
     for pictures in (train, held_out, measured):
         if pictures.count <= LEAST:
             hint = ' (data.validation decides how many)' if pictures is held_out else ''
             raise UserError(
-                '--mode=eval', f'{pictures.count} {pictures.name}{hint} are too few, {LEAST + 1} are needed'
+                '--mode=eval', f'{pictures.count} {pictures.name}{hint} are too few, at least {LEAST + 1} are needed'
             )
-    # As many real pictures as measured ones: most figures depend on the count.
+    # Most figures depend on the number of pictures, so both columns have the same.
     base, other = (train, held_out) if settings.reference == 'train' else (held_out, train)
     count = min(settings.count, measured.count)
     if settings.floor and other.count < count:
@@ -144,7 +145,7 @@ def make_plan(run: Run, workdir: Path) -> Plan:
     if settings.path_pairs and not lpips and net.size not in (None, run.problem.resolution):
         raise UserError(
             'eval.path_pairs',
-            f'path lengths are measured without resizing, and eval.features={settings.features} is of another size',
+            f'path lengths are measured without resizing, and eval.features={settings.features} has another size',
             'set eval.lpips, or use features of pictures of this size',
         )
     _warn(net, run)
@@ -164,45 +165,45 @@ def make_plan(run: Run, workdir: Path) -> Plan:
 
 
 def _check(settings: EvalConfig, run: Run) -> None:
-    """Raises a UserError where the settings ask for what this run does not have."""
+    """Raises a UserError where the settings need what the run does not have."""
     if settings.count <= LEAST:
         raise UserError('eval.count', f'must be at least {LEAST + 1}')
     if not settings.features.strip():
         raise UserError(
             'eval.features',
-            'no features are given to measure with',
+            'it is empty, and figures of pictures need features',
             'train them with `python launch.py --config=configs/classifier.py --workdir=runs/features` on the same '
             'data source, then give --config.eval.features=runs/features',
         )
     if settings.images:
         for field in ('truncations', 'path_pairs'):
             if getattr(settings, field):
-                raise UserError(f'eval.{field}', 'this is measured of a generator, not of eval.images')
+                raise UserError(f'eval.{field}', 'it applies to generators, not to eval.images')
     elif settings.truncations and all(knob.name != 'truncation' for knob in run.method.knobs):
         raise UserError('eval.truncations', f'{run.config.method.name!r} has no truncation')
     if settings.path_pairs:
         if not isinstance(run.method, HasLatents):
             raise UserError('eval.path_pairs', 'the method has no style latents; path lengths are those of StyleGAN')
         if run.config.sample.also and run.config.sample.combine == 'mixture':
-            raise UserError('eval.path_pairs', 'paths are those of one generator', 'use sample.combine=average')
+            raise UserError('eval.path_pairs', 'it needs one generator', 'use sample.combine=average')
     pairs = settings.originals or (isinstance(run.method, Reconstructs) and not settings.images)
     if settings.lpips and not (pairs or settings.path_pairs):
         raise UserError(
             'eval.lpips',
-            'nothing here is measured by it',
-            'it is for eval.originals, eval.path_pairs, and methods that reconstruct or translate',
+            'none of the figures needs it',
+            'it is used by eval.originals, eval.path_pairs, and methods that reconstruct or translate',
         )
     if settings.recognition and not run.labels:
         raise UserError('eval.recognition', 'the run was trained without labels, so no classifier can be trained')
 
 
 def _warn(net: FeatureNet, run: Run) -> None:
-    """Warns of what the features cannot measure, or not fairly."""
+    """Warns where the features were trained on held-out pictures, or do not know some labels."""
     seen = net.about.get('data')
     ours = {name: getattr(run.config.data, name) for name in ('source', 'validation', 'group')}
     if seen and seen != ours and (seen['source'] == ours['source'] or net.about['digest'] == run.facts.digest):
         lines = ', '.join(difference(seen, ours, 'data.'))
-        _log.warning('The features were trained on another part of the data (%s): they may know held-out ones', lines)
+        _log.warning('The features were trained on other pictures of the data set, maybe held-out ones (%s)', lines)
     for name, values in run.facts.labels.attributes.items():
         unknown = set(values) - set(net.attributes.get(name, values))
         if unknown:
@@ -214,7 +215,7 @@ def _warn(net: FeatureNet, run: Run) -> None:
 
 
 def _protocol(settings: EvalConfig, run: Run, net: FeatureNet, count: int, reference: int) -> dict[str, Any]:
-    """What two reports must have in common for their figures to be comparable, as JSON values."""
+    """All that must be equal in two reports for their figures to be comparable, as JSON values."""
     height, width = run.problem.resolution
     return {
         'features': {name: net.about[name] for name in ('weights', 'features')},
@@ -246,7 +247,7 @@ def open_checked_lpips(settings: EvalConfig, size: tuple[int, int]) -> Distance:
     distance = open_lpips(settings.lpips, settings.batch_size)
     images = np.zeros((1, *size, 3), np.uint8)
     if not np.isfinite(distance(images, images)).all():
-        raise UserError(f'eval.lpips={settings.lpips}', f'pictures of {size} are too small for it')
+        raise UserError(f'eval.lpips={settings.lpips}', f'pictures of {size[1]}x{size[0]} are too small for it')
     return distance
 
 
@@ -258,21 +259,23 @@ def _learnable(run: Run, *sets: PictureSet) -> tuple[str, ...]:
     """
 
     def learnable(name: str, column: np.ndarray) -> bool:
-        # As a folder of these pictures will be read.
+        # By the rule for the metadata of a folder, as which these pictures will be read.
         found = categorical(name, [str(code) if code >= 0 else None for code in column])
         return found is not None and len(found[0]) > 1
 
     names = tuple(n for i, n in enumerate(run.labels) if all(learnable(n, p.label[:, i]) for p in sets))
     if not names:
-        raise UserError('eval.recognition', 'no label has two values among the pictures, so there is nothing to learn')
+        raise UserError(
+            'eval.recognition', 'the pictures do not have two values of any label, so there is nothing to learn'
+        )
     return names
 
 
 def _originals(settings: EvalConfig, run: Run, measured: PictureSet) -> PictureSet:
-    """The target of each picture, by its file name.
+    """The original of each measured picture, by file name.
 
     Raises:
-      UserError: there is none of some.
+      UserError: some are missing.
     """
     found, _ = folder_pictures('originals', settings.originals, run, None)
     places = {name: i for i, name in enumerate(found.files)}
@@ -280,10 +283,8 @@ def _originals(settings: EvalConfig, run: Run, measured: PictureSet) -> PictureS
     if missing:
         raise UserError(
             f'eval.originals={settings.originals}',
-            (
-                f'{len(missing)} of eval.images have no picture of their name there, {", ".join(missing[:3])} for '
-                'example'
-            ),
+            f'{len(missing)} pictures of eval.images have no original of the same name, such as '
+            + ', '.join(missing[:3]),
         )
     chosen = np.asarray([places[name] for name in measured.files])
     return PictureSet('originals', lambda i: found.load(chosen[i]), found.label[chosen], measured.files, found.workers)

@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 
-LOGGED = {  # beginnings of the names of what is logged, by the title of their plot
+LOGGED = {  # by the title of a plot, the first characters of the names of its metrics
     'losses': ('loss', 'unet', 'vae', 'error', 'kl', 'reconstruction', 'path_mean'),
     'size of the gradients': ('grad_norm',),
     'codes': ('codes/', 'beta'),
@@ -23,15 +23,15 @@ LOGGED = {  # beginnings of the names of what is logged, by the title of their p
     'precision, recall, density and coverage of samples': tuple(
         f'validation/{name}' for name in ('precision', 'recall', 'density', 'coverage')
     ),
-    'diversity of the samples, as a share of the real pictures\u2019': ('diversity',),
+    'diversity of the samples, as a fraction of the real pictures\u2019': ('diversity',),
 }
 
 
 def training(log: Path) -> Iterator[matplotlib.figure.Figure]:
-    """What was logged in training, metrics.jsonl, over thousands of images."""
+    """Plots of the metrics of a training, metrics.jsonl, over thousands of images."""
     points: list[dict[str, Any]] = []
     for line in log.read_text().splitlines():
-        with contextlib.suppress(ValueError):  # a run that is training may be about to write its last line
+        with contextlib.suppress(ValueError):  # the last line of a run that is still training may be incomplete
             points.append(json.loads(line))
     left = {name for p in points for name in p}
     known = tuple(beginning for beginnings in LOGGED.values() for beginning in beginnings)
@@ -54,7 +54,13 @@ def training(log: Path) -> Iterator[matplotlib.figure.Figure]:
 
 
 def confusion(values: Sequence[str], counts: Sequence[Sequence[int]], truth: str) -> matplotlib.figure.Figure:
-    """Shares of each value that were predicted to be each value, and another; `truth` names the vertical axis."""
+    """The confusion matrix, each row divided by its sum.
+
+    Args:
+      values: names of the values.
+      counts: [N, N + 1], true values in rows and predicted ones in columns; the last column is for other predictions.
+      truth: label of the vertical axis.
+    """
     counts = np.asarray(counts, float)
     names = [value.replace('$', r'\$') for value in values]  # no formulas
     if not counts[:, -1].any():
@@ -62,7 +68,7 @@ def confusion(values: Sequence[str], counts: Sequence[Sequence[int]], truth: str
     figure = matplotlib.figure.Figure(figsize=(7, 6))
     axes = figure.subplots()
     shown = axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap='Blues', vmin=0, vmax=1)
-    axes.set_xticks(range(counts.shape[1]), [*names, 'another'][: counts.shape[1]], rotation=60, ha='right')
+    axes.set_xticks(range(counts.shape[1]), [*names, 'other'][: counts.shape[1]], rotation=60, ha='right')
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel('predicted')
     axes.set_ylabel(truth)

@@ -1,4 +1,4 @@
-"""Evaluation of methods with features, such as classifiers: their predictions for held-out pictures."""
+"""Evaluation of methods with features, such as classifiers, on held-out pictures."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from productgen.metrics.neighbours import nearest
 from productgen.model.features import FeatureNet, open_features
 from productgen.train.run import Run
 
-NEIGHBOURS = 7  # training pictures shown for a held-out one
-ROWS = 14  # of these
+NEIGHBOURS = 7  # training pictures shown for each held-out one
+ROWS = 14  # held-out pictures shown
 
 
 def recognised(run: Run, workdir: Path, check: Callable[[Mapping[str, Any]], None]) -> Result:
-    """The report on a run of a method with features, such as those of configs/classifier.py.
+    """Measures the features of a run, and its predictions if it classifies, such as one of configs/classifier.py.
 
-    Both columns are of as many pictures: held-out ones, and some that were trained on. `accuracy/NAME` has its binomial
-    standard error; `nearest/NAME` is the fraction of pictures whose nearest other training picture (by the cosine of
-    the features) has the same value, which is all that features learned without labels can be measured by. Pictures
-    without a value do not count; a run with data.labels=none has no figures, only pictures.
+    The columns are of equally many held-out pictures and training pictures. `accuracy/NAME` is the accuracy of the
+    predictions of a classifier. `nearest/NAME` is the fraction of pictures whose nearest other training picture, by the
+    cosine of the features, has the same value; it also measures features learned without labels. Both have binomial
+    standard errors. Pictures without a value do not count; a run with data.labels=none has pictures and no figures.
 
     Args:
       run: the run.
       workdir: its folder.
-      check: is given the protocol before any long work.
+      check: called with the protocol before any long work.
 
     Raises:
-      UserError: a setting that is for generators, nothing was held out, or there are too few training pictures.
+      UserError: a setting is for generators only, nothing was held out, or there are too few training pictures.
     """
     settings = run.config.eval
     for field in ('truncations', 'path_pairs', 'lpips', 'recognition'):
         if getattr(settings, field):
-            raise UserError(f'eval.{field}', f'this is measured of a generator, and the run in {workdir} is none')
+            raise UserError(f'eval.{field}', f'it applies to generators, and the run in {workdir} is none')
     train, held_out, products = real_pictures(run)
     if not held_out.count:
         raise UserError('data.validation', f'{run.config.data.validation} holds no picture out to measure', 'raise it')
@@ -79,16 +79,20 @@ def recognised(run: Run, workdir: Path, check: Callable[[Mapping[str, Any]], Non
 
 
 def _nearest(queries: Measured, bank: Measured, itself: bool = False) -> np.ndarray:
-    """Indices [N, NEIGHBOURS] of the nearest of the bank; with `itself`, the queries are the first of these."""
+    """Indices [N, NEIGHBOURS] of the nearest pictures of the bank.
+
+    With `itself`, the queries are the first pictures of the bank, and no picture is its own neighbour.
+    """
     found = nearest(unit_length(queries.features), unit_length(bank.features), NEIGHBOURS + itself).index
     if not itself:
         return found
     others = found != np.arange(len(found))[:, None]
-    others[others.all(1), -1] = False  # where copies came before it
+    others[others.all(1), -1] = False  # copies of the picture were found instead of it
     return found[others].reshape(len(found), NEIGHBOURS)
 
 
 def _figures(m: Measured, near: np.ndarray, bank: Measured, run: Run, net: FeatureNet) -> dict[str, float]:
+    """Figures of pictures whose nearest ones of the bank are `near`."""
     found = {}
     for name, true, predicted in predictions(m.label, m.predicted, run.facts.labels, net.attributes):
         found |= _fraction(f'accuracy/{name}', predicted == true)
@@ -101,12 +105,13 @@ def _figures(m: Measured, near: np.ndarray, bank: Measured, run: Run, net: Featu
 
 
 def _fraction(name: str, correct: np.ndarray) -> dict[str, float]:
+    """The fraction of true values of a bool array, and its standard error."""
     fraction = float(np.mean(correct))
     return {name: fraction, f'{name}_error': float(np.sqrt(fraction * (1 - fraction) / len(correct)))}
 
 
 def _one_of_each(label: np.ndarray) -> np.ndarray:
-    """Indices of `ROWS` pictures of labels [N, A], one of each value of the first attribute after the other."""
+    """Indices of `ROWS` pictures of labels [N, A]: one of each value of the first attribute, then a second of each."""
     if not label.shape[1]:
         return np.arange(min(ROWS, len(label)))
     turn = np.zeros(len(label), int)

@@ -1,4 +1,4 @@
-"""An evaluation as a page that opens offline, and as JSON."""
+"""Writes the results of an evaluation as an HTML page, which needs no other files, and as JSON."""
 
 from __future__ import annotations
 
@@ -23,48 +23,52 @@ from productgen.evaluation.result import Earlier, Result
 from productgen.evaluation.sets import LOOKED_AT
 
 COLUMNS = 8
-CELL = 192  # longer side of the pictures of a sheet at most: the page has a hundred of them
+CELL = 192  # largest side of a picture in a sheet; the page has a hundred pictures
 TITLES = {'real': 'real pictures', 'training': 'training pictures', 'input': 'inputs'}  # of columns
-SAID = {  # by the second column
-    'input': 'Pairs of held-out pictures. The first column compares translations with their targets, the second the '
-    'inputs themselves: a method is of use where it is better.',
-    'real': 'The first two columns are measured against the same reference. The second is of real pictures that are '
-    'not in it: what a perfect generator would come to. Both are of as many pictures.',
-    'training': 'The first column is of held-out pictures, the second of as many that were trained on.',
+EXPLANATIONS = {  # of the columns, by the second one
+    'input': 'The first column compares translations of held-out inputs with their targets, the second the inputs '
+    'themselves with the targets.',
+    'real': 'Both sets are measured against the same reference and have the same number of pictures. The real pictures '
+    'are not in the reference: their figures are those of a perfect generator.',
+    'training': 'The first column has the figures of held-out pictures, the second those of as many training pictures.',
 }
-ERRORS = ('_error', '_deviation')  # ends of the names of what stands behind a figure, after a plus-minus
-PIXELS = f'of {LOOKED_AT} pictures at most'
-MEANINGS = {  # with an arrow where the better direction is the same for everyone
-    'frechet_distance': '↓ Fréchet distance of the features (FID of Inception’s; Heusel et al. 2017), biased upwards '
-    'at few pictures',
-    'kernel_distance': '↓ kernel distance of the features (KID of Inception’s; Bińkowski et al. 2018), unbiased, ± one '
+ERRORS = ('_error', '_deviation')  # ends of the names of values that follow a figure after a plus-minus sign
+PIXELS = f'from at most {LOOKED_AT} pictures'
+MEANINGS = {  # with an arrow where one direction is always better
+    'frechet_distance': '↓ Fréchet distance of the features (FID with Inception; Heusel et al. 2017); too large for '
+    'small sets',
+    'kernel_distance': '↓ kernel distance of the features (KID with Inception; Bińkowski et al. 2018), unbiased, ± '
     'standard error',
-    'precision': '↑ share of the pictures that lie among the real ones (Kynkäänniemi et al. 2019)',
-    'recall': '↑ share of the real pictures that lie among these',
-    'density': '↑ how densely real pictures surround them (Naeem et al. 2020); 1 for real ones',
-    'coverage': '↑ share of the real pictures that have one of these near them',
-    'sliced_wasserstein': f'↓ distance of patches on all levels of a pyramid × 1000 (Karras et al. 2018), {PIXELS}',
-    'ms_ssim_of_pairs': 'likeness of 100 random pairs (Odena et al. 2017); compare with the real pictures’',
-    'inception_score': '↑ how sure and how even the answers are (Salimans et al. 2016), ± deviation among 10 parts',
-    'product/off_white': f'backdrop: ΔE 2000 from white; these figures are {PIXELS}',
+    'precision': '↑ fraction of these pictures inside the manifold of the real ones (Kynkäänniemi et al. 2019)',
+    'recall': '↑ fraction of the real pictures inside the manifold of these (Kynkäänniemi et al. 2019)',
+    'density': '↑ number of real neighbourhoods around each picture, 1 for real pictures (Naeem et al. 2020)',
+    'coverage': '↑ fraction of the real pictures with one of these in their neighbourhood (Naeem et al. 2020)',
+    'sliced_wasserstein': '↓ sliced Wasserstein distance of patches of a Laplacian pyramid, × 1000 (Karras et al. '
+    f'2018), {PIXELS}',
+    'ms_ssim_of_pairs': 'mean MS-SSIM of 100 random pairs: higher than that of real pictures means less diversity '
+    '(Odena et al. 2017)',
+    'inception_score': '↑ confidence and diversity of the predicted classes (Salimans et al. 2016), ± standard '
+    'deviation of 10 parts',
+    'product/off_white': f'backdrop: ΔE 2000 from white; this and the next figures are {PIXELS}',
     'product/unevenness': 'backdrop: ΔE 2000 within it',
-    'product/box_x': 'product: distance of its box from the middle, shares of the width',
-    'product/box_y': 'product: the same, shares of the height',
-    'product/mass_x': 'product: distance of its mass from the middle, shares of the width',
-    'product/mass_y': 'product: the same, shares of the height',
-    'product/box_share': 'product: share of the picture its box takes',
-    'product/area_share': 'product: share of the picture it takes',
+    'product/box_x': 'product: horizontal distance of its bounding box from the centre, as a fraction of the width',
+    'product/box_y': 'product: vertical distance of its bounding box from the centre, as a fraction of the height',
+    'product/mass_x': 'product: horizontal distance of its centroid from the centre, as a fraction of the width',
+    'product/mass_y': 'product: vertical distance of its centroid from the centre, as a fraction of the height',
+    'product/box_share': 'product: area of its bounding box, as a fraction of the picture',
+    'product/area_share': 'product: its area, as a fraction of the picture',
     'product/edge_sharpness': 'product: sharpness of its outline, 0.5 for a step',
-    'path_length': '↓ how unevenly pictures change along paths in W (Karras et al. 2019), ± one standard error',
+    'path_length': '↓ perceptual path length in W: distance of neighbouring pictures, divided by the square of their '
+    'distance on the path (Karras et al. 2020), ± standard error',
     'accuracy/': '↑ accuracy of the predicted label',
-    'nearest/': '↑ fraction whose nearest training picture has the same value',
-    'recognition/': '↑ accuracy on held-out pictures of a classifier trained on these, or on as many training pictures '
-    '(CAS, Ravuri and Vinyals 2019)',
-    'psnr': '↑ dB',
-    'ssim': '↑ 1 for equal pictures (Wang et al. 2004)',
-    'ms_ssim': '↑ 1 for equal pictures (Wang et al. 2003), of as many scales as fit',
-    'delta_e': '↓ mean colour difference, CIE ΔE 2000; about 1 can just be seen',
-    'gmsd': '↓ deviation of gradient similarity (Xue et al. 2014), 0 for equal pictures',
+    'nearest/': '↑ fraction of pictures whose nearest training picture has the same value',
+    'recognition/': '↑ accuracy on held-out pictures of a classifier trained on the pictures of this column (CAS; '
+    'Ravuri and Vinyals 2019)',
+    'psnr': '↑ peak signal-to-noise ratio in dB, without equal pairs',
+    'ssim': '↑ structural similarity, 1 for equal pictures (Wang et al. 2004)',
+    'ms_ssim': '↑ SSIM at several scales, 1 for equal pictures (Wang et al. 2003)',
+    'delta_e': '↓ mean colour difference, CIE ΔE 2000; about 1 is just visible',
+    'gmsd': '↓ gradient magnitude similarity deviation (Xue et al. 2014), 0 for equal pictures',
     'lpips': '↓ learned perceptual distance (Zhang et al. 2018), 0 for equal pictures',
 }
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#222}
@@ -74,28 +78,30 @@ overflow:auto}h2{margin-top:2.5rem}.two{display:flex;gap:1rem;flex-wrap:wrap}.tw
 
 
 def write_report(out: Path, result: Result, earlier: Earlier | None, log: Path | None) -> Path:
-    """Writes `report.json` and `report.html`; earlier ones of that name are kept as `report.N.*`.
+    """Writes `report.json` and `report.html`; earlier ones are renamed to `report.N.json` and `report.N.html`.
 
     Args:
       out: the folder.
-      result: what was found.
-      earlier: a report of the same protocol to show as a further column, or None.
-      log: metrics.jsonl of the run, for the plots, or None; it need not exist.
+      result: what to write.
+      earlier: a report of the same protocol to show in another column, or None.
+      log: metrics.jsonl of the run, for plots, or None; it need not exist.
 
     Returns:
       the HTML file.
     """
     generated = 'training' not in result.figures
     titles = TITLES if generated else {**TITLES, 'measured': 'held-out pictures'}
+    titles = {**TITLES, 'measured': 'translations'} if 'pairs' in result.sheets else titles
     columns = {titles.get(name, name): figures for name, figures in result.figures.items()}
     if earlier:
         words = (str(earlier.measured[name]) for name in ('run', 'checkpoint', 'folder') if name in earlier.measured)
         columns[f'earlier: {" ".join(words)}'] = earlier.figures
+    explanation = next((text for name, text in EXPLANATIONS.items() if name in result.figures), '')
     body = [
         '<h1>Evaluation</h1>',
         _table(([name, value] for name, value in result.measured.items())),
         '<h2>Metrics</h2>',
-        *_figures(columns, next((SAID[name] for name in SAID if name in result.figures), '')),
+        *_figures(columns, explanation),
         *_pairs(result.pairs),
         *_pictures(result.sheets),
         *_copies(result.copies, result.sheets),
@@ -117,7 +123,7 @@ def write_report(out: Path, result: Result, earlier: Earlier | None, log: Path |
 
 
 def _plain(value: Any) -> Any:
-    """JSON values: what is not finite has no number there."""
+    """A value with None for numbers that are not finite, which JSON does not have."""
     if isinstance(value, Mapping):
         return {name: _plain(x) for name, x in value.items()}
     if isinstance(value, (list, tuple)):
@@ -126,13 +132,14 @@ def _plain(value: Any) -> Any:
 
 
 def _write(path: Path, text: str) -> None:
+    """Writes a file in one step, so that readers never see half of it."""
     temporary = path.with_name(f'.{path.name}')
     temporary.write_text(text, encoding='utf-8')
     os.replace(temporary, path)
 
 
 def _keep_earlier(out: Path) -> None:
-    """Moves what an earlier evaluation left out of the way."""
+    """Renames the report of an earlier evaluation."""
     if (out / 'report.json').exists():
         numbers = (re.fullmatch(r'report\.(\d+)\.json', path.name) for path in out.iterdir())
         number = 1 + max((int(match[1]) for match in numbers if match), default=-1)
@@ -142,7 +149,7 @@ def _keep_earlier(out: Path) -> None:
 
 
 def _table(rows: Iterable[Sequence[Any]], head: Sequence[str] = ()) -> str:
-    """Rows of cells, the first of which names the row."""
+    """An HTML table; the first cell of each row is its heading."""
 
     def cell(value: Any) -> str:
         text = f'{value:.4g}' if isinstance(value, float) else str(value)
@@ -154,20 +161,23 @@ def _table(rows: Iterable[Sequence[Any]], head: Sequence[str] = ()) -> str:
 
 
 def _with_error(figures: Mapping[str, Any], name: str) -> str:
+    """A figure with its error, empty where there is none."""
     if name not in figures:
         return ''
     error = next((figures[name + end] for end in ERRORS if name + end in figures), None)
     return f'{figures[name]:.4g}' + ('' if error is None else f' ± {error:.2g}')
 
 
-def _figures(columns: Mapping[str, Mapping[str, float]], said: str) -> list[str]:
+def _figures(columns: Mapping[str, Mapping[str, float]], explanation: str) -> list[str]:
+    """The table of all figures; nothing where there are none."""
     names = dict.fromkeys(name for figures in columns.values() for name in figures if not name.endswith(ERRORS))
     meaning = lambda name: MEANINGS.get(name) or MEANINGS.get(f'{name.partition("/")[0]}/', '')
     rows = [[name, *(_with_error(figures, name) for figures in columns.values()), meaning(name)] for name in names]
-    return [f'<p>{said}</p>', _table(rows, ['', *columns, ''])] if rows else []
+    return [f'<p>{explanation}</p>', _table(rows, ['', *columns, ''])] if rows else []
 
 
-def _pairs(pairs: Mapping[str, Any] | None) -> list[str]:
+def _pairs(pairs: Mapping[str, Any]) -> list[str]:
+    """Means of the pairwise figures."""
     if not pairs:
         return []
     rows = [[name, value, MEANINGS.get(name, '')] for name, value in pairs.items() if name != 'what']
@@ -175,13 +185,14 @@ def _pairs(pairs: Mapping[str, Any] | None) -> list[str]:
 
 
 def _pictures(sheets: Mapping[str, np.ndarray]) -> list[str]:
+    """Sheets of the measured pictures: of pairs, of nearest neighbours, or next to real ones."""
     if 'pairs' in sheets:
-        said = 'Held-out pictures: input, translation and target.'
-        return ['<h2>Pictures</h2>', f'<p>{said}</p>', _sheet(sheets['pairs'], sheets['pairs'].shape[1] * 2)]
+        count = sheets['pairs'].shape[1]
+        names = 'input, translation and target' if count == 3 else 'translation and target'
+        return ['<h2>Pictures</h2>', f'<p>Held-out pictures: {names}.</p>', _sheet(sheets['pairs'], count * 2)]
     if 'nearest' in sheets:
         return [
-            '<h2>What the features find</h2><p>Held-out pictures, each with the nearest training pictures to its '
-            'right.</p>',
+            '<h2>Nearest neighbours</h2><p>Held-out pictures, each followed by its nearest training pictures.</p>',
             _sheet(sheets['nearest']),
         ]
     sides = [f'<div><h3>{name}</h3>{_sheet(sheets[name])}</div>' for name in ('measured', 'real') if name in sheets]
@@ -189,24 +200,25 @@ def _pictures(sheets: Mapping[str, np.ndarray]) -> list[str]:
 
 
 def _copies(copies: Mapping[str, Any] | None, sheets: Mapping[str, np.ndarray]) -> list[str]:
+    """The test for copies of training pictures."""
     if not copies:
         return []
     found = [
         '<h2>Memorisation: copies of training pictures?</h2>',
-        f'<p>Each picture was compared with {copies["searched"]:,} training pictures, and so were '
-        f'{copies["held_out"]:,} held-out ones, one of each product where these are enough. C<sub>T</sub> (Meehan et '
-        'al. 2020) is near 0 where pictures are about as far from the training pictures as new real ones are, and far '
-        'below for copies; p is the chance of so small a value without copying. Pixels are those of thumbnails.</p>',
+        f'<p>Each picture, and {copies["held_out"]:,} held-out ones (one of each product if these are enough), were '
+        f'compared with {copies["searched"]:,} training pictures. C<sub>T</sub> (Meehan et al. 2020) is near 0 where '
+        'the pictures are as far from the training pictures as new real ones, and far below 0 for copies; p is the '
+        'probability of so small a value without copying. Pixels are those of thumbnails.</p>',
     ]
     rows = []
     for name in ('features', 'pixels'):
         c = copies[name]
-        near = f'{c["share"]:.1%} are as near as the nearest {c["expected_share"]:.0%} of held-out pictures'
+        near = f'{c["share"]:.1%} are as near as the nearest {c["expected_share"]:.0%} of the held-out pictures'
         rows.append([name, near, c['c_t'], c['p']])
-    found.append(_table(rows, ['by', 'share', 'C_T', 'p']))
+    found.append(_table(rows, ['by', 'fraction', 'C_T', 'p']))
     for name in ('features', 'pixels'):
         if f'copies, {name}' in sheets:
-            found += [f'<p>The closest pairs by {name}, each with the training picture to its right:</p>']
+            found += [f'<p>The nearest pairs by {name}, with the training picture on the right:</p>']
             found += [_sheet(sheets[f'copies, {name}'])]
     return found
 
@@ -217,10 +229,10 @@ def _duplicates(found: Mapping[str, Any] | None, sheets: Mapping[str, np.ndarray
         return []
     lines = [
         '<h2>Near duplicates in the data set</h2>',
-        f'<p>Of {found["searched"]:,} training pictures, each with its nearest, {found["training"]:,} pairs differ by '
-        f'less than {found["limit"]:g} grey levels in the root mean square of their thumbnails; {found["held_out"]:,} '
-        f'held-out pictures ({found["held_out_share"]:.1%}) are as near to a training picture, which makes every '
-        'comparison with them look better than it is. Their names are in report.json.</p>',
+        f'<p>Among {found["searched"]:,} training pictures, {found["training"]:,} pairs of nearest neighbours have '
+        f'thumbnails that differ by less than {found["limit"]:g} grey levels (root mean square). {found["held_out"]:,} '
+        f'held-out pictures ({found["held_out_share"]:.1%}) are as near to a training picture, which makes held-out '
+        'figures too good. Their names are in report.json.</p>',
     ]
     for name, what in (('training', 'training pictures'), ('held_out', 'a held-out and a training picture')):
         if f'alike, {name}' in sheets:
@@ -228,7 +240,8 @@ def _duplicates(found: Mapping[str, Any] | None, sheets: Mapping[str, np.ndarray
     return lines
 
 
-def _truncation(rows: Sequence[Mapping[str, float]] | None) -> list[str]:
+def _truncation(rows: Sequence[Mapping[str, float]]) -> list[str]:
+    """Table and plot of the figures at several truncations."""
     if not rows:
         return []
     names = [name for name in rows[0] if name != 'truncation' and not name.endswith(ERRORS)]
@@ -236,9 +249,9 @@ def _truncation(rows: Sequence[Mapping[str, float]] | None) -> list[str]:
     return ['<h2>Truncation: quality against diversity</h2>', table, _plot(plots.truncation(rows))]
 
 
-def _classes(classes: Mapping[str, Mapping[str, Mapping[str, Any]]] | None) -> list[str]:
-    """Of each class, for each column."""
-    if not classes or not any(classes.values()):
+def _classes(classes: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+    """Distances of each class, by column."""
+    if not any(classes.values()):
         return []
     rows = []
     for value in dict.fromkeys(value for found in classes.values() for value in found):
@@ -248,18 +261,19 @@ def _classes(classes: Mapping[str, Mapping[str, Mapping[str, Any]]] | None) -> l
             frechet = '' if low is None else f'{c["frechet_distance"]:.4g} ({low:.4g} to {high:.4g})'
             cells += [c.get('pictures', ''), _with_error(c, 'kernel_distance'), frechet]
         rows.append([value, *cells])
-    said = (
-        '<p>Kernel distances with their standard errors. A Fréchet distance, with its 95 % bootstrap interval, stands '
-        'where a class has more pictures than there are features: below that it would be mostly bias.</p>'
+    explanation = (
+        '<p>Kernel distances with standard errors. Fréchet distances, with 95 % bootstrap intervals, are given for '
+        'classes with more pictures than features; for smaller ones they would be mostly bias.</p>'
     )
     return [
         '<h2>By class</h2>',
-        said,
+        explanation,
         _table(rows, ['', *(word for name in classes for word in (TITLES.get(name, name), 'kernel', 'Fréchet'))]),
     ]
 
 
 def _confusion(confusion: Mapping[str, Any] | None, truth: str) -> list[str]:
+    """The confusion matrix; `truth` names its vertical axis."""
     if not confusion:
         return []
     plot = _plot(plots.confusion(confusion['values'], confusion['counts'], truth))
@@ -267,19 +281,20 @@ def _confusion(confusion: Mapping[str, Any] | None, truth: str) -> list[str]:
 
 
 def _training(log: Path | None) -> list[str]:
+    """Plots of the metrics of the training."""
     found = [f'<p>{_plot(figure)}</p>' for figure in plots.training(log)] if log and log.exists() else []
     return ['<h2>Training</h2>', *found] if found else []
 
 
 def _embedded(save: Callable[[io.BytesIO], None]) -> str:
-    """The PNG that `save` writes, inside the page."""
+    """An HTML image with the data of the PNG that `save` writes."""
     file = io.BytesIO()
     save(file)
     return f'<img src="data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}">'
 
 
 def _sheet(images: np.ndarray, columns: int = COLUMNS) -> str:
-    """Pictures [N, H, W, 3] or [N, M, H, W, 3] as a grid, large ones smaller."""
+    """A grid of pictures [N, H, W, 3] or [N, M, H, W, 3]; large ones are made smaller."""
     images = images.reshape(-1, *images.shape[-3:])
     height, width = images.shape[1:3]
     if max(height, width) > CELL:

@@ -1,4 +1,4 @@
-"""What an evaluation found: figures by column, tables and sheets of pictures, before they are written."""
+"""Results of an evaluation: figures by column, tables and sheets of pictures."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class Result:
 
     Attributes:
       measured: what was measured, by name.
-      protocol: what another report must have in common for its figures to be comparable.
-      figures: by column (`measured`, and `real`, `training` or `input` to compare it with), by name.
-      features: the feature network; empty where none measured.
+      protocol: all that must be equal in another report for its figures to be comparable.
+      figures: by column and name; the columns are `measured`, and `real`, `training` or `input` for comparison.
+      features: the feature network; empty where none was used.
       sheets: uint8 pictures by name: `measured` and `real` [N, H, W, 3]; `copies, ...`, `alike, ...`, `nearest` and
-        `pairs` [N, M, H, W, 3], M that belong together.
-      classes: by column, by class, the distances of its pictures.
-      confusion: counts of true and predicted values of the first attribute; None without.
-      copies: the test for copies of training pictures; None without.
-      near_duplicates: near duplicates in the data set; None without.
-      truncation: the figures of several truncations.
-      pairs: means of pairwise figures, and `what` was compared; empty without.
+        `pairs` [N, M, H, W, 3], in groups of M.
+      classes: by column and class, the distances of its pictures.
+      confusion: counts of true and predicted values of the first attribute; None where not measured.
+      copies: the test for copies of training pictures; None where not measured.
+      near_duplicates: near duplicates in the data set; None where not measured.
+      truncation: the figures at several truncations.
+      pairs: means of pairwise figures, and in `what` a description of the pairs; empty where not measured.
     """
 
     measured: Mapping[str, Any]
@@ -41,7 +41,7 @@ class Result:
     pairs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """All but the pictures, as JSON values."""
+        """Everything except the pictures, as JSON values."""
         names = [field.name for field in dataclasses.fields(self) if field.name != 'sheets']
         return {name: getattr(self, name) for name in names}
 

@@ -20,23 +20,24 @@ from productgen.model.ensemble import Ensemble
 from productgen.model.features import FeatureNet
 from productgen.train.run import Run
 
-SEED = 0  # of all that is drawn here: figures of runs with different seeds are to be comparable
-SEARCHED = 50_000  # training pictures at most that are searched for copies
-LOOKED_AT = 200  # pictures of each set whose pixels are measured
-THUMBNAIL = 16  # side of the pictures whose pixels are compared to find copies
+SEED = 0  # of all random choices of evaluations, whatever the seed of the run, so that runs can be compared
+SEARCHED = 50_000  # largest number of training pictures in which copies are searched for
+LOOKED_AT = 200  # largest number of pictures of each set whose pixels are measured
+PREDICTED = 'predicted/'  # before the name of an attribute, among the cached arrays
+THUMBNAIL = 16  # side of the thumbnails that are compared to find copies
 
 
 @dataclasses.dataclass(frozen=True)
 class PictureSet:
-    """A set of pictures that is loaded a part at a time, in an order whose every prefix is a random sample.
+    """A set of pictures that is loaded in parts, in random order: the first n are a random sample.
 
     Attributes:
-      name: for people.
+      name: in the plural, for messages.
       load: indices -> uint8 [n, H, W, 3]; from several threads if `workers` is above 0.
       label: int32 [count, A] of the run's attributes, -1 where unknown.
-      files: a name for each picture, or none.
-      workers: threads that load ahead; 0 loads in the calling thread, as sampling must.
-      key: identifies these pictures in the cache; empty where nothing of them is to be cached.
+      files: a name for each picture; empty where they have none.
+      workers: threads that load ahead; 0 to load in the calling thread, which sampling needs.
+      key: identifies these pictures in the cache; empty where their features are not cached.
     """
 
     name: str
@@ -48,15 +49,15 @@ class PictureSet:
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of pictures."""
         return len(self.label)
 
     def first(self, count: int) -> PictureSet:
-        """The first of them; nothing of these is cached."""
+        """The first `count` pictures, whose features are not cached."""
         return dataclasses.replace(self, label=self.label[:count], files=self.files[:count], key='')
 
     def parts(self, size: int) -> Iterator[np.ndarray]:
-        """All of them, uint8 [size, H, W, 3] at a time; the next are loaded while these are used."""
+        """All pictures, uint8 [size, H, W, 3] at a time; the next parts are loaded while one is used."""
         indices = (np.arange(start, min(start + size, self.count)) for start in range(0, self.count, size))
         if not self.workers:
             yield from map(self.load, indices)
@@ -73,7 +74,7 @@ class PictureSet:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """Pictures with what the features say of them.
+    """Pictures with their features.
 
     Attributes:
       features: [N, D].
@@ -90,18 +91,19 @@ class Measured:
     some: np.ndarray
 
     def first(self, count: int) -> Measured:
-        """Of the first pictures."""
+        """Those of the first `count` pictures."""
         return dataclasses.replace(self.take(np.arange(min(count, len(self.label)))), some=self.some[:count])
 
     def take(self, index: np.ndarray) -> Measured:
-        """Of some pictures; `some` stay the first."""
+        """Those of the pictures at these indices; `some` does not change."""
         predicted = {name: x[index] for name, x in self.predicted.items()}
         return Measured(self.features[index], self.label[index], predicted, self.thumbnails[index], self.some)
 
 
 def measure(net: FeatureNet, pictures: PictureSet, batch_size: int) -> Measured:
-    """Features of all pictures of a set, with a progress bar; those of a set with a key are kept in the cache."""
-    key = json.dumps([pictures.key, net.about['weights'], net.about.get('protocol'), THUMBNAIL, pictures.count])
+    """Computes the features of all pictures of a set, with a progress bar; those of a set with a key are cached."""
+    known = [net.about['weights'], net.about.get('protocol'), THUMBNAIL, pictures.count, PREDICTED]
+    key = json.dumps([pictures.key, *known])
     arrays = cache.read_arrays('features', key) if pictures.key else None
     some: list[np.ndarray] = []
     if arrays is None:
@@ -113,14 +115,14 @@ def measure(net: FeatureNet, pictures: PictureSet, batch_size: int) -> Measured:
                 parts['features'].append(features)
                 parts['thumbnails'].append(thumbnails(images))
                 for name, x in predicted.items():
-                    parts[f'told/{name}'].append(x)
+                    parts[PREDICTED + name].append(x)
                 if bar.n < LOOKED_AT:
                     some.append(images)
                 bar.update(len(images))
         arrays = {name: np.concatenate(x) for name, x in parts.items()}
         if pictures.key:
             cache.write_arrays('features', key, arrays)
-    predicted = {name.removeprefix('told/'): x for name, x in arrays.items() if name.startswith('told/')}
+    predicted = {name.removeprefix(PREDICTED): x for name, x in arrays.items() if name.startswith(PREDICTED)}
     first = np.concatenate(some or list(pictures.first(LOOKED_AT).parts(batch_size)))[:LOOKED_AT]
     return Measured(arrays['features'], pictures.label, predicted, arrays['thumbnails'], first)
 
@@ -133,7 +135,7 @@ def thumbnails(images: np.ndarray) -> np.ndarray:
 
 
 def real_pictures(run: Run) -> tuple[PictureSet, PictureSet, np.ndarray]:
-    """Training pictures, at most `SEARCHED`; held-out ones; and the indices of the first of each held-out product."""
+    """Training pictures, at most `SEARCHED`; held-out pictures; indices of one held-out picture of each product."""
     batches, config = run.batches(), run.config.data
     names = getattr(run.source, 'names', ())
 
@@ -141,7 +143,7 @@ def real_pictures(run: Run) -> tuple[PictureSet, PictureSet, np.ndarray]:
         source = [run.source.digest, *run.problem.resolution, config.fit, config.background, zlib.crc32(items)]
         return PictureSet(
             name,
-            lambda i: batches.load(items[i])['image'],
+            lambda i: batches.load(items[i], ['image'])['image'],
             batches.label(items),
             tuple(names[i] for i in items) if names else tuple(f'picture {i}' for i in items),
             config.workers,
@@ -155,7 +157,7 @@ def real_pictures(run: Run) -> tuple[PictureSet, PictureSet, np.ndarray]:
 
 
 def generated_pictures(ensemble: Ensemble, count: int, knobs: Mapping[str, float]) -> PictureSet:
-    """Pictures of trained generators, of labels as frequent as in the training set.
+    """Pictures of trained generators, with labels as frequent as in the training set.
 
     Args:
       ensemble: the generators.
@@ -172,15 +174,16 @@ def generated_pictures(ensemble: Ensemble, count: int, knobs: Mapping[str, float
 
 
 def folder_pictures(field: str, path: str, run: Run, count: int | None) -> tuple[PictureSet, dict[str, Any]]:
-    """The pictures of a folder, read like a data set, and a description of them for a report.
+    """The pictures of a folder, read as a data set, and a description of them for the report.
 
-    Labels of sub-folders or metadata count where the run knows them.
+    Labels from sub-folders or metadata are used where the run has the same attribute and value.
 
     Raises:
       UserError: `eval.FIELD` cannot be read.
     """
     try:
-        source = data.open_source(dataclasses.replace(run.config.data, source=f'folder:{path}', group=''))
+        changes = {'source': f'folder:{path}', 'group': '', 'input': '', 'target': ''}
+        source = data.open_source(dataclasses.replace(run.config.data, **changes))
     except data.DataError as error:
         raise error.at(f'eval.{field}={path}', 'data.source') from None
     chosen = mixed(np.arange(len(source)))[:count]
@@ -196,5 +199,5 @@ def folder_pictures(field: str, path: str, run: Run, count: int | None) -> tuple
 
 
 def mixed(items: np.ndarray) -> np.ndarray:
-    """Items in a random order that depends on their number alone."""
+    """Items in a random order that depends on their number only."""
     return items[np.random.RandomState(SEED).permutation(len(items))]

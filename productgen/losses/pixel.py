@@ -26,7 +26,7 @@ def _checked(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Checks the shapes and converts both to float32 or wider."""
     if a.ndim != 4 or a.shape != b.shape:
         raise ValueError(f'images must both be [B, H, W, C], got {a.shape} and {b.shape}')
-    wide = lambda x: x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    wide = lambda x: x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
     return wide(a), wide(b)
 
 

@@ -1,7 +1,7 @@
-"""What the training loop and everything around it may expect of a method.
+"""The interface between methods and everything that runs them.
 
-A method is a frozen dataclass of Linen modules and optax transforms. Every method has the members of `Method`. What it
-can do besides being trained is said by the protocols below, each of which is asked for by `isinstance` where it is used.
+A method is a frozen dataclass of Linen modules and optax transforms. Every method has the members of `Method`. The
+protocols below say what else a method can do; each is checked by `isinstance` where it is used.
 """
 
 from __future__ import annotations
@@ -138,9 +138,15 @@ class Stage:
 
 
 class Method(Protocol):
-    """What every method has; to be subclassed for the members that have a default."""
+    """What every method has; to be subclassed for the members that have a default.
+
+    Attributes:
+      problem: what it was built for.
+      knobs: the settings of a request that it understands.
+    """
 
     problem: Problem
+    knobs: tuple[Knob, ...] = ()
 
     def inputs(self) -> Shapes:
         """What a batch of training holds, by name, with shapes [B, ...] and dtypes: by default `image` and `label`.
@@ -153,8 +159,8 @@ class Method(Protocol):
     def frozen(self) -> dict[str, PyTree]:
         """Weights that are only read, such as published features, loaded on the host and outside `jit`.
 
-        They are arguments of `init` and `update` (`State.frozen`), are not written into checkpoints, and their digest is
-        part of a run's record.
+        They are arguments of `init` and `update` (`State.frozen`) and are not written into checkpoints; a run records
+        their digest.
 
         Raises:
           UserError: a file is missing or not what it should be.
@@ -197,7 +203,7 @@ class Generates(Protocol):
     def generate(self, state: State, batch: Batch, rng: jax.Array, knobs: Knobs) -> jax.Array:
         """Images [B, H, W, 3] in [-1, 1] of `seed` int32 [B] and `label` int32 [B, A], from the averaged weights.
 
-        Image i depends on its own row of the batch and of the knobs alone. Knobs that are missing are at their default.
+        Image i depends only on its own row of the batch and of the knobs. Missing knobs have their default.
         """
         ...
 
@@ -239,7 +245,7 @@ class Evaluable(Protocol):
     def evaluate(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
         """Figures of each picture of a batch of `inputs()` with `seed` int32 [B], [B] each, from the averaged weights.
 
-        `loss` and others; smaller is better. Picture i depends on its own row of the batch alone.
+        `loss` and others; smaller is better. Figure i depends only on its own row of the batch.
         """
         ...
 
@@ -249,7 +255,7 @@ class Represents(Protocol):
     """A method whose features describe what a picture shows."""
 
     def represent(self, state: State, batch: Batch, rng: jax.Array) -> jax.Array:
-        """`image` uint8 [B, H, W, 3] -> features [B, D], averaged weights; row i depends on picture i alone."""
+        """`image` uint8 [B, H, W, 3] -> features [B, D], averaged weights; row i depends only on picture i."""
         ...
 
 
@@ -294,7 +300,7 @@ class Family:
       method: dataclass of the `method` section.
       model: dataclass of the `model` section, or one for each `model.name`.
       networks: the networks that are trained, each with a section in `optim`.
-      make: (sections, problem) -> method; raises UserError where a value cannot be used, alone or with the others.
+      make: (sections, problem) -> method; raises UserError where a value cannot be used, by itself or with the others.
     """
 
     method: type

@@ -122,7 +122,7 @@ def make(sections: Sections, problem: Problem) -> Classifier:
     """Builds the method.
 
     Raises:
-      UserError: a value that cannot be used, alone or with the others.
+      UserError: a value that cannot be used, by itself or with the others.
     """
     c, m = sections.method, sections.model
     if not problem.labels:

@@ -80,7 +80,7 @@ def make(sections: Sections, problem: Problem) -> Diffusion:
     """Builds the method.
 
     Raises:
-      UserError: a value that cannot be used, alone or with the others.
+      UserError: a value that cannot be used, by itself or with the others.
     """
     unet = sections.model.net(problem.resolution)
     denoiser = Denoiser(sections.method, unet, problem.labels, bounded=True)

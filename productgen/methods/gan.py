@@ -4,8 +4,8 @@ Goodfellow et al., "Generative Adversarial Nets", NeurIPS 2014. The variants dif
 augmentation (`methods.parts.critic`) and in the networks (`methods.models`), which are chosen by name.
 
 An iteration takes a generator step and then `critic_steps` discriminator steps. The batch is divided among the latter,
-so that an image is seen once in an epoch whatever their number; the generator's step makes as many fakes as one of them
-sees. Row by row, fake images have the labels of the real ones.
+so that each image is used once per epoch for any number of steps; the generator's step makes as many fake images as one
+discriminator step uses. Row by row, fake images have the labels of the real ones.
 """
 
 from __future__ import annotations
@@ -174,17 +174,17 @@ class Gan(Method):
 
         def show(batch):
             image, _, _ = self.forward(generator.params, generator.stats, batch, phase.label_weight)
-            return Pictures(batch['image'], jax.lax.stop_gradient(image), self.context(batch))
+            return Pictures(batch['image'], image, self.context(batch))
 
-        def turn(d, numbered):
-            number, rows = numbered
-            return critic.step(d, keyed('discriminator', rows, number), show, phase, problem)
+        def critic_step(d, numbered):
+            turn, rows = numbered
+            return critic.step(d, keyed('discriminator', rows, turn), show, phase, problem)
 
         if c.critic_steps == 1:
-            d, d_metrics = turn(d, (0, first))
+            d, d_metrics = critic_step(d, (0, first))
         else:
-            d, found = jax.lax.scan(turn, d, (jnp.arange(c.critic_steps), turns))
-            d_metrics = jax.tree.map(jnp.mean, found)
+            d, each = jax.lax.scan(critic_step, d, (jnp.arange(c.critic_steps), turns))
+            d_metrics = jax.tree.map(jnp.mean, each)
         d, penalty_metrics = critic.lazy_penalty(d, keyed('penalty', first), show, phase, problem)
         extra = extra | critic.adapted(extra, d_metrics.get('sign/real'), step, problem.batch_size)
 
@@ -244,7 +244,7 @@ def make(sections: Sections, problem: Problem) -> Gan:
     """Builds the method.
 
     Raises:
-      UserError: a value that cannot be used, alone or with the others.
+      UserError: a value that cannot be used, by itself or with the others.
     """
     if sections.model.name == 'stylegan2':
         raise UserError('model.name', "'stylegan2' has latents of its own and needs method.name=stylegan2")
@@ -261,7 +261,7 @@ def assemble(cls: type[T], sections: Sections, problem: Problem, lazy_interval: 
       lazy_interval: iterations between the generator's steps on a regulariser; None for no such steps.
 
     Raises:
-      UserError: a value that cannot be used, alone or with the others.
+      UserError: a value that cannot be used, by itself or with the others.
     """
     c: GanConfig = sections.method
     unit = c.critic_steps * problem.accumulate * problem.devices

@@ -138,13 +138,13 @@ class LatentDiffusion(Method):
 
     def update(self, state: State, batch: Batch, rng: jax.Array) -> tuple[State, Metrics]:
         """One iteration: a step of the autoencoder and one of the diffusion, those that are due."""
-        share, net, metrics = self.config.autoencoder_share, state.nets['vae'], {}
-        if share != FROZEN:
+        fraction, net, metrics = self.config.autoencoder_share, state.nets['vae'], {}
+        if fraction != FROZEN:
             train = lambda: self._autoencoder_step(state, batch, stream(rng, 'vae'))
-            net, found = when(state.step < self.first if share else True, train, net)
+            net, found = when(state.step < self.first if fraction else True, train, net)
             metrics |= {f'{name}/vae': metric for name, metric in found.items()}
         diffuse = lambda: self._diffusion_step(state, net, batch, stream(rng, 'unet'))
-        unet, found = when(state.step >= self.first if share > 0 else True, diffuse, state.nets['unet'])
+        unet, found = when(state.step >= self.first if fraction > 0 else True, diffuse, state.nets['unet'])
         metrics |= {f'{name}/unet': metric for name, metric in found.items()}
         metrics |= weighted({'code_std': jnp.sqrt(unet.stats['code_variance'])})
         return state.replace(step=state.step + 1, nets={'vae': net, 'unet': unet}), metrics
@@ -210,7 +210,7 @@ def make(sections: Sections, problem: Problem) -> LatentDiffusion:
     """Builds the method.
 
     Raises:
-      UserError: a value that cannot be used, alone or with the others.
+      UserError: a value that cannot be used, by itself or with the others.
     """
     c, m = sections.method, sections.model
     first = first_stage_steps(max(c.autoencoder_share, 0.0), problem, 'method.autoencoder_share')

@@ -102,7 +102,7 @@ def make(sections: Sections, problem: Problem) -> SimCLR:
     """Builds the method.
 
     Raises:
-      UserError: a value that cannot be used, alone or with the others.
+      UserError: a value that cannot be used, by itself or with the others.
     """
     c, m = sections.method, sections.model
     if m.dropout:

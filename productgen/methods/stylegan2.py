@@ -185,7 +185,7 @@ def make(sections: Sections, problem: Problem) -> StyleGAN2:
     """Builds the method.
 
     Raises:
-      UserError: a value that cannot be used, alone or with the others.
+      UserError: a value that cannot be used, by itself or with the others.
     """
     c: StyleGAN2Config = sections.method
     method = assemble(StyleGAN2, sections, problem, c.path_interval if c.path_weight else None)

@@ -204,7 +204,7 @@ def make(sections: Sections, problem: Problem) -> VAE:
     """Builds the method.
 
     Raises:
-      UserError: a value that cannot be used, alone or with the others.
+      UserError: a value that cannot be used, by itself or with the others.
     """
     c = sections.method
     likelihood = choose(LIKELIHOODS, c.likelihood, 'method.likelihood')

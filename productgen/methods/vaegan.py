@@ -35,14 +35,14 @@ from productgen.core.optim import make_optimizer
 from productgen.core.pixels import to_float
 from productgen.core.rng import normal, sample_keys, stream, streams
 from productgen.core.sharding import whole
-from productgen.core.state import PyTree, State, create_net
+from productgen.core.state import Net, PyTree, State, create_net
 from productgen.core.step import average, ema_decay, step_net
 from productgen.losses.elbo import gaussian_kl
 from productgen.losses.pixel import mse
 from productgen.methods.base import Batch, Family, Knob, Knobs, Method, Metrics, Problem, Sections, scaled, weighted
 from productgen.methods.models.vae import VAEModel
 from productgen.methods.parts.averaging import check_not_negative
-from productgen.methods.parts.critic import Context, Critic, CriticConfig, Pictures, make_critic
+from productgen.methods.parts.critic import Context, Critic, CriticConfig, Phase, Pictures, make_critic
 from productgen.nets import vae as nets
 from productgen.nets.conditioning import Judgement
 from productgen.nets.layers import one_hot_labels
@@ -200,31 +200,10 @@ class VAEGAN(Method):
         phase = critic.phase(state.extra, step)
         rows = {'image': to_float(batch['image']), 'label': batch['label']}
         keyed = lambda rng: rows | {'key': sample_keys(rng, jnp.arange(problem.batch_size))}
-        batch, old = keyed(rng), {name: state.nets[name].params for name in NETS}
         decay = ema_decay(step, problem.batch_size, c.ema_kimg, c.ema_rampup)
         new, metrics = {}, {}
         for name in NETS:
-
-            def loss(params, stats, batch, name=name):
-                weights = {**old, name: params}
-                terms = self._terms(weights, batch, phase.p)
-                total = jnp.mean(self._loss(name, terms))
-                means = {'loss': total} | {key: jnp.mean(x) for key, x in terms.items()}
-                if name == 'discriminator':
-                    means |= {'sign/real': jnp.mean(jnp.sign(terms['real']))} if critic.adaptive else {}
-                    pictures = self._show(weights, batch)
-                    total, penalty = critic.with_penalty(total, params, stats, pictures, phase)
-                    means |= penalty
-                return total, (stats, means)
-
-            net, terms = step_net(
-                state.nets[name],
-                self._optimizer(name),
-                loss,
-                batch,
-                accumulate=problem.accumulate,
-                devices=problem.devices,
-            )
+            net, terms = self._step(name, state.nets, keyed(rng), phase)
             new[name] = average(net, decay) if name != 'discriminator' else critic.clipped(net)
             metrics |= {f'{key}/{name}': terms.pop(key) for key in ('loss', 'grad_norm')}
         extra = state.extra | critic.adapted(state.extra, terms.get('sign/real'), step, problem.batch_size)
@@ -239,10 +218,30 @@ class VAEGAN(Method):
         )
         return state.replace(step=step + 1, nets=new, extra=extra), weighted(metrics) | penalty
 
+    def _step(
+        self, name: str, networks: Mapping[str, Net], batch: Batch, phase: Phase
+    ) -> tuple[Net, dict[str, jax.Array]]:
+        """A step of one network from the weights of all before the update; returns the values of metrics too."""
+        old, problem = {key: net.params for key, net in networks.items()}, self.problem
+
+        def loss(params, stats, batch):
+            weights = {**old, name: params}
+            terms = self._terms(weights, batch, phase.p)
+            total = jnp.mean(self._loss(name, terms))
+            metrics = {'loss': total} | {key: jnp.mean(x) for key, x in terms.items()}
+            if name == 'discriminator':
+                metrics |= {'sign/real': jnp.mean(jnp.sign(terms['real']))} if self.critic.adaptive else {}
+                pictures = self._show(weights, batch)
+                total, penalty = self.critic.with_penalty(total, params, stats, pictures, phase)
+                metrics |= penalty
+            return total, (stats, metrics)
+
+        tx, parts = self._optimizer(name), {'accumulate': problem.accumulate, 'devices': problem.devices}
+        return step_net(networks[name], tx, loss, batch, **parts)
+
     def _show(self, params: Mapping[str, PyTree], batch: Batch) -> Pictures:
         """The pictures at which a penalty is taken."""
-        drawn = jax.lax.stop_gradient(self._drawn(params['decoder'], batch))
-        return Pictures(batch['image'], drawn, self._context(batch))
+        return Pictures(batch['image'], self._drawn(params['decoder'], batch), self._context(batch))
 
     # From the averaged weights.
 
@@ -268,7 +267,7 @@ def make(sections: Sections, problem: Problem) -> VAEGAN:
     """Builds the method.
 
     Raises:
-      UserError: a value that cannot be used, alone or with the others.
+      UserError: a value that cannot be used, by itself or with the others.
     """
     c, m = sections.method, sections.model
     encoder, decoder, latent = m.nets(problem.resolution)

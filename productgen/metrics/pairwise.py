@@ -25,7 +25,7 @@ def _checked(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
         raise ValueError(f'images must both be [B, H, W, 3], got {a.shape} and {b.shape}')
     if not all(jnp.issubdtype(x.dtype, jnp.floating) for x in (a, b)):
         raise ValueError(f'images must be floats in [-1, 1], got {a.dtype} and {b.dtype}')
-    wide = lambda x: jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))
+    wide = lambda x: jnp.asarray(x, jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
     return wide(a), wide(b)
 
 
@@ -136,6 +136,7 @@ def ms_ssim_diversity(images: np.ndarray, pairs: int = 100, seed: int = 0, level
     draw = np.random.default_rng(seed)
     first = draw.integers(len(images), size=pairs)
     second = (first + draw.integers(1, len(images), size=pairs)) % len(images)
-    similarity = jax.jit(lambda a, b: ms_ssim(a / 127.5 - 1, b / 127.5 - 1, levels))
+    scaled = lambda x: x.astype(jnp.float32) / 127.5 - 1
+    similarity = jax.jit(lambda a, b: ms_ssim(scaled(a), scaled(b), levels))
     found = [similarity(images[first[i : i + _CHUNK]], images[second[i : i + _CHUNK]]) for i in range(0, pairs, _CHUNK)]
     return float(np.mean(np.concatenate(found)))

@@ -105,7 +105,7 @@ def resolve(config: Mapping[str, Any]) -> Config:
     """The typed config of nested dicts, such as a `config.json`.
 
     Raises:
-      UserError: something that does not exist or cannot be used; the message names the field and the way out.
+      UserError: something that does not exist or cannot be used; the message names the field and what to do.
     """
     full = complete_config(config)
     family, model = family_of(full)

@@ -86,7 +86,7 @@ def open_features(text: str, batch_size: int) -> FeatureNet:
       batch_size: pictures at a time.
 
     Raises:
-      UserError: there is no such run or file, its method has no features, or the published file cannot be had.
+      UserError: there is no such run or file, its method has no features, or the published file is missing.
       CheckpointError: the run has no checkpoint that can be read.
     """
     name, _, path = text.strip().partition(':')
@@ -170,7 +170,7 @@ def open_lpips(trunk: str, batch_size: int) -> Callable[[np.ndarray, np.ndarray]
       batch_size: pairs at a time.
 
     Raises:
-      UserError: the published files cannot be had; the message says how to get them.
+      UserError: the published files are missing; the message says how to get them.
     """
     net, mesh = LPIPS(trunk), make_mesh()
     files = [weights.read(weights.locate(name)) for name in (LPIPS_TRUNKS[trunk], f'lpips_{trunk}')]

@@ -111,7 +111,7 @@ def prepare(config: Config, facts: Facts, devices: int | None = None, float32: b
       float32: compute in float32 whatever the config says.
 
     Raises:
-      UserError: something in the config cannot be used; the message names the field and the way out.
+      UserError: something in the config cannot be used; the message names the field and what to do.
     """
     mesh = make_mesh()
     train = config.train

@@ -22,8 +22,8 @@ _KNOB = 'knob '  # before the name of a knob among the arrays of a batch
 class RowByRow:
     """Computes something of every row of a batch of any size.
 
-    A result depends on its own row and the weights alone, not on its neighbours in the batch, on how the batch is
-    divided over devices, or on how many rows are asked for: batches are always filled up to one size, so that one
+    A result depends only on its own row and the weights, not on its neighbours in the batch, on how the batch is
+    divided over devices, or on the number of rows: batches are always filled up to one size, so that one
     compiled program serves all of them. Another batch size, other hardware or another number of devices is another
     program, whose rounding may differ (of an image, by a grey level).
 

@@ -27,7 +27,7 @@ Maker = Callable[..., Any]
 class Trained:
     """A method with trained weights; made by `open`.
 
-    Images go in and come out as uint8 arrays [N, H, W, C], any number of them, and are processed `batch_size` at a time.
+    Images are uint8 arrays [N, H, W, C], any number of them; they are processed `batch_size` at a time.
 
     Attributes:
       workdir: of the run.
@@ -87,8 +87,8 @@ class Trained:
 
     @property
     def knobs(self) -> tuple[Knob, ...]:
-        """What `generate` or `translate` can be told."""
-        return getattr(self.model.method, 'knobs', ())
+        """The settings that `generate` and `translate` understand."""
+        return self.model.method.knobs
 
     @functools.cached_property
     def weights(self) -> str:

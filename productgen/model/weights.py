@@ -82,7 +82,7 @@ def locate(name: str, path: str | os.PathLike = '') -> Path:
 
     Raises:
       UserError: an unknown name, no file at `path`, no way to download, or other contents than were published; the
-        message tells how to get the file.
+        message says how to get the file.
     """
     published = choose(FILES, name, 'weights')
     if path:
@@ -125,7 +125,7 @@ def _download(published: File, target: Path) -> None:
 def _check(path: Path, sha256: str, name: Path | str, advice: str) -> None:
     """Raises a UserError about `name` where the file's sha256 begins otherwise."""
     if sha256 and not (found := digest(path)).startswith(sha256.lower()):
-        raise UserError(f'{name}', f'its sha256 begins with {found[:16]}, not with {sha256[:16]}', f'{advice}')
+        raise UserError(f'{name}', f'its sha256 begins with {found[:16]}, not with {sha256[:16]}', advice)
 
 
 def read(path: str | os.PathLike, sha256: str = '') -> dict[str, np.ndarray]:
@@ -150,7 +150,7 @@ def read(path: str | os.PathLike, sha256: str = '') -> dict[str, np.ndarray]:
         with path.open('rb') as file:
             return reader(file)
     except UserError as error:
-        raise UserError(f'{path}', f'{error}') from error
+        raise error.at(f'{path}') from error
     # What is read may be anything at all, and so may be what goes wrong.
     except Exception as error:
         raise UserError(f'{path}', f'not a file of named tensors ({type(error).__name__}: {error})') from error
@@ -238,10 +238,10 @@ class _Unpickler(pickle.Unpickler):
 def _tensors(table: Any, storage: Callable[[str], np.ndarray]) -> dict[str, np.ndarray]:
     """The arrays of an unpickled table; `storage` gives the elements of one by its key."""
     if not isinstance(table, dict):
-        raise UserError(f'holds a {type(table).__name__}, not named tensors')
+        raise UserError('', f'holds a {type(table).__name__}, not named tensors')
     for name, value in table.items():
         if not isinstance(value, _Tensor):
-            raise UserError(f'{name!r} is a {type(value).__name__}, not a tensor')
+            raise UserError('', f'{name!r} is a {type(value).__name__}, not a tensor')
     storages = {key: storage(key) for key in {value.storage for value in table.values()}}
     return {str(name): value.array(storages) for name, value in table.items()}
 
@@ -252,10 +252,10 @@ def _read_zip(file: BinaryIO) -> dict[str, np.ndarray]:
         names = archive.namelist()
         pickles = [name for name in names if name.count('/') == 1 and name.endswith('/data.pkl')]
         if len(pickles) != 1 or any(name.endswith('/constants.pkl') for name in names):
-            raise UserError('a program or another archive, not a table of tensors')
+            raise UserError('', 'a program or another archive, not a table of tensors')
         folder = pickles[0].removesuffix('data.pkl')
         if f'{folder}byteorder' in names and archive.read(f'{folder}byteorder') != b'little':
-            raise UserError('written on a big-endian machine')
+            raise UserError('', 'written on a big-endian machine')
         with archive.open(pickles[0]) as stream:
             unpickler = _Unpickler(stream)
             table = unpickler.load()
@@ -269,9 +269,9 @@ def _read_legacy(file: BinaryIO) -> dict[str, np.ndarray]:
     """What PyTorch wrote before, as most published files still are: pickles of a magic number, of the format's version,
     of the machine, of the table, and of the storages' keys; then each storage's length, int64, and bytes."""
     if _Unpickler(file).load() != _MAGIC or _Unpickler(file).load() != 1001:
-        raise UserError('not a file of PyTorch')
+        raise UserError('', 'not a file of PyTorch')
     if not _Unpickler(file).load()['little_endian']:
-        raise UserError('written on a big-endian machine')
+        raise UserError('', 'written on a big-endian machine')
     unpickler = _Unpickler(file)
     table, storages = unpickler.load(), {}
     for key in _Unpickler(file).load():
@@ -282,7 +282,7 @@ def _read_legacy(file: BinaryIO) -> dict[str, np.ndarray]:
 
 def _exactly(file: BinaryIO, count: int) -> bytes:
     if len(content := file.read(count)) != count:
-        raise UserError('not all of the file is there')
+        raise UserError('', 'not all of the file is there')
     return content
 
 
@@ -293,7 +293,7 @@ _SAFE = {
 
 
 def _read_safetensors(file: BinaryIO) -> dict[str, np.ndarray]:
-    """The length of a header, uint64; the header, JSON; the tensors' bytes, which it tells the places of."""
+    """The length of a header, uint64; the header, JSON; the tensors' bytes, at the offsets that the header gives."""
     content = memoryview(file.read())
     start = 8 + int.from_bytes(content[:8], 'little')
     tensors = {}

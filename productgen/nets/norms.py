@@ -98,7 +98,7 @@ class Grouped(nn.Module):
         if c % self.groups:
             raise ValueError(f'{c} channels cannot be divided into {self.groups} groups')
         axes, size = tuple(range(1, x.ndim - 1)), c // self.groups
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))  # 16 bits are not enough for the sums
+        wide = x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)  # 16 bits are not enough for the sums
 
         def mean(y):
             total = jnp.sum(jnp.sum(y, axes).reshape(b, self.groups, size), -1)  # [B, groups]

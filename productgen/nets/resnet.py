@@ -34,7 +34,8 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         y = nn.relu(GroupNorm(name='norm0')(x))
         if self.halving or x.shape[-1] != self.features:
-            x = nn.avg_pool(y, (2, 2), (2, 2)) if self.halving else y
+            # As nn.avg_pool, whose integer divisor fails under strict dtype promotion.
+            x = nn.pool(y, 0.0, jax.lax.add, (2, 2), (2, 2), 'VALID') / 4 if self.halving else y
             x = nn.Dense(self.features, use_bias=False, kernel_init=INIT, name='skip')(x)
         if self.halving:
             y = halve(y, self.param('halve', INIT, (3, 3, y.shape[-1], self.features)))

@@ -32,7 +32,7 @@ ZERO = nn.initializers.zeros
 def embed_time(time: jax.Array, features: int) -> jax.Array:
     """Embeds times, [B] -> [B, features]: sines, then cosines, of frequencies 1 to 1/10000 (Vaswani et al. 2017)."""
     half = features // 2
-    frequency = jnp.exp(-math.log(10_000) / (half - 1) * jnp.arange(half))
+    frequency = jnp.exp(-math.log(10_000) / (half - 1) * jnp.arange(half, dtype=jnp.float32))
     angle = jnp.asarray(time, jnp.float32)[:, None] * frequency
     return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], -1)
 

@@ -54,11 +54,11 @@ class Inherited:
         whole = {place: size for place, size in sizes.items() if place not in self.rows}
         adapted = {place: sizes[place] for place in self.rows}
         parts = {'taken': whole, 'adapted to the labels': adapted, 'fresh': self.fresh}
-        told = ', '.join(f'{len(p)} arrays ({sum(p.values()):,} numbers) {name}' for name, p in parts.items())
+        summary = ', '.join(f'{len(p)} arrays ({sum(p.values()):,} numbers) {name}' for name, p in parts.items())
         names = ['.'.join(place) for place in self.fresh]
         names = names if len(names) <= _NAMED else [*names[:_NAMED], '...']
         level = logging.WARNING if names else logging.INFO
-        _log.log(level, 'From %s: %s%s', self.origin, told, f': {", ".join(names)}' if names else '')
+        _log.log(level, 'From %s: %s%s', self.origin, summary, f': {", ".join(names)}' if names else '')
         return state.replace(nets=nets)
 
     def _part(self, name: str, net: Net, part: str):

@@ -55,9 +55,12 @@ def log_file(workdir: Path, primary: bool = True) -> Iterator[None]:
     root, file = logging.getLogger('productgen'), logging.FileHandler(workdir / 'log.txt')
     file.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
     root.addHandler(file)
+    level = root.level
+    root.setLevel(min(root.getEffectiveLevel(), logging.INFO))  # the file is complete without `start_console` too
     try:
         yield
     finally:
+        root.setLevel(level)
         root.removeHandler(file)
         file.close()
 

@@ -12,7 +12,7 @@ import numpy as np
 from productgen.core.checkpoint import Checkpoints
 from productgen.core.sharding import to_host
 from productgen.core.state import State
-from productgen.data.pictures import beside
+from productgen.data.pictures import side_by_side
 from productgen.data.pipeline import Batches
 from productgen.methods.base import Generates, Metrics, Reconstructs, Represents, Translates
 from productgen.model.rows import ImageMaker
@@ -107,7 +107,7 @@ class Recorder:
             back = self._reconstructor(state, None, seed=seeds, label=held_out.label, **rows)
             sheets = held_out.sheet(rows['image']), held_out.sheet(back)
             names = 'real', 'reconstructed'
-            path = self._log.picture(step, f'reconstructions_{kimg:09.1f}kimg', beside(sheets, names))
+            path = self._log.picture(step, f'reconstructions_{kimg:09.1f}kimg', side_by_side(sheets, names))
         if self._translator:
             path = self._log.picture(step, f'translations_{kimg:09.1f}kimg', self._translations(state))
         if self._sampler:
@@ -125,7 +125,7 @@ class Recorder:
         if not self._sampler:
             return self._shown[1] if self._shown[0] == step else self.show(state, step)
         sheets = self._preview.sheet(self._preview.rows['image']), self._preview.sheet(self._samples(state))
-        return self._log.picture(step, 'comparison', beside(sheets, ('real', 'generated')))
+        return self._log.picture(step, 'comparison', side_by_side(sheets, ('real', 'generated')))
 
     def validated(self, step: int, figures: dict[str, float], seconds: float) -> None:
         """Checks the figures of a validation, which took so long, and logs them with the metrics of its step.
@@ -150,7 +150,7 @@ class Recorder:
         columns = {'input': rows['input'], 'translated': made} | (
             {'target': rows['target']} if 'target' in rows else {}
         )
-        return beside([held_out.sheet(images) for images in columns.values()], tuple(columns))
+        return side_by_side([held_out.sheet(images) for images in columns.values()], tuple(columns))
 
     def _samples(self, state: State) -> np.ndarray:
         knobs = self._run.preview_knobs(self._run.method.knobs)

@@ -92,7 +92,7 @@ def open_run(config: Config, devices: int | None = None) -> Run:
       devices: that batches are divided over; all by default.
 
     Raises:
-      UserError: something in the config cannot be used; the message names the field and the way out.
+      UserError: something in the config cannot be used; the message names the field and what to do.
     """
     _check_batch(config.train, devices or make_mesh().size)
     _check_without_data(config, devices)
@@ -112,7 +112,7 @@ def open_run(config: Config, devices: int | None = None) -> Run:
         )
     if config.data.balance and not names:
         raise UserError('data.balance', 'there are no labels to balance by', 'set data.labels, or data.balance=0')
-    for knob in getattr(run.method, 'knobs', ()):
+    for knob in run.method.knobs:
         knob.check(getattr(config.sample, knob.name), f'sample.{knob.name}')
     _check_frozen(run)
     return run

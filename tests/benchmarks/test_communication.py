@@ -4,8 +4,7 @@ import json
 import sys
 
 import pytest
-from test_devices import EIGHT
-from tiny import run_launch
+from tiny import EIGHT, run_launch
 
 from benchmarks.communication import collectives, traffic
 from benchmarks.scaling import PASSES
@@ -14,24 +13,16 @@ MOST = {'stylegan': 1.2, 'dcgan': 1.02, 'vae': 1.001, 'ddpm': 1.1, 'classifier':
 
 PROGRAM = """
 import importlib, json, sys
-import numpy as np
+from benchmarks.built import prepared
 from benchmarks.communication import traffic
-from productgen.config import to_dict
-from productgen.data.facts import Facts
-from productgen.data.labels import LabelTable
 from productgen.methods.base import parameter_counts
-from productgen.model.config import complete_config, resolve
-from productgen.model.prepared import prepare
 
 found = {}
 for name in sys.argv[1].split(','):
-    config = complete_config(to_dict(importlib.import_module(f'configs.{name}').get_config('quick')))
-    config['data']['resolution'] = '16'
-    attributes = {} if config['data']['labels'] == 'none' else {'label': ('a', 'b', 'c')}
-    table = LabelTable(attributes, np.zeros((1, len(attributes)), np.int32), np.asarray([1000]))
+    config = importlib.import_module(f'configs.{name}').get_config('quick')
+    values = 0 if config.get('data', {}).get('labels') == 'none' else 3
     for shard in (False, True):
-        config['train']['shard_state'] = shard
-        model = prepare(resolve(config), Facts(table, {}))
+        model = prepared(config, {'data.resolution': '16', 'train.shard_state': shard}, values)
         program = model.lower_update().compile()
         found[f'{name} {shard}'] = {
             'weights': {net: 4 * count for net, count in parameter_counts(model.abstract()[0]).items()},

@@ -124,10 +124,11 @@ def test_a_newer_format_is_refused(tmp_path):
     assert caught.value.field == str(tmp_path / 'checkpoints') and 'version' in caught.value.remedy
 
 
+@pytest.mark.parametrize('extra', [{}, {'p': jnp.float32(0.25), 'key': jax.random.key(3)}])
 @pytest.mark.parametrize('to_sample', [False, True])
-def test_arrays_that_the_template_lacks_are_not_read(tmp_path, to_sample):
+def test_arrays_that_the_template_lacks_are_not_read(tmp_path, to_sample, extra):
     """As of older versions, which kept the last metrics in the state."""
-    state = make_state()
+    state = make_state().replace(extra=extra)
     more = {'penalty': jnp.float32(2), 'metrics': {'loss': jnp.ones(3)}}
     Checkpoints(tmp_path).save(state.replace(extra=state.extra | more), {})
     restored, _ = Checkpoints(tmp_path).restore(state, to_sample=to_sample)
@@ -186,7 +187,7 @@ from pathlib import Path
 import jax, jax.numpy as jnp, numpy as np
 jax.distributed.initialize('127.0.0.1:' + sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
 from productgen.core.checkpoint import Checkpoints
-from productgen.core.sharding import layout, make_mesh, to_host
+from productgen.core.sharding import any_process, from_first, layout, make_mesh, to_host
 from productgen.core.state import Net, State
 
 def state(shard, scale):
@@ -199,6 +200,9 @@ for shard in (False, True):
     w = checkpoints.restore(state(shard, 0.0))[0].nets['a'].params['w']
     assert w.addressable_data(0).shape == ((2, 1024) if shard else (2, 2048)), w.sharding
     assert np.array_equal(to_host(w), np.arange(4096.0).reshape(2, 2048))
+process = jax.process_index()
+assert any_process(process == 1) and not any_process(False)
+assert from_first({'loss': 0.5 + process, 'other': 2.0 * process}) == {'loss': 0.5, 'other': 0.0}
 """
 
 
@@ -234,11 +238,36 @@ def test_only_what_makes_pictures_is_read_to_sample(tmp_path):
     assert jax.tree.all(jax.tree.map(np.array_equal, plain(restored.extra), plain(state.extra)))
 
 
-def test_only_the_newest_are_kept(tmp_path):
-    checkpoints = Checkpoints(tmp_path, keep=2)
-    for step in (1, 2, 3):
-        checkpoints.save(make_state(step), {})
-    assert checkpoints.steps() == [2, 3]
+@pytest.mark.parametrize('keep, kept', [(1, [3, 4]), (2, [3, 4]), (3, [2, 3, 4])])
+def test_only_the_newest_are_kept(tmp_path, keep, kept):
+    """At least two of them."""
+    checkpoints = Checkpoints(tmp_path, keep=keep)
+    for step in (1, 2, 3, 4):
+        checkpoints.save(make_state(step), {'written': step})
+    assert checkpoints.steps() == kept
+    state, notes = checkpoints.restore(make_state())
+    assert state.step == notes['written'] == 4
+    assert checkpoints.restore(make_state(), kept[0])[0].step == kept[0]
+
+
+def test_a_reader_changes_nothing_on_disk(tmp_path):
+    Checkpoints(tmp_path).save(make_state(), {})
+    incomplete = tmp_path / 'checkpoints' / '2.orbax-checkpoint-tmp'
+    incomplete.mkdir()
+    assert Checkpoints(tmp_path, writing=False).steps() == [1] and incomplete.exists()
+    assert Checkpoints(tmp_path).steps() == [1] and not incomplete.exists()
+    assert Checkpoints(tmp_path / 'empty', writing=False).steps() == [] and not (tmp_path / 'empty').exists()
+
+
+def test_checkpoints_after_a_step_are_set_aside(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=None)
+    for _ in range(2):  # the second time there is one of that step already
+        for step in (1, 2, 3, 4):
+            checkpoints.save(make_state(step), {})
+        checkpoints.set_aside_after(2)
+        assert checkpoints.steps() == [1, 2]
+        assert {path.name for path in (tmp_path / 'damaged').iterdir()} == {'3', '4'}
+        assert (tmp_path / 'damaged' / '3' / 'state').is_dir()
 
 
 def test_no_checkpoint_is_none(tmp_path):
@@ -259,6 +288,13 @@ def test_too_little_space_is_found_before_writing(tmp_path, monkeypatch):
     with pytest.raises(CheckpointError, match='step 2 does not fit.*last good one is of step 1.*free some space'):
         checkpoints.save(make_state(2), {})
     assert checkpoints.steps() == [1]
+    needed = 1.1 * sum(leaf.nbytes for leaf in jax.tree.leaves(make_state().replace(frozen={}))) + 2**20
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: Usage(1, 1, needed - 1))
+    with pytest.raises(CheckpointError, match='does not fit'):
+        checkpoints.save(make_state(2), {})
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: Usage(1, 1, needed))
+    checkpoints.save(make_state(2), {})
+    assert checkpoints.steps() == [1, 2]
 
 
 def test_a_disk_that_fills_up_while_writing_is_reported(tmp_path, monkeypatch):

@@ -9,15 +9,13 @@ import sys
 import jax
 import numpy as np
 import pytest
-from tiny import ROOT, launch_command, open_run, run_launch, tiny_config, train
+from tiny import EIGHT, ROOT, launch_command, open_run, run_launch, tiny_config, train
 
 from productgen.core.checkpoint import Checkpoints
 
 FIELDS = {'train__batch_size': 16, 'train__duration': '4steps', 'method__augment__name': 'ada',
           'method__augment__p': 0.5, 'method__path_weight': 2.0, 'data__balance': 0.5, 'train__stop_on': 'swd',
           'train__validate_every': '2steps', 'model__channel_base': 256, 'model__channel_max': 32}  # fmt: skip
-
-EIGHT = {'PYTHONPATH': str(ROOT), 'XLA_FLAGS': os.environ['XLA_FLAGS'] + ' --xla_force_host_platform_device_count=8'}
 
 
 def final_state(workdir):

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from productgen.config import UserError
@@ -16,17 +15,23 @@ from productgen.core.optim import (
     learning_rate,
     make_optimizer,
 )
+from productgen.core.state import create_net
+from productgen.core.step import apply_gradients
 
 
 def trace(tx, grads, start=1.0):
     """The value of a parameter after each of several gradients."""
-    params, values = {'w': jnp.full((2, 3), start)}, []
-    state = tx.init(params)
+    net, values = create_net({'w': jnp.full((2, 3), start)}, tx), []
     for grad in grads:
-        updates, state = tx.update({'w': jnp.full((2, 3), grad)}, state, params)
-        params = optax.apply_updates(params, updates)
-        values.append(float(params['w'][0, 0]))
+        net = apply_gradients(net, tx, {'w': jnp.full((2, 3), grad)})
+        values.append(float(net.params['w'][0, 0]))
     return np.array(values)
+
+
+def rate_at(schedule, count):
+    """A learning rate after `count` updates, computed as `apply_gradients` does."""
+    with jax.numpy_dtype_promotion('standard'):
+        return schedule(jnp.int32(count))
 
 
 def rates(config, steps, lazy=None, updates=None):
@@ -44,6 +49,17 @@ def test_adam_is_kingma_and_bas_with_the_lazy_correction(lazy, c):
         w -= rate * (m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps)
         expected.append(w)
     tx = make_optimizer(OptimConfig('adam', 0.1, 0.5, 0.8, eps), 100, lazy)
+    np.testing.assert_allclose(trace(tx, grads), expected, rtol=1e-5)
+
+
+def test_adamw_is_adam_with_decoupled_decay():
+    rate, b1, b2, eps, decay = 0.1, 0.5, 0.8, 1e-3, 0.2
+    grads, w, m, v, expected = [0.5, -2.0, 3e-4], 1.0, 0.0, 0.0, []
+    for t, grad in enumerate(grads, 1):
+        m, v = b1 * m + (1 - b1) * grad, b2 * v + (1 - b2) * grad**2
+        w -= rate * ((m / (1 - b1**t)) / (np.sqrt(v / (1 - b2**t)) + eps) + decay * w)
+        expected.append(w)
+    tx = make_optimizer(OptimConfig('adamw', rate, b1, b2, eps, decay), None)
     np.testing.assert_allclose(trace(tx, grads), expected, rtol=1e-5)
 
 
@@ -101,6 +117,8 @@ def test_gradients_are_clipped_by_their_global_norm():
     moved = 1 - trace(make_optimizer(config, None), [3.0])
     np.testing.assert_allclose(moved, 0.5 / np.sqrt(6), rtol=1e-5)  # of six equal numbers
     np.testing.assert_allclose(1 - trace(make_optimizer(config, None), [0.1]), 0.1, rtol=1e-5)
+    slow = OptimConfig('sgd', 0.1, b1=0.0, clip=0.5)  # clipped before the learning rate
+    np.testing.assert_allclose(1 - trace(make_optimizer(slow, None), [3.0]), 0.1 * 0.5 / np.sqrt(6), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -114,14 +132,14 @@ def test_gradients_are_clipped_by_their_global_norm():
 def test_schedules_end_with_the_training(schedule, at):
     rate = learning_rate(OptimConfig('sgd', 0.2, schedule=schedule), 100)
     for count, fraction in at.items():
-        np.testing.assert_allclose(rate(jnp.int32(count)), 0.2 * fraction, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(rate_at(rate, count), 0.2 * fraction, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize('schedule, half', [('constant', 1), ('linear', 0.5), ('cosine', 0.5)])
 def test_warmup_rises_from_zero_and_the_schedule_takes_the_rest(schedule, half):
     rate = learning_rate(OptimConfig('sgd', 0.2, schedule=schedule, warmup=0.2), 100)
     for count, fraction in {0: 0, 5: 0.25, 10: 0.5, 20: 1, 60: half}.items():
-        np.testing.assert_allclose(rate(jnp.int32(count)), 0.2 * fraction, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(rate_at(rate, count), 0.2 * fraction, rtol=1e-5, atol=1e-7)
 
 
 def test_the_rate_in_use_is_that_of_the_schedule():
@@ -162,23 +180,23 @@ def test_unknown_names_bring_the_nearest_known_one():
 def test_a_schedule_can_end_early_and_above_zero():
     rate = learning_rate(OptimConfig('adam', 0.2, schedule='cosine', anneal=0.5, end=0.25), 100)
     for count, fraction in {0: 1, 25: 0.625, 50: 0.25, 100: 0.25}.items():
-        np.testing.assert_allclose(rate(jnp.int32(count)), 0.2 * fraction, rtol=1e-5)
+        np.testing.assert_allclose(rate_at(rate, count), 0.2 * fraction, rtol=1e-5)
 
 
-def test_b2_follows_its_schedule():
+@pytest.mark.parametrize('anneal, lazy, end', [(1.0, None, 10), (0.5, None, 5), (1.0, 4, 13)])
+def test_b2_follows_its_schedule(anneal, lazy, end):
     """Compared with Adam written out, its bias correction with the b2 of the same step."""
-    config = OptimConfig('adam', 0.1, b1=0.0, b2=0.9, end_b2=0.99)
-    tx = make_optimizer(config, 10)
-    params, second, expected = jnp.zeros(3), np.zeros(3), np.zeros(3)
-    state = tx.init(params)
+    config = OptimConfig('adam', 0.1, b1=0.0, b2=0.9, end_b2=0.99, anneal=anneal)
+    tx = make_optimizer(config, 10, lazy)
+    c = lazy / (lazy + 1) if lazy else 1.0
+    net, second, expected = create_net(jnp.zeros(3), tx), np.zeros(3), np.zeros(3)
     for step in range(10):
         grad = np.array([1.0, -0.5, 0.1]) * (1 + step)
-        updates, state = tx.update(jnp.float32(grad), state, params)
-        params = optax.apply_updates(params, updates)
-        b2 = 0.99 + (0.9 - 0.99) * 0.5 * (1 + np.cos(np.pi * step / 10))
+        net = apply_gradients(net, tx, jnp.float32(grad))
+        b2 = 0.99**c + (0.9**c - 0.99**c) * 0.5 * (1 + np.cos(np.pi * min(step / end, 1)))
         second = b2 * second + (1 - b2) * grad**2
-        expected -= 0.1 * grad / (np.sqrt(second / (1 - b2 ** (step + 1))) + 1e-8)
-    np.testing.assert_allclose(params, expected, rtol=1e-4)
+        expected -= 0.1 * c * grad / (np.sqrt(second / (1 - b2 ** (step + 1))) + 1e-8)
+    np.testing.assert_allclose(net.params, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize('options', [{'anneal': 0.0}, {'anneal': 1.5}, {'end': -1.0}])
@@ -197,11 +215,10 @@ PARAMS = {
 def moved(config, params):
     """Names of the layers that three steps change, with gradients of one everywhere."""
     tx = make_optimizer(config, 100)
-    state, now = tx.init(params), params
+    net = create_net(params, tx)
     for _ in range(3):
-        updates, state = tx.update(jax.tree.map(jnp.ones_like, params), state, now)
-        now = optax.apply_updates(now, updates)
-    same = jax.tree.map(np.array_equal, now, params)
+        net = apply_gradients(net, tx, jax.tree.map(jnp.ones_like, params))
+    same = jax.tree.map(np.array_equal, net.params, params)
     return {name for name, layer in same.items() if not any(jax.tree.leaves(layer))}
 
 

@@ -23,7 +23,7 @@ def test_a_quarter_of_the_way_is_where_the_cosine_says():
     np.testing.assert_allclose(parse_annealed('10->2', 'x', 80)(20), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize('value', ['much', '1->', '->1', '1->2->3', 'nan', ''])
+@pytest.mark.parametrize('value', ['much', '1->', '->1', '1->2->3', 'nan', '1->nan', 'inf->1', ''])
 def test_other_text_than_numbers_is_refused_by_field(value):
     with pytest.raises(UserError, match='method.penalty_weight: expected a number'):
         parse_annealed(value, 'method.penalty_weight', 100)

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from productgen.core.pixels import to_float, to_uint8
-from productgen.core.rng import sample_keys, stream, streams
+from productgen.core.rng import normal, sample_keys, stream, streams
 from productgen.core.state import create_net
 from productgen.core.step import average, ema_decay, gradients, step_net
 
@@ -43,6 +43,13 @@ def test_streams_of_many_keys_are_those_of_each():
     np.testing.assert_array_equal(data(streams(keys, 'z')), [data(stream(key, 'z')) for key in keys])
 
 
+def test_normal_values_of_a_sample_come_from_its_own_key():
+    keys = sample_keys(KEY, jnp.arange(3))
+    values = normal(keys, (2, 5))
+    assert values.shape == (3, 2, 5)
+    np.testing.assert_array_equal(values, [jax.random.normal(key, (2, 5)) for key in keys])
+
+
 # Gradients.
 
 
@@ -70,13 +77,15 @@ def test_gradients_of_parts_average_to_those_of_the_batch(problem, accumulate):
     np.testing.assert_allclose(metrics['abs'], np.abs(error).mean(), rtol=1e-5)
 
 
-@pytest.mark.parametrize('accumulate', [1, 2, 4])
-def test_stats_pass_through_the_parts_in_order(problem, accumulate):
+@pytest.mark.parametrize('accumulate, devices', [(1, 1), (2, 1), (4, 1), (2, 2), (2, 4), (4, 2)])
+def test_stats_pass_through_the_parts_in_order(problem, accumulate, devices):
     params, stats, batch = problem
     expected = stats['order']
-    for part in np.split(batch['x'], accumulate):  # consecutive samples
-        expected = 2 * expected + part.mean()
-    np.testing.assert_allclose(gradients(quadratic, params, stats, batch, accumulate)[1]['order'], expected, rtol=1e-5)
+    of_devices = [np.split(rows, accumulate) for rows in np.split(batch['x'], devices)]  # consecutive samples
+    for part in zip(*of_devices, strict=True):
+        expected = 2 * expected + np.mean(part)
+    new = gradients(quadratic, params, stats, batch, accumulate, devices)[1]
+    np.testing.assert_allclose(new['order'], expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize('accumulate', [1, 2])
@@ -88,7 +97,8 @@ def test_step_net_is_a_step_of_the_optimiser(problem, accumulate):
     opt, by_hand = tx.init(params), params
     for _ in range(2):
         grads = grad(by_hand)
-        updates, opt = tx.update(grads, opt, by_hand)
+        with jax.numpy_dtype_promotion('standard'):
+            updates, opt = tx.update(grads, opt, by_hand)
         by_hand = optax.apply_updates(by_hand, updates)
         net, metrics = step_net(net, tx, quadratic, batch, accumulate=accumulate)
     for got, expected in ((net.params, by_hand), (net.opt, opt), (net.ema, params)):

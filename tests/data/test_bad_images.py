@@ -1,4 +1,4 @@
-"""Files that are no usable pictures: each gives one line of explanation, and none does worse."""
+"""Files that are no usable pictures raise BadImage with a reason of one line."""
 
 import io
 import struct
@@ -41,7 +41,7 @@ NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), d
         *[(encoded(NOISE, kind)[:2000], 'damaged') for kind in ('JPEG', 'PNG', 'TIFF', 'BMP')],
         (encoded(NOISE, 'WEBP', lossless=True)[:2000], None),
         (encoded(NOISE, 'GIF')[:1500], None),
-        (encoded(NOISE, 'PPM'), 'not an image'),  # a format nobody asked for
+        (encoded(NOISE, 'PPM'), 'not an image'),  # a format that is not supported
     ],
 )
 def test_bad_bytes(data, reason):

@@ -1,9 +1,9 @@
-"""Values of a label are drawn as often as asked, nothing is skipped, and a step is a step."""
+"""Values of a label are drawn as often as configured, no item is skipped, and a position has one item."""
 
 import numpy as np
 import pytest
 from tiny import open_run
-from toy import make, toy_config
+from toy import FAMILY, toy_config
 
 from productgen.config import UserError
 from productgen.data.balance import BalancedOrder
@@ -43,13 +43,13 @@ def test_the_classes_are_mixed_within_an_epoch():
     assert np.abs(halves[0] - halves[1]).max() < 40
 
 
-def test_any_place_can_be_had_without_those_before_it():
-    whole, other = draw(0.5, range(2000)), draw(0.5, range(2000), seed=1)
-    assert np.array_equal(draw(0.5, reversed(range(2000)))[::-1], whole)
-    assert not np.array_equal(other, whole)
+def test_a_position_does_not_depend_on_those_before_it():
+    order, other = draw(0.5, range(2000)), draw(0.5, range(2000), seed=1)
+    assert np.array_equal(draw(0.5, reversed(range(2000)))[::-1], order)
+    assert not np.array_equal(other, order)
 
 
-def test_items_without_a_value_keep_their_share():
+def test_items_without_a_value_are_as_frequent_as_in_the_data():
     codes = np.where(np.arange(len(CODES)) % 3 == 0, -1, CODES)
     drawn = codes[draw(1.0, range(453 * 4), codes=codes)]
     unknown = 4 * (codes == -1).sum()
@@ -63,12 +63,12 @@ def test_items_of_which_no_value_is_known_are_drawn_as_they_are():
     assert (np.bincount(drawn) == 3).all()
 
 
-def test_a_run_hands_its_balance_on(monkeypatch):
-    monkeypatch.setitem(METHODS, 'toy', make)
-    share = lambda **fields: np.bincount(
+def test_a_run_passes_its_balance_to_its_batches(monkeypatch):
+    monkeypatch.setitem(METHODS, 'toy', FAMILY)
+    counts = lambda **fields: np.bincount(
         np.concatenate([run.batches()[i]['label'][:, 0] for run in [open_run(toy_config(**fields))] for i in range(14)])
     )
-    assert np.ptp(share(data__balance=1.0)) == 0 < np.ptp(share())  # 112 pictures of 14 classes, 14 batches of 8
+    assert np.ptp(counts(data__balance=1.0)) == 0 < np.ptp(counts())  # 112 pictures of 14 classes, 14 batches of 8
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_run_hands_its_balance_on(monkeypatch):
         ({'data__balance': 1.0, 'data__labels': 'none'}, r'data\.balance: there are no labels'),
     ],
 )
-def test_a_balance_that_cannot_be(monkeypatch, fields, message):
-    monkeypatch.setitem(METHODS, 'toy', make)
+def test_a_balance_out_of_range_or_without_labels(monkeypatch, fields, message):
+    monkeypatch.setitem(METHODS, 'toy', FAMILY)
     with pytest.raises(UserError, match=message):
         open_run(toy_config(**fields))

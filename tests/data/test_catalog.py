@@ -1,4 +1,4 @@
-"""The embedded catalogue: stateless, faithful to its labels, and different enough to learn from."""
+"""The embedded catalogue: items depend on their index alone, show their labels, and can be distinguished."""
 
 import colorsys
 import time
@@ -128,8 +128,8 @@ def test_captions_name_label_and_colour(small):
 def test_mask_separates_product_from_backdrop(small, pictures, monkeypatch):
     """Without the product, pictures stay as they were outside of mask and shadow, and change inside."""
     image, mask = pictures
-    share = mask.mean((1, 2, 3)) / 255
-    assert share.min() > 0.03 and share.max() < 0.9
+    covered = mask.mean((1, 2, 3)) / 255
+    assert covered.min() > 0.03 and covered.max() < 0.9
     border = np.concatenate([mask[:, 0], mask[:, -1], mask[:, :, 0], mask[:, :, -1]], 1)
     assert (border.max((1, 2)) == 0).mean() > 0.85  # a few reach the edge, none fills it
     assert border.mean() < 5
@@ -187,7 +187,7 @@ def _chroma(srgb) -> np.ndarray:
     return np.array([saturation * np.cos(2 * np.pi * hue), saturation * np.sin(2 * np.pi * hue), 0.8 * value])
 
 
-def test_categories_can_be_told_apart(small, pictures):
+def test_categories_can_be_distinguished(small, pictures):
     """Ridge regression on 16 x 16 silhouettes, of products it has not seen, against a chance of 1 in KINDS."""
     _, mask = pictures
     features = mask.reshape(len(mask), 16, 2, 16, 2).mean((2, 4)).reshape(len(mask), -1) / 255

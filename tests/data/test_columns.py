@@ -20,7 +20,7 @@ ITEMS = 12
 
 
 class Counted:
-    """A source of two columns that counts what is decoded, rendering an item whole or each column for itself."""
+    """A source of two columns that counts what is decoded, rendering them together or each when it is read."""
 
     columns = {'image': (4, 6, 3), 'mask': (2, 2, 1)}
     attributes = {'label': ('a', 'b', 'c')}
@@ -28,8 +28,8 @@ class Counted:
     keys = tuple(map(str, range(ITEMS)))
     digest = 'abc'
 
-    def __init__(self, whole=False):
-        self.whole, self.read = whole, []
+    def __init__(self, together=False):
+        self.together, self.read = together, []
 
     def __len__(self):
         return ITEMS
@@ -38,7 +38,7 @@ class Counted:
         return np.full(self.columns[name], index + 100 * (name == 'mask'), np.uint8)
 
     def __getitem__(self, index):
-        if self.whole:
+        if self.together:
             self.read.append(index)
             return {name: self.column(index, name) for name in self.columns}
         readers = {name: lambda name=name: self.read.append(name) or self.column(index, name) for name in self.columns}
@@ -96,9 +96,9 @@ def test_a_batch_of_columns_of_other_shapes():
 
 
 def test_other_columns_can_be_loaded_too():
-    source = Counted()
+    source = Counted(together=True)
     batches = batches_of(source, ('mask', 'label'))
-    assert list(batches.load(np.arange(2))) == ['mask', 'label']
+    assert list(batches.load(np.arange(2))) == ['mask', 'label'] and batches.load(np.arange(2), ()) == {}
     assert list(batches.load(np.arange(2), ('image',))) == ['image']
     del source.read[:]
     assert list(batches.load(np.arange(2), ['label'])) == ['label'] and not source.read
@@ -144,14 +144,14 @@ def test_without_new_settings_the_source_is_the_old_one():
 
 
 def test_further_names_copy_no_pixels():
-    cached = Cached(Counted(whole=True), Counted.columns, 10**6)
+    cached = Cached(Counted(together=True), Counted.columns, 10**6)
     item = Renamed(cached, {'input': 'image', 'target': 'mask'})[5]
     assert set(item) == {'image', 'mask', 'input', 'target'} and len(item) == 4
     assert np.shares_memory(item['input'], item['image']) and np.shares_memory(item['target'], item['mask'])
 
 
 def test_one_rendering_serves_all_columns_of_an_item():
-    source = Counted(whole=True)
+    source = Counted(together=True)
     cached = Cached(source, source.columns, 10**6)
     for _ in range(2):
         item = cached[3]
@@ -161,7 +161,7 @@ def test_one_rendering_serves_all_columns_of_an_item():
 
 
 def test_columns_that_are_not_read_take_no_memory():
-    source = Counted(whole=True)
+    source = Counted(together=True)
     cached = Cached(source, source.columns, ITEMS * 4 * 6 * 3)  # room for the images only
     for _ in range(2):
         assert [int(cached[i]['image'][0, 0, 0]) for i in range(ITEMS)] == [*range(ITEMS)]

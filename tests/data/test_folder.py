@@ -1,4 +1,4 @@
-"""Folders as people have them: classes, tables, broken files, links, odd names."""
+"""Folders as people have them: classes, broken files, links, odd names; what is cached of them."""
 
 import io
 import json
@@ -19,7 +19,7 @@ REAL = Path(__file__).parents[2] / '../shared/data/clothing'
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory, monkeypatch):
-    """No test sees the cache of the user, or of another test."""
+    """Each test has its own cache folder."""
     path = tmp_path_factory.mktemp('cache')
     monkeypatch.setenv('PRODUCTGEN_CACHE', str(path))
     return path
@@ -62,7 +62,7 @@ def test_classes_are_first_level_folders(shop):
     assert folder[0]['image'].shape == (8, 8, 3) and folder.text(0) == ''
 
 
-def test_pictures_beside_class_folders_have_no_class(shop):
+def test_pictures_outside_class_folders_have_no_class(shop):
     put(shop / 'z.png')
     assert open_folder(shop).codes['label'].tolist() == [0, 0, 1, 1, -1]
 
@@ -73,7 +73,7 @@ def test_a_flat_folder_has_no_attributes(tmp_path):
     assert folder.attributes == {} and folder.codes == {} and len(folder) == 1
 
 
-def test_what_is_no_picture_is_no_error(shop):
+def test_other_files_are_ignored(shop):
     put(shop / '.hidden/a.png')
     put(shop / '__MACOSX/shoes/a.png')
     put(shop / 'shoes/._b.png')

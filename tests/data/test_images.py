@@ -1,4 +1,4 @@
-"""Every kind of file that can be read comes out right, against references computed here."""
+"""Every kind of file that can be read is decoded correctly, against references computed here."""
 
 import io
 import struct
@@ -381,7 +381,7 @@ def test_unknown_fit():
         load_image(encoded(Image.fromarray(picture())), (8, 8), fit='squeeze')
 
 
-def test_threads_get_what_one_gets():
+def test_threads_load_the_same_pictures():
     rgba, _ = with_alpha()
     kinds = [
         encoded(Image.fromarray(rgba)),
@@ -389,7 +389,7 @@ def test_threads_get_what_one_gets():
         encoded(Image.fromarray(rgba), 'WEBP'),
         encoded(Image.fromarray(picture()), 'GIF'),
     ]
-    alone = [load_image(data, (20, 20)) for data in kinds]
+    expected = [load_image(data, (20, 20)) for data in kinds]
     with ThreadPoolExecutor(8) as pool:
         for i, loaded in enumerate(pool.map(lambda data: load_image(data, (20, 20)), kinds * 50)):
-            np.testing.assert_array_equal(loaded, alone[i % len(kinds)])
+            np.testing.assert_array_equal(loaded, expected[i % len(kinds)])

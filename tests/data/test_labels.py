@@ -1,4 +1,4 @@
-"""Labels are named as people would, and drawn as they occur."""
+"""Labels are parsed from names, and drawn as often as they occur."""
 
 import types
 
@@ -38,21 +38,21 @@ def test_json_and_back(table):
 
 def test_rows_are_drawn_as_often_as_they_occur():
     drawn = TABLE.draw(range(4000))
-    share = [np.mean((drawn == row).all(1)) for row in TABLE.rows]
-    assert np.allclose(share, [0.4, 0.2, 0.2, 0.2], atol=0.03)
+    fraction = [np.mean((drawn == row).all(1)) for row in TABLE.rows]
+    assert np.allclose(fraction, [0.4, 0.2, 0.2, 0.2], atol=0.03)
 
 
-def test_a_seed_draws_the_same_row_in_any_company():
+def test_a_seed_draws_the_same_row_whatever_the_other_seeds():
     assert np.array_equal(TABLE.draw([7, 3])[1], TABLE.draw([1, 2, 3])[2])
     assert NOTHING.draw([1, 2]).shape == (2, 0)
 
 
-def test_what_is_not_given_comes_from_pictures_of_the_kind():
+def test_other_values_are_those_of_pictures_of_the_kind():
     drawn = TABLE.draw(range(50), {'label': 'shoe'})
     assert (drawn[:, [0, 1, 3]] == 1).all() and set(drawn[:, 2]) == {-1, 1}
 
 
-def test_a_kind_without_pictures_is_made_and_told(caplog):
+def test_a_kind_without_pictures_is_drawn_with_a_warning(caplog):
     drawn = TABLE.draw(range(20), {'label': 'shoe', 'body': 'red'})
     assert (drawn[:, :2] == [1, 0]).all()
     assert 'No training picture is shoe, body=red' in caplog.text
@@ -84,7 +84,7 @@ def test_kinds_by_name(text, kinds):
         ('mug,', r"there is no ''"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(text, message):
+def test_names_that_cannot_be_resolved(text, message):
     with pytest.raises(UserError, match=message):
         TABLE.kinds(text, 'sample.labels')
 
@@ -94,7 +94,7 @@ def test_no_labels_to_choose_from():
         NOTHING.kinds('mug', 'sample.labels')
 
 
-def test_words_are_understood_again():
+def test_words_are_parsed_back():
     for text in ('mug,blue', 'shoe,lid=red'):
         (kind,) = TABLE.kinds(text, 'x')
         assert ','.join(TABLE.words(kind)) == text

@@ -1,4 +1,4 @@
-"""Tables of folders as people write them, and which of their columns are attributes."""
+"""Metadata tables in every format, their errors, and which of their columns are attributes."""
 
 import json
 

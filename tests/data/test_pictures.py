@@ -1,11 +1,11 @@
-"""Pictures and animations read back as they were meant."""
+"""Grids are laid out as documented; pictures and animations read back as they were written."""
 
 import imageio.v3 as iio
 import numpy as np
 import pytest
 from PIL import Image
 
-from productgen.data.pictures import MARGIN, beside, grid, save_animation, save_png
+from productgen.data.pictures import MARGIN, grid, save_animation, save_png, side_by_side
 
 
 def plain(count, height, width):
@@ -32,16 +32,16 @@ def test_grid_prints_names_to_the_left():
     assert (named[:66, :left] < 128).any() and (named[66:, :left] < 128).any()
 
 
-def test_beside_keeps_both_sheets():
+def test_sheets_side_by_side_are_unchanged():
     a, b = plain(1, 20, 30)[0], plain(2, 20, 40)[1]
-    sheet = beside([a, b], ['real', 'generated'])
+    sheet = side_by_side([a, b], ['real', 'generated'])
     assert np.array_equal(sheet[-20:, :30], a) and np.array_equal(sheet[-20:, -40:], b)
-    three = beside([a, b, a], ['input', 'target', 'output'])
+    three = side_by_side([a, b, a], ['input', 'target', 'output'])
     assert np.array_equal(three[-20:, :30], a) and np.array_equal(three[-20:, -30:], a)
     assert np.array_equal(three[-20:, 42:82], b) and (three[:-20] < 128).any()
 
 
-def test_png_is_exact_and_whole(tmp_path):
+def test_png_is_exact_and_leaves_no_temporary_file(tmp_path):
     image = np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
     save_png(tmp_path / 'new' / 'a.png', image)
     assert np.array_equal(iio.imread(tmp_path / 'new' / 'a.png'), image)

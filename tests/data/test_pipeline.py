@@ -1,11 +1,13 @@
 """The content of a batch depends only on seed and step; splits and labels are what they say."""
 
+import dataclasses
 import zlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from productgen.data import DataConfig, DataError, conditions, open_source, parse_resolution, split, spread
+from productgen.data import DataConfig, DataError, conditions, images, open_source, parse_resolution, split, spread
 from productgen.data.catalog import Catalog
 from productgen.data.pipeline import Batches
 
@@ -53,22 +55,22 @@ def test_the_number_of_threads_changes_nothing():
 
 
 def test_processes_hold_the_rows_of_one_batch_in_order():
-    whole, parts = make(), [make(process=(i, 2)) for i in range(2)]
+    all_rows, parts = make(), [make(process=(i, 2)) for i in range(2)]
     for step in range(5):
-        assert numbers(whole[step]) == numbers(parts[0][step]) + numbers(parts[1][step])
+        assert numbers(all_rows[step]) == numbers(parts[0][step]) + numbers(parts[1][step])
 
 
 def test_another_seed_is_another_order():
     assert [numbers(make(0)[i]) for i in range(4)] != [numbers(make(1)[i]) for i in range(4)]
 
 
-def test_balanced_batches_are_those_of_their_step_too():
+def test_balanced_batches_depend_on_their_step_alone_too():
     make_third = lambda **options: make(labels=('third',), balance=1.0, **options)
-    whole, ahead = make_third(), make_third(threads=4).iterate(3)
+    batches, ahead = make_third(), make_third(threads=4).iterate(3)
     for step in range(3, 20):
-        rows = numbers(whole[step])
+        rows = numbers(batches[step])
         assert numbers(next(ahead)) == rows == sum((numbers(make_third(process=(i, 2))[step]) for i in range(2)), [])
-    drawn = np.concatenate([numbers(whole[step]) for step in range(30)])  # 12 epochs of 10 places, 3 or 4 a class
+    drawn = np.concatenate([numbers(batches[step]) for step in range(30)])  # 12 epochs of 10 places, 3 or 4 a class
     assert set(drawn) == set(range(10)) and np.ptp(np.bincount(drawn % 3)) <= 12
 
 
@@ -148,7 +150,7 @@ def test_batches_of_the_catalog_are_those_of_earlier_versions(balance, cache_gb)
         assert np.array_equal(batch['label'], np.stack([catalog.codes[name][items] for name in names], 1))
 
 
-def test_labels_are_columns_in_the_order_asked_for():
+def test_labels_are_columns_in_the_order_of_their_names():
     batch = make()[0]
     items = np.array(numbers(batch))
     assert batch['label'].dtype == np.int32
@@ -167,11 +169,11 @@ def test_without_labels_there_are_no_columns():
     assert batch['label'].shape == (4, 0) and batch['label'].dtype == np.int32
 
 
-def test_a_batch_larger_than_the_data_set_takes_pictures_again():
+def test_a_batch_larger_than_the_data_set_repeats_pictures():
     assert sorted(numbers(make(size=20)[0])) == sorted([*range(10)] * 2)
 
 
-def test_splits_share_no_product():
+def test_no_product_is_on_both_sides_of_a_split():
     train, held_out = split(Numbers(), 0.4)
     keys = np.array(Numbers.keys)
     assert len(train) + len(held_out) == 20 and len(held_out)
@@ -189,7 +191,7 @@ def test_conditions_by_name(labels, names):
 
 
 @pytest.mark.parametrize('labels', ['only', 'lable'])
-def test_conditions_that_cannot_be(labels):
+def test_conditions_that_do_not_exist_or_have_one_value(labels):
     with pytest.raises(DataError, match='data.labels'):
         conditions(Numbers(), labels)
 
@@ -207,7 +209,7 @@ def test_a_wrong_resolution_is_refused(text):
         parse_resolution(text)
 
 
-def test_the_catalog_is_remembered_once_drawn():
+def test_catalog_pictures_are_kept_in_memory():
     source = open_source(DataConfig(resolution='16', catalog_items=128))
     assert source[3]['image'] is not None
     assert np.array_equal(source[3]['image'], source[3]['image'])
@@ -232,3 +234,43 @@ def test_a_spread_reaches_from_the_first_item_to_near_the_last():
     assert spread(items, 4).tolist() == [100, 105, 110, 115]
     assert spread(items, 3).tolist() == [100, 106, 113]
     assert spread(items, 50).tolist() == items.tolist() and not len(spread(items, 0))
+
+
+def test_auto_is_without_a_label_of_one_value():
+    source = Numbers()
+    source.attributes = {'label': ('shoe',), 'third': ('a', 'b', 'c')}
+    assert conditions(source, 'auto') == ()
+    source.usual_conditions = ('label', 'third', 'size')
+    assert conditions(source, 'auto') == ('third',)
+
+
+def test_settings_reach_the_pictures_of_a_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv('PRODUCTGEN_CACHE', str(tmp_path / 'cache'))
+    shop = tmp_path / 'shop'
+    shop.mkdir()
+    for name in ('a', 'b'):
+        Image.new('RGB', (20, 10), 'red').save(shop / f'{name}.png')
+    (shop / 'metadata.csv').write_text('file_name,set\na.png,7\nb.png,7\n')
+    config = DataConfig(source=f'folder:{shop}', resolution='12x8', fit='crop', group='set', background='blue')
+    source = open_source(config)
+    assert source.keys == ('7', '7') and source[0]['image'][0, 0].tolist() == [255, 0, 0]
+    source = open_source(dataclasses.replace(config, fit='pad'))
+    assert source[0]['image'].shape == (8, 12, 3) and source[0]['image'][0, 0].tolist() == [0, 0, 255]
+    with pytest.raises(DataError, match='^data.fit: '):
+        open_source(dataclasses.replace(config, fit='zoom'))
+    with pytest.raises(DataError, match='^data.background: '):
+        open_source(dataclasses.replace(config, background='rde'))
+
+
+@pytest.mark.parametrize('gigabytes, calls', [(2 * 8 * 12 * 3 / 2**30, 2), (1.9 * 8 * 12 * 3 / 2**30, 6)])
+def test_the_memory_for_pictures_is_in_gigabytes(tmp_path, monkeypatch, gigabytes, calls):
+    monkeypatch.setenv('PRODUCTGEN_CACHE', str(tmp_path / 'cache'))
+    for name in ('a', 'b'):
+        Image.new('RGB', (20, 10), 'red').save(tmp_path / f'{name}.png')
+    decoded = []
+    load = images.load_image
+    monkeypatch.setattr(images, 'load_image', lambda *args, **options: decoded.append(0) or load(*args, **options))
+    source = open_source(DataConfig(source=f'folder:{tmp_path}', resolution='12x8', cache_gb=gigabytes))
+    for _ in range(2):
+        assert all(source[i]['image'].max() == 255 for i in range(2))
+    assert len(decoded) == calls

@@ -1,4 +1,4 @@
-"""The split depends on each key alone, and hits the share it was asked for."""
+"""The split depends on each key alone, and holds out the given fraction."""
 
 import os
 import subprocess
@@ -10,16 +10,16 @@ import pytest
 from productgen.data.source import DataError
 from productgen.data.split import in_validation
 
-# What the first version of the code answered: a change of the hash would move pictures between the sets.
+# The result of the first version of the code: a change of the hash would move pictures between the sets.
 FIXED = '001000100000000001100001000001000010000000000001001110011010'
 KEYS = [f'sku-{i:05d}' for i in range(20_000)]
 
 
-def test_share():
-    for share in (0.0, 0.02, 0.1, 0.5):
-        held_out = in_validation(KEYS, share)
+def test_fraction():
+    for fraction in (0.0, 0.02, 0.1, 0.5):
+        held_out = in_validation(KEYS, fraction)
         assert held_out.dtype == bool and held_out.shape == (len(KEYS),)
-        assert held_out.mean() == pytest.approx(share, abs=0.012)
+        assert held_out.mean() == pytest.approx(fraction, abs=0.012)
 
 
 def test_other_keys_and_their_order_do_not_matter():
@@ -33,7 +33,7 @@ def test_equal_keys_stay_together():
     assert (held_out == held_out[:, :1]).all()
 
 
-def test_a_larger_share_only_adds():
+def test_a_larger_fraction_only_adds():
     assert (in_validation(KEYS, 0.2) >= in_validation(KEYS, 0.1)).all()
 
 
@@ -58,6 +58,6 @@ def test_names_that_are_not_unicode():
 
 def test_empty_and_out_of_range():
     assert in_validation([], 0.1).shape == (0,)
-    for share in (-0.1, 1, 2.0, np.nan):
+    for fraction in (-0.1, 1, 2.0, np.nan):
         with pytest.raises(DataError, match='data.validation'):
-            in_validation(KEYS[:3], share)
+            in_validation(KEYS[:3], fraction)

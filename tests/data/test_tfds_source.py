@@ -1,4 +1,4 @@
-"""TFDS data sets without TensorFlow, on tiny ones that the test prepares itself."""
+"""TFDS data sets without TensorFlow; the tests prepare tiny ones."""
 
 import gzip
 import json
@@ -140,7 +140,7 @@ def test_pictures_and_columns(data_dir):
     assert source.codes['color'].tolist() == [i % 2 for i in items]
     assert source.keys == tuple(f'sku-{i // 2}' for i in items)
     assert [source.text(i) for i in range(ITEMS)] == [f'Größe {i}' for i in items]
-    assert ('tensorflow' in sys.modules) == loaded  # nothing here has brought it in
+    assert ('tensorflow' in sys.modules) == loaded  # nothing here has imported it
     item = source[0]
     assert item['image'].shape == (5, 10, 3) and item['image'].dtype == np.uint8
     assert item['mask'].shape == (5, 10, 1) and item['mask'].dtype == np.uint8

@@ -1,4 +1,4 @@
-"""Evaluation of a run and of a folder: known sets come to known figures, and unlike protocols are not compared."""
+"""Evaluation of a run and of a folder: figures of known sets, and no comparison of different protocols."""
 
 import json
 import re
@@ -10,17 +10,19 @@ import pytest
 from peers.features import pick, stored, tensors
 from peers.features import pictures as peer_pictures
 from PIL import Image
-from tiny import classifier_config, evaluate, open_run, sample, train
+from tiny import classifier_config, evaluate, full, open_run, sample, train
 from toy import toy_config
 
 from configs import from_workdir
 from productgen.config import UserError
+from productgen.config.sections import EvalConfig
 from productgen.data import spread
 from productgen.data.pipeline import Batches
 from productgen.metrics.distribution import Reference
-from productgen.model.trained import restore
 from productgen.model.features import open_features
 from productgen.model.rows import ImageMaker
+from productgen.model.trained import restore
+from productgen.model.workdir import read_config
 from productgen.train.validate import Validator
 
 pytestmark = pytest.mark.usefixtures('toy')
@@ -83,11 +85,11 @@ def test_a_classifier_shows_what_its_features_find_and_is_validated(features):
 
 
 def test_a_classifier_makes_no_pictures(features):
-    with pytest.raises(UserError, match='makes no pictures'):
+    with pytest.raises(UserError, match="its method, 'classifier', generates no pictures"):
         sample(classifier_config(), features)
 
 
-def test_a_run_is_measured_beside_real_pictures(measured):
+def test_a_run_is_compared_with_real_pictures(measured):
     result = report(measured)
     ours, real = result['figures']['measured'], result['figures']['real']
     # The toy paints a mean colour with noise: far from the data in every way.
@@ -96,12 +98,12 @@ def test_a_run_is_measured_beside_real_pictures(measured):
     assert result['protocol']['counts'] == {'measured': 60, 'reference': 60, 'by pixels': 60}
     assert result['measured']['checkpoint'] == 'step000006'
     counts, run = np.asarray(result['confusion']['counts']), open_run(config_of())
-    asked = run.facts.labels.draw(np.arange(60))[:, 0]
-    assert np.array_equal(counts.sum(1), np.bincount(asked, minlength=14))
+    requested = run.facts.labels.draw(np.arange(60))[:, 0]
+    assert np.array_equal(counts.sum(1), np.bincount(requested, minlength=14))
     assert np.trace(counts) / 60 == pytest.approx(ours['accuracy/label'])
     assert result['copies']['searched'] == len(run.items)
     assert 1 <= ours['inception_score'] <= 14 and real['inception_score_deviation'] > 0
-    # What the toy takes for a reconstruction is the mean of a picture and its own.
+    # The toy's reconstruction is the mean of a picture and its own.
     assert result['pairs']['what'].startswith('reconstructions') and 0 < result['pairs']['delta_e'] < 50
     assert {'psnr', 'ssim', 'ms_ssim', 'gmsd'} < result['pairs'].keys()
 
@@ -131,13 +133,14 @@ def test_figures_of_features_need_features():
         Validator(run, run.batches())
 
 
-def test_features_are_measured_by_their_own_answers(features):
+def test_features_are_measured_by_their_own_predictions(features):
     result = report(evaluate(classifier_config(), features))
     ours, trained = result['figures']['measured'], result['figures']['training']
     run, net = open_run(classifier_config()), open_features(str(features), 16)
     pictures = run.batches().load(run.held_out)
     rows, predicted = net(pictures['image'])
-    right, colour = (np.argmax(predicted[name], 1) == pictures['label'][:, i] for i, name in enumerate(('label', 'colour')))
+    codes = {name: np.argmax(x, 1) for name, x in predicted.items()}
+    right, colour = (codes[name] == pictures['label'][:, i] for i, name in enumerate(('label', 'colour')))
     assert ours['accuracy/label'] == pytest.approx(right.mean())
     assert ours['accuracy/colour'] == pytest.approx(colour.mean()) and colour.mean() > 0.25
     counts = np.asarray(result['confusion']['counts'])
@@ -151,7 +154,7 @@ def test_features_are_measured_by_their_own_answers(features):
     assert trained['nearest/label'] < 1  # the nearest other picture
 
 
-def test_a_classifier_of_generated_pictures_knows_less_than_one_of_real_ones(features, generator):
+def test_training_on_generated_pictures_gives_a_lower_accuracy_than_on_real_ones(features, generator):
     fields = {
         'features': str(features),
         'recognition': '150steps',
@@ -174,16 +177,16 @@ def test_a_classifier_is_not_compared_with_a_generator(features, measured):
         evaluate(config, features)
 
 
-def test_answers_stand_in_the_order_of_the_labels(features):
+def test_predictions_are_in_the_order_of_the_labels(features):
     net = open_features(str(features), 8)
     _, predicted = net(np.zeros((2, 16, 16, 3), np.uint8))
     assert list(predicted) == list(net.attributes) == ['label', 'colour'] and predicted['label'].shape == (2, 14)
 
 
-def test_pictures_without_two_values_teach_nothing(features, generator, tmp_path):
+def test_a_classifier_needs_pictures_of_two_values(features, generator, tmp_path):
     folder_of(tmp_path / 'one', pictures('held_out')[:30])
     fields = {'features': str(features), 'images': str(tmp_path / 'one'), 'recognition': '10steps'}
-    with pytest.raises(UserError, match=r'eval\.recognition: the pictures have no two values of any label'):
+    with pytest.raises(UserError, match=r'eval\.recognition: the pictures do not have two values of any label'):
         evaluate(config_of(**fields), generator)
 
 
@@ -196,7 +199,9 @@ def test_pictures_are_compared_with_their_originals_by_name(features, generator,
     squares = ((noisy / 255.0 - image / 255.0) ** 2).mean((1, 2, 3))
     assert pairs['psnr'] == pytest.approx(np.mean(-10 * np.log10(squares)), rel=1e-5)
     (tmp_path / 'originals' / '007.png').unlink()
-    with pytest.raises(UserError, match=r'1 of eval\.images have no picture of their name there, 007\.png for'):
+    with pytest.raises(
+        UserError, match=r'1 pictures of eval\.images have no original of the same name, such as 007\.png'
+    ):
         evaluate(config_of(**fields), generator)
 
 
@@ -207,7 +212,7 @@ def test_the_page_needs_nothing_from_elsewhere(measured):
     assert '&quot;digest&quot;' in page
 
 
-def test_the_training_pictures_themselves_are_told_to_be_copies(features, generator, tmp_path):
+def test_the_training_pictures_themselves_are_found_to_be_copies(features, generator, tmp_path):
     folder = folder_of(tmp_path / 'copies', pictures('items'))
     fields = {'features': str(features), 'images': folder, 'out': str(tmp_path / 'out'), 'count': 400}
     result = report(evaluate(config_of(**fields), generator))
@@ -217,7 +222,7 @@ def test_the_training_pictures_themselves_are_told_to_be_copies(features, genera
     assert result['measured']['pictures'] == 60
 
 
-def test_held_out_pictures_come_to_the_floor_and_are_no_copies(features, generator, tmp_path):
+def test_held_out_pictures_have_the_figures_of_real_ones_and_are_no_copies(features, generator, tmp_path):
     run = open_run(config_of())
     count = len(run.held_out)
     batches = Batches(run.source, run.items, run.labels, 8, 0)
@@ -231,7 +236,7 @@ def test_held_out_pictures_come_to_the_floor_and_are_no_copies(features, generat
     assert result['copies']['features']['p'] > 0.3 and result['copies']['pixels']['p'] > 0.3
 
 
-def test_a_folder_of_fewer_pictures_is_measured_in_its_own_number(features, generator, tmp_path):
+def test_a_smaller_folder_is_compared_with_as_many_real_pictures(features, generator, tmp_path):
     by_name = tmp_path / 'classes'
     by_name.mkdir()
     for i, label in enumerate(('mug', 'shoe')):
@@ -239,14 +244,14 @@ def test_a_folder_of_fewer_pictures_is_measured_in_its_own_number(features, gene
     fields = {'features': str(features), 'images': str(by_name), 'out': str(tmp_path / 'out'), 'reference': 'held_out'}
     result = report(evaluate(config_of(**fields), generator))
     assert result['protocol']['counts'] == {'measured': 30, 'reference': 60, 'by pixels': 30}
-    # Sub-folders say what the pictures are meant to be.
-    asked, values = np.asarray(result['confusion']['counts']).sum(1), result['confusion']['values']
-    assert asked[values.index('mug')] == asked[values.index('shoe')] == 15 and asked.sum() == 30
+    # The names of sub-folders are labels.
+    requested, values = np.asarray(result['confusion']['counts']).sum(1), result['confusion']['values']
+    assert requested[values.index('mug')] == requested[values.index('shoe')] == 15 and requested.sum() == 30
 
 
 def test_too_few_pictures_are_refused_before_anything_is_measured(features, generator, tmp_path):
     folder = folder_of(tmp_path / 'few', pictures('held_out')[:10])
-    with pytest.raises(UserError, match='10 pictures of .* are too few, 21 are needed'):
+    with pytest.raises(UserError, match='10 pictures of .* are too few, at least 21 are needed'):
         evaluate(config_of(features=str(features), images=folder), generator)
 
 
@@ -254,21 +259,21 @@ def test_a_run_is_not_measured_as_another(features, generator):
     config = config_of(features=str(features))
     config['data']['background'] = 'black'
     with pytest.raises(
-        UserError, match=r"another config; leave --config out.*\n  data\.background: 'white' -> 'black'"
+        UserError, match=r"another config:\n  data\.background: 'white' -> 'black'\n.*Leave --config out"
     ):
         evaluate(config, generator)
 
 
-def test_more_pictures_than_are_held_out_are_measured_alone(features, generator, tmp_path):
+def test_more_pictures_than_are_held_out_are_measured_without_a_floor(features, generator, tmp_path):
     fields = {'features': str(features), 'out': str(tmp_path / 'out'), 'count': 120}
     with_floor = report(evaluate(config_of(**fields), generator))
-    alone = report(evaluate(config_of(**fields, floor=False), generator))
+    without = report(evaluate(config_of(**fields, floor=False), generator))
     assert with_floor['protocol']['counts']['measured'] == len(open_run(config_of()).held_out) < 120
-    assert alone['protocol']['counts']['measured'] == 120 and list(alone['figures']) == ['measured']
+    assert without['protocol']['counts']['measured'] == 120 and list(without['figures']) == ['measured']
 
 
 def test_without_labels_and_without_a_run(features, generator, tmp_path):
-    """A folder against an unlabelled data set: nothing to condition on, nothing of a run."""
+    """A folder is compared with an unlabelled data set, and there is no run."""
     folder = folder_of(tmp_path / 'pictures', pictures('held_out')[:30])
     config = config_of(features=str(features), images=folder, out=str(tmp_path / 'out'))
     config['data']['labels'] = 'none'
@@ -282,7 +287,7 @@ def test_a_run_whose_pictures_changed_is_not_measured(features, generator, tmp_p
     other = shutil.copytree(generator, tmp_path / 'run')
     about = json.loads((other / 'data.json').read_text())
     (other / 'data.json').write_text(json.dumps(about | {'digest': 'another'}))
-    with pytest.raises(UserError, match='are not what they were.*add --accept_config_change'):
+    with pytest.raises(UserError, match='have changed since .* was trained; restore .*add --accept_config_change'):
         evaluate(config_of(features=str(features)), other)
     assert evaluate(config_of(features=str(features)), other, accept_change=True).exists()
 
@@ -291,10 +296,11 @@ def test_a_run_from_before_there_was_evaluation_can_be_measured(generator, tmp_p
     config = json.loads((generator / 'config.json').read_text())
     del config['eval']
     (tmp_path / 'config.json').write_text(json.dumps(config))
-    assert from_workdir.get_config(str(tmp_path)).eval.reference == 'train'
+    assert read_config(tmp_path).eval == EvalConfig()
+    assert full(from_workdir.get_config(str(tmp_path)))['eval']['reference'] == 'train'
 
 
-def test_an_earlier_report_is_kept_and_may_stand_beside_a_new_one(features, generator, tmp_path):
+def test_an_earlier_report_is_kept_and_can_be_shown_in_a_new_one(features, generator, tmp_path):
     out = {'features': str(features), 'out': str(tmp_path / 'out')}
     first = evaluate(config_of(**out), generator)
     before = report(first)
@@ -304,7 +310,7 @@ def test_an_earlier_report_is_kept_and_may_stand_beside_a_new_one(features, gene
     assert f'earlier: {generator} step000006' in second.read_text()
 
 
-def test_unlike_protocols_are_not_compared(features, generator, measured):
+def test_different_protocols_are_not_compared(features, generator, measured):
     fields = {'features': str(features), 'against': str(measured.with_suffix('.json')), 'count': 50}
     with pytest.raises(
         UserError, match=r'cannot be compared:\n  counts\.by pixels: 60 -> 50\n  counts\.measured: 60 -> 50'
@@ -315,11 +321,11 @@ def test_unlike_protocols_are_not_compared(features, generator, measured):
 @pytest.mark.parametrize(
     'fields, message',
     [
-        ({'features': ''}, r'eval\.features: which features\?'),
+        ({'features': ''}, r'eval\.features: it is empty, .*configs/classifier\.py'),
         ({'features': '/nowhere'}, 'nowhere'),
         ({'features': ':3'}, r'eval\.features=:3: which run'),
         ({'features': '{generator}'}, "'toy', has no features"),
-        ({'count': 5}, r'eval\.count: must be at least'),
+        ({'count': 5}, r'eval\.count: must be at least 21'),
         ({'reference': 'test'}, r'eval\.reference'),
         ({'truncation': 3.0}, r'eval\.truncation'),
         ({'against': '/nowhere.json'}, r'eval\.against=/nowhere\.json: not a report'),
@@ -328,14 +334,14 @@ def test_unlike_protocols_are_not_compared(features, generator, measured):
         ({'truncations': '0.5,3'}, r'eval\.truncations: 3\.0 is not from 0 to 2'),
         ({'path_pairs': 10}, r'eval\.path_pairs: the method has no style latents'),
         ({'originals': '/nowhere'}, r'eval\.originals: of which pictures\?'),
-        ({'images': '/nowhere', 'truncations': '1'}, r'eval\.truncations: this is measured of a generator'),
-        ({'lpips': 'alex', 'images': '/nowhere'}, r'eval\.lpips: nothing here is measured by it'),
+        ({'images': '/nowhere', 'truncations': '1'}, r'eval\.truncations: it applies to generators'),
+        ({'lpips': 'alex', 'images': '/nowhere'}, r'eval\.lpips: none of the figures needs it'),
         ({'path_pairs': 1}, r'eval\.path_pairs: one pair is too few'),
         ({'recognition': '3 sheep'}, r'eval\.recognition'),
         ({'recognition': '10min'}, r'eval\.recognition: give it in images'),
         ({'out': '{generator}/config.json'}, r'eval\.out=.*config\.json: it cannot be made'),
         ({'images': '/nowhere'}, r'eval\.images=/nowhere: there is no folder'),
-        ({'recognition': '1kimg', 'features': 'inception'}, r"eval\.recognition: .*'inception' is none"),
+        ({'recognition': '1kimg', 'features': 'inception'}, r"eval\.recognition: .*'inception' is not a classifier"),
     ],
 )
 def test_what_cannot_be_used_is_refused(features, generator, fields, message):
@@ -373,7 +379,9 @@ def test_inception_from_a_file_gives_the_features_of_fid(tmp_path):
     net = open_features(f'inception:{tmp_path / "own.safetensors"}', 3)
     found, predicted = net(peer_pictures(0)[:4])
     assert (
-        found.shape == (4, 2048) and predicted['imagenet'].shape == (4, 1008) and net.resize_of((32, 32)) == 'by the network'
+        found.shape == (4, 2048)
+        and predicted['imagenet'].shape == (4, 1008)
+        and net.resize_of((32, 32)) == 'by the network'
     )
     expected = stored('torch-fidelity')['2048']  # of the first picture
     np.testing.assert_allclose(pick(found[0]), expected, 1e-4, 1e-5 * abs(expected).max())

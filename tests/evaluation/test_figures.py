@@ -8,7 +8,7 @@ from productgen.evaluation.figures import Comparison, accuracies, by_class, conf
 from productgen.evaluation.sets import Measured, PictureSet
 
 
-def test_classes_are_told_apart_where_there_are_enough_of_each():
+def test_classes_with_enough_pictures_are_measured_one_by_one():
     draw = np.random.default_rng(0)
     label = np.repeat([0, 1, 2], [30, 30, 5])[:, None].astype(np.int32)
     shift = np.array([0, 3, 0])[label]
@@ -23,7 +23,7 @@ def test_classes_are_told_apart_where_there_are_enough_of_each():
     assert low < high < far < farther and low < 0.2 and far < 36 < farther  # 0, and 4 x 3^2
 
 
-def test_answers_are_compared_by_name():
+def test_predictions_are_compared_by_name():
     table = LabelTable({'kind': ('a', 'b', 'c')}, np.zeros((1, 1), np.int32), np.asarray([1]))
     label = np.asarray([[0], [1], [2], [-1], [0]], np.int32)
     # The features know other values in another order: c, d, a.
@@ -44,7 +44,7 @@ def test_the_score_is_of_the_first_attribute():
     assert found['frechet_distance'] < 1e-9 and found['sliced_wasserstein'] == 0
 
 
-def test_pairs_that_do_not_differ_do_not_make_psnr_infinite():
+def test_equal_pairs_do_not_make_psnr_infinite():
     draw = np.random.default_rng(0)
     a = draw.integers(0, 256, (5, 24, 24, 3), np.uint8)
     b = np.where(np.arange(5)[:, None, None, None] < 2, a, 255 - a)

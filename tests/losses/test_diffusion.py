@@ -42,6 +42,12 @@ def test_schedules_have_the_published_end_points():
     assert np.isclose(gauss.cosine_betas(T)[-1], 0.999)
 
 
+@pytest.mark.parametrize('name', gauss.SCHEDULES)
+def test_betas_of_few_steps_are_clipped(name):
+    betas = gauss.SCHEDULES[name](10)
+    assert np.isclose(betas[-1], 0.999) and np.isfinite(gauss.log_alpha_bar(betas)).all()
+
+
 @pytest.mark.parametrize('prediction', gauss.PREDICTIONS)
 @pytest.mark.parametrize('t', [1, 200, 700])
 def test_predictions_convert_back_to_x0_and_epsilon(prediction, t):

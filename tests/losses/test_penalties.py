@@ -42,6 +42,13 @@ def test_derivatives_of_gradient_norms_match_finite_differences(float64):
     np.testing.assert_allclose(np.sum(jax.grad(penalty)(first) * direction), slope, rtol=1e-7)
 
 
+def test_gradient_norms_of_bfloat16_images_are_float32():
+    image = jnp.full((2, 16, 16, 3), 0.1, jnp.bfloat16)
+    norms, _ = gradient_norms(lambda x: jnp.sum(x.astype(jnp.float32), (1, 2, 3)), image)
+    assert norms.dtype == jnp.float32
+    np.testing.assert_array_equal(norms, [768, 768])  # a sum in bfloat16 stops at 256
+
+
 def linear(weights):
     return lambda x: jnp.einsum('bhwc,hwc->b', x, weights)
 
@@ -76,6 +83,14 @@ def test_penalties_are_evaluated_at_the_right_points():
         assert np.abs(sizes - size[i]).min() < 1e-3
         found.append(int(np.abs(sizes - size[i]).argmin()))
     assert len(set(found)) == 6
+
+
+def test_wgan_gp_interpolates_by_a_uniform_fraction_of_the_real_image(monkeypatch):
+    monkeypatch.setattr(penalties, '_distance_from_one', lambda logits_fn, image: image)
+    keys = jax.random.split(jax.random.key(0), 500)
+    fraction = wgan_gp(None, jnp.ones((500, 1, 1, 1)), jnp.zeros((500, 1, 1, 1)), keys).ravel()
+    np.testing.assert_array_equal(fraction, jax.vmap(jax.random.uniform)(keys))
+    np.testing.assert_allclose(np.quantile(fraction, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.06)
 
 
 def test_dragan_perturbs_real_images_by_scaled_uniform_noise(monkeypatch):

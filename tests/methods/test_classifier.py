@@ -70,6 +70,35 @@ def test_the_loss_is_the_smoothed_entropy_of_augmented_pictures():
     np.testing.assert_allclose(metrics['loss'].value, cross_entropy(logits, batch['label'], 0.1).mean(), rtol=1e-4)
 
 
+@pytest.mark.parametrize('arg, name', [(None, 'classifier'), ('simclr', 'encoder')])
+def test_the_probability_of_augmentation_moves_with_the_step(arg, name):
+    method, batch, rng = method_of(arg, method__augment__p='0->0.8'), stripes(16), jax.random.key(3)
+    state, update = jax.jit(method.init)(jax.random.key(0), batch, {}), jax.jit(method.update)
+    keys, params = sample_keys(rng, jnp.arange(16)), {'params': state.nets[name].params}
+
+    @jax.jit
+    def loss(p):
+        augmented = lambda name: method.augment(to_float(batch['image']), p, streams(keys, name))
+        if arg is None:
+            return cross_entropy(method.net.apply(params, augmented('augment'))[1], batch['label'], 0.1).mean()
+        first, second = (method.net.apply(params, augmented(name))[1] for name in ('first', 'second'))
+        return nt_xent(first, second, 0.2).mean()
+
+    for step, p in ((0, 0.0), (30, 0.4), (60, 0.8)):  # half a cosine over 60 updates
+        _, metrics = update(state.replace(step=jnp.asarray(step, jnp.int32)), batch, rng)
+        np.testing.assert_allclose(metrics['loss'].value, loss(p), rtol=1e-3)
+
+
+def test_features_are_dropped_in_training_only():
+    plain, dropped = (method_of(method__augment__p='0', model__dropout=p) for p in (0.0, 0.5))
+    batch, rng = stripes(16), jax.random.key(3)
+    state = jax.jit(plain.init)(jax.random.key(0), batch, {})
+    loss = [jax.jit(method.update)(state, batch, rng)[1]['loss'].value for method in (plain, dropped)]
+    assert abs(loss[0] - loss[1]) > 1e-3
+    figures = [method.evaluate(state, batch, rng)['loss'] for method in (plain, dropped)]
+    np.testing.assert_array_equal(*figures)
+
+
 def test_errors_are_counted_over_known_attributes():
     method = method_of(labels=(2, 3))
     batch = stripes(4) | {'label': np.array([[0, 1], [1, -1], [-1, -1], [0, 0]], np.int32)}
@@ -154,3 +183,11 @@ def test_what_cannot_be_used_is_refused(arg, labels, changes, message):
 def test_contrast_needs_two_pictures_a_part():
     with pytest.raises(UserError, match=r'train\.batch_size: .* 32 in all'):
         method_of('simclr', batch_size=16, accumulate=16)
+
+
+@pytest.mark.parametrize('arg', [None, 'simclr'])
+def test_frozen_weights_are_kept_in_the_state(arg):
+    frozen, method = {'net': {'w': np.ones(3, np.float32)}}, method_of(arg)
+    state = jax.eval_shape(method.init, jax.random.key(0), stripes(16), frozen)
+    after, _ = jax.eval_shape(method.update, state, stripes(16), jax.random.key(0))
+    assert state.frozen['net']['w'].shape == after.frozen['net']['w'].shape == (3,)

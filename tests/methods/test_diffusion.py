@@ -1,10 +1,8 @@
-"""Diffusion of pictures: its loss against the formula, its samplers with a network whose output is known."""
+"""The diffusion method, tiny: losses, averaged weights, knobs and refused settings."""
 
 import copy
-import dataclasses
 import functools
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,11 +14,9 @@ from typed import sections_of
 from configs import ddpm
 from productgen.config import UserError
 from productgen.core.rng import sample_keys, stream
-from productgen.losses import diffusion as gauss
 from productgen.methods import Evaluable, Generates, Problem
-from productgen.methods.diffusion import FAMILY, DiffusionConfig, make
+from productgen.methods.diffusion import FAMILY, make
 from productgen.methods.models.unet import UNetModel
-from productgen.methods.parts.denoiser import Denoiser
 
 RESOLUTION, LABELS, BATCH = (4, 8), (3, 2), 8
 KEY = jax.random.key(0)
@@ -70,170 +66,6 @@ def batch_of(seed=0):
     return {'image': rng.integers(0, 256, (BATCH, *RESOLUTION, 3), np.uint8), 'label': label.astype(np.int32)}
 
 
-class Known(nn.Module):
-    """Replaces the U-Net: the best prediction of epsilon or v for data N(m, d^2), m moved by the label."""
-
-    prediction: str
-    d: float = 0.3
-
-    def __call__(self, x, time, label=None, keys=None, *, train=False):
-        log_bar = gauss.log_alpha_bar(gauss.SCHEDULES['cosine'](200))[time][:, None, None, None]
-        signal, noise = gauss.signal_noise(log_bar)
-        m = 0.2 if label is None else (0.4 * label[:, 0] - 0.1)[:, None, None, None]
-        x0 = m + signal * self.d**2 / (signal**2 * self.d**2 + noise**2) * (x - signal * m)
-        epsilon = (x - signal * x0) / noise
-        return epsilon if self.prediction == 'epsilon' else signal * epsilon - noise * x0
-
-
-def known(prediction='v', labels=(), bounded=False, **changes):
-    section = CONFIG['method'] | {'steps': 200, 'prediction': prediction} | changes
-    return Denoiser(DiffusionConfig(**section), Known(prediction), labels, bounded)
-
-
-def drawn(denoiser, label=None, count=200, steps=200, guidance=1.0):
-    """Samples; guidance is part of the program where it is a number, an argument of it where it is an array."""
-    label = np.zeros((count, 1 if denoiser.labels else 0), np.int32) if label is None else label
-    keys, constant = sample_keys(KEY, jnp.arange(count)), {'denoising_steps': steps}
-    given = {'guidance': guidance}
-    if isinstance(guidance, float):
-        constant, given = constant | given, {}
-    draw = jax.jit(lambda keys, given: denoiser.draw({}, (4, 4, 1), label, keys, constant | given))
-    return np.asarray(draw(keys, given))
-
-
-@pytest.mark.parametrize(
-    'changes',
-    [
-        {},
-        {'prediction': 'epsilon'},
-        {'eta': 1.0},
-        {'sampler': 'ddpm'},
-        {'eta': 0.5},
-    ],
-    ids=str,
-)
-def test_samplers_reach_the_distribution_of_the_data(changes):
-    images = drawn(known(**changes))
-    assert abs(images.mean() - 0.2) < 0.03
-    assert abs(images.std() - 0.3) < 0.03
-    assert abs(images.std(0).mean() - 0.3) < 0.03 and abs(images.std((1, 2)).mean() - 0.3) < 0.04
-
-
-def test_predictions_of_the_data_are_clipped_where_they_have_bounds():
-    free, clipped = drawn(known()), drawn(known(bounded=True))
-    assert np.abs(free).max() > 1
-    assert np.abs(clipped).max() <= 1 + 1e-6
-
-
-def test_guidance_goes_from_the_unconditional_picture_through_the_conditional_one_and_beyond():
-    """Of two Gaussians of one width, guidance gives a third: its mean moves by w from one mean to the other."""
-    for w in (0.0, 1.0, 2.0):
-        images = drawn(known(labels=(2,)), guidance=w)
-        assert abs(images.mean() - (-0.1 + 0.4 * w)) < 0.03, w
-        assert abs(images.std() - 0.3) < 0.03, w
-
-
-def test_without_guidance_the_net_is_evaluated_once_a_step():
-    def largest(guidance):
-        label = np.zeros((3, 2), np.float32)
-        predict = lambda x: known(labels=(2,))._predict({}, x, jnp.ones(3, jnp.int32), label, guidance)
-        shapes = jax.make_jaxpr(predict)(np.zeros((3, 4, 4, 1)))
-        return max(v.aval.shape[0] for e in shapes.eqns for v in e.outvars if len(v.aval.shape) == 4)
-
-    assert (largest(1.0), largest(3.0), largest(np.ones(3, np.float32))) == (3, 6, 6)
-
-
-@pytest.mark.parametrize('changes', [{}, {'sampler': 'ddpm'}, {'eta': 0.5}], ids=str)
-def test_guidance_is_the_same_as_a_constant_and_as_an_argument(changes):
-    denoiser = known(labels=(2,), **changes)
-    for w in (0.0, 2.0):
-        constant = drawn(denoiser, guidance=w, count=8, steps=20)
-        np.testing.assert_allclose(drawn(denoiser, guidance=np.full(8, w, np.float32), count=8, steps=20), constant)
-    plain = drawn(denoiser, guidance=1.0, count=8, steps=20)
-    np.testing.assert_allclose(drawn(denoiser, guidance=np.ones(8, np.float32), count=8, steps=20), plain, atol=1e-5)
-
-
-def test_each_picture_has_its_own_guidance():
-    denoiser, scale = known(labels=(2,)), np.float32([0.0, 1.0, 2.0, 5.0])
-    together = drawn(denoiser, guidance=scale, count=4, steps=20)
-    for i, w in enumerate(scale):
-        np.testing.assert_allclose(together[i], drawn(denoiser, guidance=float(w), count=4, steps=20)[i], atol=1e-5)
-    assert len(np.unique(together.mean((1, 2, 3)).round(2))) == 4
-
-
-def test_without_labels_guidance_changes_nothing():
-    denoiser = known()
-    np.testing.assert_array_equal(drawn(denoiser, guidance=3.0, count=4), drawn(denoiser, count=4))
-
-
-@pytest.mark.parametrize('count', [1, 2, 5, 10, 200])
-def test_the_network_is_evaluated_once_a_denoising_step_at_times_spread_evenly(count):
-    seen = []
-
-    class Hear(nn.Module):
-        @nn.compact
-        def __call__(self, x, time, label=None, keys=None, *, train=False):
-            jax.debug.callback(lambda time: seen.append(int(time)), time[0], ordered=True)
-            return jnp.zeros_like(x)
-
-    drawn(dataclasses.replace(known(), unet=Hear()), count=2, steps=count)
-    jax.effects_barrier()
-    assert seen == [round(200 * (count - i) / count) for i in range(count)]
-
-
-@pytest.mark.parametrize('prediction, limit', [('v', 0.0), ('epsilon', 0.0), ('v', 5.0)])
-def test_loss_is_the_error_of_the_best_prediction(prediction, limit):
-    """Var[x_0 | x_t] = d^2 (1 - a) / (a d^2 + 1 - a); of epsilon it is SNR, of v SNR + 1 times as much."""
-    denoiser = known(prediction, min_snr=limit)
-    draw = np.random.default_rng(0)
-    x0 = np.float32(0.2 + 0.3 * draw.normal(size=(3000, 4, 4, 1)))
-    span = (0.4, 0.4001)  # t = 81 of 200
-    keys = sample_keys(KEY, jnp.arange(len(x0)))
-    losses = jax.jit(lambda k: denoiser.losses({}, x0, np.zeros((len(x0), 0), np.int32), k, span=span))(keys)
-    f = np.cos((np.asarray([81, 0]) / 200 + 0.008) / 1.008 * np.pi / 2) ** 2
-    a = f[0] / f[1]
-    snr = a / (1 - a)
-    variance = 0.09 * (1 - a) / (a * 0.09 + 1 - a)
-    weight = min(snr, limit) if limit else {'v': snr + 1, 'epsilon': snr}[prediction]
-    assert losses.shape == (3000,)
-    np.testing.assert_allclose(np.mean(losses), weight * variance, rtol=0.03)
-
-
-def test_times_are_drawn_from_the_entire_range_or_a_span():
-    """The output of the network is the time and the target is of known size, so the loss shows the times drawn."""
-
-    class Tell(nn.Module):
-        def __call__(self, x, time, label=None, keys=None, *, train=False):
-            return jnp.broadcast_to(time[:, None, None, None] * 1e3, x.shape)
-
-    denoiser = dataclasses.replace(known('epsilon'), unet=Tell())
-    keys, x0 = sample_keys(KEY, jnp.arange(4000)), np.zeros((4000, 1, 1, 1), np.float32)
-    times = lambda span: np.round(np.sqrt(denoiser.losses({}, x0, np.zeros((4000, 0)), keys, span=span)) / 1e3)
-    whole = times((0.0, 1.0))
-    assert (whole.min(), whole.max()) == (1, 200) and abs(whole.mean() - 100.5) < 4
-    assert set(times((0.5, 0.52))) == {101, 102, 103, 104}
-
-
-def test_labels_are_dropped_for_a_fraction_of_the_training_pictures_all_attributes_at_once():
-    seen = []
-
-    class Hear(nn.Module):
-        def __call__(self, x, time, label=None, keys=None, *, train=False):
-            seen.append(np.asarray(label))
-            return jnp.zeros_like(x)
-
-    rate, count = 0.2, 4000
-    denoiser = dataclasses.replace(known(labels=LABELS, label_dropout=rate), unet=Hear())
-    keys, x0 = sample_keys(KEY, jnp.arange(count)), np.zeros((count, 1, 1, 1), np.float32)
-    label = np.random.default_rng(0).integers(0, LABELS, (count, 2)).astype(np.int32)
-    for train in (True, False):
-        denoiser.losses({}, x0, label, keys, train=train)
-    trained, evaluated = (row.sum(1) for row in seen)
-    assert set(trained) == {0, 2} and set(evaluated) == {2}
-    assert np.array_equal(seen[0][trained == 2], seen[1][trained == 2])
-    assert abs(np.mean(trained == 0) - rate) < 4 * np.sqrt(rate * (1 - rate) / count)
-
-
 @functools.cache
 def start():
     return jax.jit(tiny().init)(stream(KEY, 'init'), batch_of(), {})
@@ -256,6 +88,46 @@ def test_first_loss_is_the_targets_own_size():
     """The network starts with zeros, and E |v|^2 = a + (1 - a) E |x_0|^2 lies between 1 and that of the pictures."""
     image = batch_of()['image'] / 127.5 - 1
     assert 0.9 * np.mean(image**2) < float(stepped()[1]['loss'].value) < 1.2
+
+
+def stirred(params):
+    """Weights without the zeros at which layers begin, which hide what is dropped before them."""
+    leaves, structure = jax.tree.flatten(params)
+    rng = np.random.default_rng(0)
+    return structure.unflatten([x + 0.2 * rng.normal(size=x.shape).astype(np.float32) for x in leaves])
+
+
+def test_the_loss_is_that_of_the_denoiser_in_training():
+    method, state, rng = tiny(), start(), jax.random.key(3)
+    state = state.replace(nets={'unet': state.nets['unet'].replace(params=stirred(state.nets['unet'].params))})
+    _, metrics = jax.jit(method.update)(state, batch_of(1), rng)
+    x0, keys = np.float32(batch_of(1)['image'] / 127.5 - 1), sample_keys(rng, jnp.arange(BATCH))
+    losses = jax.jit(method.denoiser.losses, static_argnames='train')
+    for train in (True, False):
+        expected = np.mean(losses(state.nets['unet'].params, x0, batch_of(1)['label'], keys, train=train))
+        assert np.isclose(metrics['loss'].value, expected, rtol=1e-4) == train
+
+
+def test_pictures_and_figures_come_from_the_averaged_weights():
+    method, state = tiny(), stepped()[0]
+    assert method.denoiser.bounded
+    batch = batch_of(1) | {'seed': np.arange(3, 3 + BATCH, dtype=np.int32)}
+    x0, keys, knobs = np.float32(batch['image'] / 127.5 - 1), sample_keys(KEY, batch['seed']), {'denoising_steps': 3}
+    generated = jax.jit(lambda state: method.generate(state, batch, KEY, knobs))(state)
+    loss = jax.jit(method.evaluate)(state, batch, KEY)['loss']
+    draw = jax.jit(lambda params: method.denoiser.draw(params, (*RESOLUTION, 3), batch['label'], keys, knobs))
+    figure = jax.jit(lambda params: method.denoiser.evaluate(params, x0, batch['label'], keys))
+    for part in ('ema', 'params'):
+        weights = getattr(state.nets['unet'], part)
+        assert np.allclose(generated, draw(weights), atol=1e-5) == (part == 'ema')
+        assert np.allclose(loss, figure(weights), rtol=1e-5) == (part == 'ema')
+
+
+def test_frozen_weights_are_kept_in_the_state():
+    frozen = {'net': {'w': np.ones(3, np.float32)}}
+    state = jax.eval_shape(tiny().init, KEY, batch_of(), frozen)
+    after, _ = jax.eval_shape(tiny().update, state, batch_of(), KEY)
+    assert state.frozen['net']['w'].shape == after.frozen['net']['w'].shape == (3,)
 
 
 def test_figures_of_held_out_pictures_depend_on_their_own_row():

@@ -1,8 +1,6 @@
-"""The adversarial method: losses, penalties and schedules around networks small enough to compute by hand."""
+"""The adversarial method: losses, penalties and schedules, compared with updates written out by hand."""
 
-import copy
 import dataclasses
-import functools
 
 import flax.linen as nn
 import jax
@@ -10,139 +8,37 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tiny_gan import (
+    BATCH,
+    KEY,
+    LABELS,
+    METHOD,
+    SGD,
+    SHAPE,
+    Generator,
+    batch_of,
+    close,
+    fakes,
+    gan,
+    keys_of,
+    moved,
+    one_hot,
+    update,
+    verdict,
+)
 
-from productgen.config import UserError, build
-from productgen.core.optim import OptimConfig
+from productgen.config import UserError
 from productgen.core.pixels import to_float
 from productgen.core.rng import sample_keys, stream
+from productgen.core.state import State, create_net
 from productgen.losses.adversarial import ADVERSARIAL
 from productgen.losses.penalties import PENALTIES
-from productgen.methods import Generates, Problem
-from productgen.methods.base import Sections
-from productgen.methods.gan import FAMILY, GanConfig
-from productgen.methods.models import Pair
+from productgen.methods import Generates
+from productgen.methods.base import weighted
+from productgen.methods.gan import Gan
 from productgen.model.config import family_of
-from productgen.nets.conditioning import Embed, Judgement, split_classes
 
-KEY, LABELS, BATCH, SHAPE = jax.random.key(0), (3, 2), 8, (2, 3)
-SGD = {'name': 'sgd', 'learning_rate': 0.5, 'b1': 0.0}
-
-
-class Generator(nn.Module):
-    """Pixels linear in z, shifted by the label's embedding; counts its training passes, keeps the last mean."""
-
-    @nn.compact
-    def __call__(self, z, label, keys, train=False, label_weight=1.0):
-        count = self.variable('stats', 'count', jnp.zeros, ())
-        if train and not self.is_initializing():
-            count.value += 1
-        mean = self.variable('stats', 'mean', jnp.zeros, ())
-        x = nn.Dense(18, name='pixels')(z)
-        if label is not None:
-            x += Embed(18, name='embed')(label, label_weight)
-        if train and not self.is_initializing():
-            mean.value = jnp.mean(x)
-        return jnp.tanh(x).reshape(-1, *SHAPE, 3)
-
-
-class Discriminator(nn.Module):
-    """A curved logit, a projection of the label, class logits and a plain head where asked for."""
-
-    plain_head: bool = False
-    classify: bool = False
-
-    @nn.compact
-    def __call__(self, image, label, keys, train=False):
-        count = self.variable('stats', 'count', jnp.zeros, ())
-        if train and not self.is_initializing():
-            count.value += 1
-        x = jnp.tanh(nn.Dense(5, name='hidden')(image.reshape(len(image), -1)))
-        plain = nn.Dense(1, name='plain')(x)[:, 0] if self.plain_head else None
-        logit = nn.Dense(1, name='logit')(x)[:, 0]
-        if self.classify:
-            return Judgement(logit, plain, split_classes(nn.Dense(sum(LABELS), name='classes')(x), LABELS))
-        if label is not None:
-            logit += jnp.sum(x * Embed(5, name='embed')(label), -1)
-        return Judgement(logit, plain)
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """The networks above as a `model` section: `toy`, `coupled` or `classes`."""
-
-    name: str = 'toy'
-
-    def pair(self, problem, plain_head):
-        discriminator = Discriminator(plain_head, classify=self.name == 'classes')
-        return Pair(4, Generator(), discriminator, couples_images=self.name == 'coupled')
-
-
-METHOD = {
-    'name': 'gan',
-    'loss': 'non_saturating',
-    'penalty': 'none',
-    'penalty_weight': '0',
-    'penalty_interval': 1,
-    'critic_steps': 1,
-    'clip_weights': 0.0,
-    'classification': 1.0,
-    'transition_kimg': '',
-    'anneal': 1.0,
-    'ema_kimg': '0.01',
-    'ema_rampup': 0.0,
-    'augment': {'name': 'none'},
-}
-
-
-def gan(labels=LABELS, accumulate=1, pair='toy', steps=100, batch_size=BATCH, optim=SGD, **changes):
-    config = build(GanConfig, copy.deepcopy(METHOD) | changes, 'method')
-    optim = {name: build(OptimConfig, optim, f'optim.{name}') for name in FAMILY.networks}
-    return FAMILY.make(Sections(config, Model(pair), optim), Problem(SHAPE, labels, batch_size, accumulate, steps))
-
-
-def batch_of(seed=0, size=BATCH):
-    rng = np.random.default_rng(seed)
-    label = np.stack([rng.integers(0, n, size) for n in LABELS], 1).astype(np.int32)
-    return {'image': rng.integers(0, 256, (size, *SHAPE, 3), np.uint8), 'label': label}
-
-
-def one_hot(label):
-    return jnp.concatenate([jax.nn.one_hot(label[:, a], n) for a, n in enumerate(LABELS)], 1)
-
-
-def update(method, batch=None, state=None):
-    batch = batch_of() if batch is None else batch
-    start = state or method.init(stream(KEY, 'init'), batch, {})
-    state, metrics = jax.jit(method.update)(start, batch, KEY)
-    assert all(metric.weight == 1 for name, metric in metrics.items() if name != 'loss/penalty')
-    return start, state, {name: metric.value for name, metric in metrics.items()}
-
-
-def moved(start, state, name):
-    """What plain gradient descent says the gradient was."""
-    old, new = start.nets[name].params, state.nets[name].params
-    return jax.tree.map(lambda a, b: (a - b) / SGD['learning_rate'], old, new)
-
-
-def keys_of(name, size=BATCH):
-    return sample_keys(stream(KEY, name), jnp.arange(size))
-
-
-def fakes(method, params, name, label, label_weight=1.0):
-    variables = {'params': params, 'stats': {'count': jnp.zeros(()), 'mean': jnp.zeros(())}}
-    z = method.draw(keys_of(name, len(label)))
-    return Generator().apply(variables, z, one_hot(label), None, label_weight=label_weight)
-
-
-def verdict(params, image, label, **fields):
-    return Discriminator(**fields).apply(
-        {'params': params, 'stats': {'count': jnp.zeros(())}}, image, one_hot(label), None
-    )
-
-
-def close(a, b):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=2e-4, atol=1e-6), a, b)
+LINEAR = SGD | {'schedule': 'linear'}
 
 
 @pytest.mark.parametrize(
@@ -213,7 +109,7 @@ def test_several_critic_steps_share_the_batch_among_them():
 
 
 def test_running_statistics_are_those_of_the_averaged_weights():
-    """They are used with these alone: those of the weights of the moment would fit others."""
+    """They are only used with these; statistics of the current weights would not fit."""
     method, batch = gan(critic_steps=2), batch_of()
     _, state, _ = update(method, batch)
     g, label = state.nets['generator'], batch['label'][::2]
@@ -229,6 +125,12 @@ def test_the_penalty_steps_of_a_critic_count_in_its_own_steps():
     grads = jax.tree.map(jnp.ones_like, {'w': jnp.zeros(2)})
     updates, _ = method.critic.tx.update(grads, method.critic.tx.init(grads), grads)
     np.testing.assert_allclose(updates['w'], -SGD['learning_rate'] * 4 / 5, rtol=1e-6)
+    # Its schedule, too: of ten iterations with two steps each, and five of the penalty, half are done.
+    method = gan(penalty='r1', penalty_weight='1', penalty_interval=2, critic_steps=2, steps=10, optim=LINEAR)
+    counted = lambda x: jnp.full_like(x, 12) if x.dtype == jnp.int32 else x  # of 25, an odd number
+    state = jax.tree.map(counted, method.critic.tx.init(grads))
+    updates, _ = method.critic.tx.update(grads, state, grads)
+    np.testing.assert_allclose(updates['w'], -SGD['learning_rate'] * 4 / 5 * 13 / 25, rtol=1e-6)
 
 
 @pytest.mark.parametrize('interval', [None, 1, 3])
@@ -239,64 +141,6 @@ def test_clipped_weights_stay_within_the_bound(interval):
     sizes = [float(jnp.abs(x).max()) for x in jax.tree.leaves(state.nets['discriminator'].params)]
     assert max(sizes) <= 0.01 + 1e-9 and sizes.count(max(sizes)) > 1
     assert max(float(jnp.abs(x).max()) for x in jax.tree.leaves(state.nets['generator'].params)) > 0.01
-
-
-def augmented_by(method, augment):
-    return dataclasses.replace(method, critic=dataclasses.replace(method.critic, augment=augment))
-
-
-def test_real_images_are_augmented_independently_of_the_fake_ones():
-    """With an augmentation that adds noise of its keys, and a loss in which both sides count for both players."""
-    noise = lambda keys: jax.vmap(lambda key: jax.random.normal(key, (*SHAPE, 3)))(keys)
-    method, batch = gan(loss='relativistic'), batch_of()
-    start, state, _ = update(augmented_by(method, lambda image, p, keys: image + noise(keys)), batch)
-    real, label = to_float(batch['image']), batch['label']
-
-    def losses(g, d, name):
-        one = lambda *path: jax.vmap(lambda key: functools.reduce(stream, path, key))(keys_of(name))
-        fake_logit = verdict(d, fakes(method, g, name, label) + noise(one('augment')), label).logit
-        real_logit = verdict(d, real + noise(one('real', 'augment')), label).logit
-        loss = ADVERSARIAL['relativistic']
-        return [jnp.mean(player(real_logit, fake_logit)) for player in (loss.generator, loss.discriminator)]
-
-    (g, d), new = (start.nets[name].params for name in ('generator', 'discriminator')), state.nets['generator'].params
-    close(moved(start, state, 'generator'), jax.grad(lambda g: losses(g, d, 'generator')[0])(g))
-    close(moved(start, state, 'discriminator'), jax.grad(lambda d: losses(new, d, 'discriminator')[1])(d))
-
-
-@pytest.mark.parametrize('name, logged', [('none', False), ('diffaugment', False), ('ada', True)])
-def test_the_probability_is_logged_where_it_is_used(name, logged):
-    augment = {'name': name, 'transforms': {'ada': 'xflip', 'diffaugment': 'color'}.get(name, '')}
-    method = gan(augment=augment)
-    state = jax.eval_shape(method.init, KEY, batch_of(), {})
-    assert ('augment_p' in jax.eval_shape(method.update, state, batch_of(), KEY)[1]) == logged
-
-
-def test_class_terms_are_of_real_and_fake_images_for_the_discriminator_and_of_fake_ones_for_the_generator():
-    """AC-GAN, equations 2 and 3: L_S + L_C over both for the discriminator, over fakes for the generator."""
-    method, batch = gan(pair='classes', classification=0.3), batch_of()
-    start, state, metrics = update(method, batch)
-    real, label = to_float(batch['image']), batch['label']
-
-    def entropy(classes):
-        terms = [optax.softmax_cross_entropy_with_integer_labels(x, label[:, a]) for a, x in enumerate(classes)]
-        return jnp.mean(sum(terms))
-
-    def d_loss(params):
-        fake = verdict(
-            params, fakes(method, state.nets['generator'].params, 'discriminator', label), label, classify=True
-        )
-        true = verdict(params, real, label, classify=True)
-        adversarial = jnp.mean(jax.nn.softplus(-true.logit) + jax.nn.softplus(fake.logit))
-        return adversarial + 0.3 * (entropy(true.classes) + entropy(fake.classes))
-
-    def g_loss(params):
-        fake = fakes(method, params, 'generator', label)
-        fake = verdict(start.nets['discriminator'].params, fake, label, classify=True)
-        return jnp.mean(jax.nn.softplus(-fake.logit)) + 0.3 * entropy(fake.classes)
-
-    close(moved(start, state, 'generator'), jax.grad(g_loss)(start.nets['generator'].params))
-    close(moved(start, state, 'discriminator'), jax.grad(d_loss)(start.nets['discriminator'].params))
 
 
 def test_labels_gain_weight_during_the_transition():
@@ -339,9 +183,81 @@ def test_the_average_and_its_half_life_move():
     )
 
 
+def test_early_weights_are_forgotten_with_a_rampup():
+    """The half-life is at most a fraction of the images seen: here half of eight."""
+    start, state, _ = update(gan(ema_kimg='1', ema_rampup=0.5))
+    g = state.nets['generator']
+    decay = 0.5 ** (8 / 4)
+    close(g.ema, jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, start.nets['generator'].params, g.params))
+
+
 def test_penalty_weights_move_over_their_fraction_of_the_training():
     weights = gan(penalty='r1', penalty_weight='10->2', anneal=0.5).critic.penalty_weight
     np.testing.assert_allclose([weights(0), weights(25), weights(50), weights(99)], [10, 6, 2, 2], rtol=1e-5)
+
+
+class Regularised(Gan):
+    """Shifts all weights in place of a regulariser, and logs what it was given."""
+
+    def regularise(self, g, batch, extra, phase):
+        seen = {'seen': jnp.mean(jax.vmap(jax.random.normal)(batch['key'])), 'label': jnp.mean(batch['label'])}
+        shifted = jax.tree.map(lambda x: x + 1, g.params)
+        return g.replace(params=shifted), extra | {'steps': extra['steps'] + 1}, weighted(seen)
+
+
+def test_a_regulariser_follows_the_generator_step_on_samples_of_its_own_and_precedes_the_average():
+    plain, batch = gan(critic_steps=2), batch_of()
+    method = Regularised(**{field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)})
+    start = plain.init(stream(KEY, 'init'), batch, {}).replace(extra={'steps': jnp.zeros(())})
+    _, without, _ = update(plain, batch, start)
+    _, state, metrics = update(method, batch, start)
+    assert state.extra['steps'] == 1 and without.extra['steps'] == 0
+    g = state.nets['generator']
+    close(g.params, jax.tree.map(lambda x: x + 1, without.nets['generator'].params))
+    decay = 0.5 ** (8 / 10)
+    close(g.ema, jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, start.nets['generator'].params, g.params))
+    seen = jax.vmap(jax.random.normal)(keys_of('path', 4))
+    np.testing.assert_allclose(metrics['seen'], jnp.mean(seen), rtol=1e-5)
+    np.testing.assert_allclose(metrics['label'], np.mean(batch['label'][::2]), rtol=1e-6)
+
+
+def test_in_one_part_there_are_no_loops():
+    method, batch = gan(critic_steps=2, accumulate=2, penalty='r1', penalty_weight='1'), batch_of()
+    one = method.in_one_part()
+    assert (one.problem.accumulate, one.config.critic_steps, one.size) == (1, 1, BATCH)
+    program = lambda m: str(jax.make_jaxpr(m.update)(m.init(KEY, batch, {}), batch, KEY))
+    assert 'scan[' in program(method) and 'scan[' not in program(one)
+
+
+def test_images_come_from_the_averaged_weights_at_the_label_weight_of_the_step():
+    method, label = gan(transition_kimg='0.016->0.048'), batch_of()['label'][:3]
+    state = method.init(KEY, batch_of(), {})
+    g = state.nets['generator']
+    ema = jax.tree.map(lambda x: 2 * x + 0.1, g.params)
+    state = state.replace(step=jnp.int32(4), nets=state.nets | {'generator': g.replace(ema=ema)})
+    image = method.generate(state, {'seed': np.int32([5, 0, 7]), 'label': label}, KEY, {})
+    z = method.draw(sample_keys(KEY, jnp.int32([5, 0, 7])))
+    variables = {'params': ema, 'stats': g.stats}
+    expected = Generator().apply(variables, z, one_hot(label), None, label_weight=0.5)
+    np.testing.assert_allclose(image, expected, rtol=1e-5, atol=1e-6)
+
+
+class Unbounded(nn.Module):
+    """Images of the value 3 z."""
+
+    @nn.compact
+    def __call__(self, z, label, keys, train, label_weight):
+        return jnp.broadcast_to(3 * z[:, None, None, :3], (len(z), *SHAPE, 3))
+
+
+def test_images_are_clipped():
+    method = dataclasses.replace(gan(), generator=Unbounded())
+    net = create_net({}, method.tx, ema=True)
+    state = State(jnp.int32(0), {'generator': net}, {}, {})
+    image = method.generate(state, {'seed': np.arange(9, dtype=np.int32), 'label': np.zeros((9, 2), np.int32)}, KEY, {})
+    z = method.draw(sample_keys(KEY, jnp.arange(9)))[:, None, None, :3]
+    np.testing.assert_allclose(image, np.broadcast_to(np.clip(3 * z, -1, 1), image.shape), rtol=1e-6)
+    assert np.abs(3 * z).max() > 2
 
 
 def test_truncation_scales_z():
@@ -385,7 +301,7 @@ def test_truncation_scales_z():
         ({'transition_kimg': '1->2', 'labels': ()}, r'method\.transition_kimg: there are no labels'),
         ({'pair': 'coupled', 'penalty': 'wgan_gp'}, r'method\.penalty: .*normalises over the batch'),
         ({'loss': 'wasserstein', 'augment': {'name': 'ada'}}, r'method\.augment\.target: .*set it to 0'),
-        ({'augment': {'name': 'ada', 'p': '0->0.3'}}, r'method\.augment\.p: .*set method\.augment\.target to 0'),
+        ({'augment': {'name': 'ada', 'p': '0->0.3'}}, r'method\.augment\.p: .*set method\.augment\.target=0'),
         ({'augment': {'name': 'ada', 'p': '0->3', 'target': 0.0}}, r'method\.augment\.p: expected a probability'),
     ],
 )

@@ -159,6 +159,61 @@ def test_codes_are_scaled_by_their_deviation():
     assert all(0 < abs(b / a - 1) < 0.01 for a, b in zip(changes, changes[1:], strict=False))
 
 
+def test_the_first_variance_is_that_of_the_first_batch_of_its_stage():
+    method, states = tiny(0.5), history(0.5)[0]
+    keys = sample_keys(stream(jax.random.fold_in(KEY, 2), 'unet'), jnp.arange(BATCH))
+    code = method._encode(states[2].nets['vae'].ema, to_float(jnp.asarray(batch_of(2)['image'])), keys)
+    assert states[2].nets['unet'].stats['code_variance'] == 1
+    np.testing.assert_allclose(states[3].nets['unet'].stats['code_variance'], np.var(code), rtol=1e-4)
+
+
+def stirred(params):
+    """Weights without the zeros at which layers begin, which hide what is dropped before them."""
+    leaves, structure = jax.tree.flatten(params)
+    rng = np.random.default_rng(0)
+    return structure.unflatten([x + 0.2 * rng.normal(size=x.shape).astype(np.float32) for x in leaves])
+
+
+def test_diffusion_learns_scaled_codes_of_the_averaged_encoder_that_the_same_update_has_moved():
+    method, batch = tiny(0.0, method__label_dropout=0.5), batch_of(1)
+    update = jax.jit(method.update)
+    old = update(jax.jit(method.init)(KEY, batch_of(), {}), batch_of(), KEY)[0]
+    unet = old.nets['unet']
+    old = old.replace(nets=old.nets | {'unet': unet.replace(params=stirred(unet.params))})
+    new, metrics = update(old, batch, KEY)
+    keys = sample_keys(stream(KEY, 'unet'), jnp.arange(BATCH))
+
+    @functools.partial(jax.jit, static_argnames='train')
+    def loss(encoder, variance, train):
+        x0 = method._encode(encoder, to_float(batch['image']), keys) / jnp.sqrt(variance)
+        return jnp.mean(method.denoiser.losses(old.nets['unet'].params, x0, batch['label'], keys, train=train))
+
+    variance = old.nets['unet'].stats['code_variance']
+    close = lambda *args: np.isclose(metrics['loss/unet'].value, loss(*args), rtol=1e-5)
+    assert close(new.nets['vae'].ema, variance, True)
+    assert not close(new.nets['vae'].params, variance, True) and not close(old.nets['vae'].ema, variance, True)
+    assert not close(new.nets['vae'].ema, 1.0, True) and not close(new.nets['vae'].ema, variance, False)
+
+
+def test_averages_and_schedules_run_over_the_updates_of_their_own_stage():
+    linear = {'name': 'sgd', 'learning_rate': 1.0, 'b1': 0.0, 'schedule': 'linear'}
+    optim = {'unet': linear, 'vae': linear}
+    method = tiny(0.4, steps=10, optim=optim, method__ema_rampup=0.05, method__ema_kimg=1.0)
+    for tx, steps in ((method.autoencoder.tx, 4), (method.tx, 6)):
+        opt, moved = tx.init(jnp.zeros(())), []
+        for _ in range(steps + 1):
+            step, opt = tx.update(jnp.ones(()), opt, jnp.zeros(()))
+            moved.append(-float(step))
+        np.testing.assert_allclose(moved, 1 - np.arange(steps + 1) / steps, atol=1e-6)
+    state = jax.jit(method.init)(KEY, batch_of(), {})
+    net, _ = jax.jit(lambda state: method._diffusion_step(state, state.nets['vae'], batch_of(), KEY))(
+        state.replace(step=jnp.asarray(4))
+    )
+    decay = 0.5**20  # of a half-life of 5 % of the first batch
+    expected = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.nets['unet'].ema, net.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), net.ema, expected)
+
+
 def test_pictures_are_decoded_from_scaled_codes():
     """The sampled code is that of the denoiser times the deviation; the decoder's average makes it a picture."""
     method, state = tiny(FROZEN), history(FROZEN)[0][-1]
@@ -182,6 +237,11 @@ def test_figures_and_reconstructions_of_held_out_pictures():
     assert {'loss', 'vae_mse', 'vae_kl'} <= figures.keys()
     assert all(x.shape == (BATCH,) and np.isfinite(x).all() for x in figures.values())
     assert method.reconstruct(state, batch, KEY).shape == (BATCH, *RESOLUTION, 3)
+    keys, nets = sample_keys(KEY, batch['seed']), state.nets
+    x0 = method._encode(nets['vae'].ema, to_float(batch['image']), keys) / np.sqrt(nets['unet'].stats['code_variance'])
+    loss = jax.jit(method.denoiser.evaluate)(nets['unet'].ema, x0, batch['label'], keys)
+    np.testing.assert_allclose(figures['loss'], loss, rtol=1e-4)
+    assert not method.denoiser.bounded and method.autoencoder.problem.labels == ()
 
 
 @pytest.mark.parametrize(
@@ -229,3 +289,10 @@ def test_both_networks_take_the_batch_in_one_part():
     state = jax.eval_shape(tiny().init, KEY, batch_of(), {})
     assert 'scan' not in str(update(state, batch_of(), KEY))
     assert 'scan' in str(jax.make_jaxpr(tiny(accumulate=2).update)(state, batch_of(), KEY))
+
+
+def test_frozen_weights_are_kept_in_the_state():
+    frozen = {'net': {'w': np.ones(3, np.float32)}}
+    state = jax.eval_shape(tiny().init, KEY, batch_of(), frozen)
+    after, _ = jax.eval_shape(tiny().update, state, batch_of(), KEY)
+    assert state.frozen['net']['w'].shape == after.frozen['net']['w'].shape == (3,)

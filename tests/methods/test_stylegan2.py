@@ -1,6 +1,5 @@
-"""The StyleGAN2 method, tiny and with everything on: labels, mixing, ADA, both lazy regularisers."""
+"""The StyleGAN2 method: its steps, its lazy regularisers, style mixing, and generation."""
 
-import copy
 import dataclasses
 import functools
 
@@ -10,67 +9,16 @@ import numpy as np
 import optax
 import pytest
 import scipy.stats
+from tiny_stylegan2 import BATCH, CONFIG, KEY, LABELS, RESOLUTION, batch_of, tiny
 
 from productgen.augment import ADAPT_INTERVAL
-from productgen.config import UserError
 from productgen.core.pixels import to_float
-from productgen.core.rng import sample_keys, stream, streams
+from productgen.core.rng import normal, sample_keys, stream, streams
 from productgen.core.state import create_net
 from productgen.core.step import ema_decay
-from productgen.methods import Problem
-from productgen.methods.stylegan2 import make
-
-RESOLUTION, LABELS, BATCH = (8, 6), (3, 2), 8
-KEY = jax.random.key(0)
-# An epsilon this large makes Adam's step continuous in the gradient, so that steps can be compared.
-ADAM = {'name': 'adam', 'learning_rate': 0.1, 'b1': 0.0, 'b2': 0.99, 'eps': 0.1}
-CONFIG = {
-    'method': {
-        'name': 'stylegan2',
-        'loss': 'non_saturating',
-        'penalty': 'r1',
-        'penalty_weight': 1.5,
-        'penalty_interval': 3,
-        'critic_steps': 1,
-        'clip_weights': 0.0,
-        'classification': 1.0,
-        'transition_kimg': '',
-        'anneal': 1.0,
-        **{'path_weight': 2.0, 'path_interval': 2, 'path_shrink': 2, 'path_decay': 0.9},
-        **{'mixing': 0.9, 'w_decay': 0.8},
-        'ema_kimg': 0.05,
-        'ema_rampup': 0.0,
-        'augment': {'name': 'ada', 'transforms': 'xflip,contrast', 'p': 0.3, 'target': 0.6, 'adjust_kimg': 0.2},
-    },
-    'model': {
-        'name': 'stylegan2',
-        'z_dim': 8,
-        'w_dim': 8,
-        'mapping_layers': 2,
-        'mapping_lr': 0.1,
-        'label_layers': 1,
-        'channel_base': 64,
-        'channel_max': 8,
-        'stddev_group': 4,
-        'bf16_levels': 0,
-    },
-    'optim': {'generator': ADAM, 'discriminator': ADAM},
-}
-
-
-def tiny(labels=LABELS, accumulate=1, batch_size=BATCH, resolution=RESOLUTION, **changes):
-    """The method, with fields such as method__mixing changed."""
-    config = copy.deepcopy(CONFIG)
-    for field, value in changes.items():
-        section, name = field.split('__')
-        config[section][name] = value
-    return make(config, Problem(resolution, labels, batch_size, accumulate, 100))
-
-
-def batch_of(seed=0, labels=LABELS):
-    rng = np.random.default_rng(seed)
-    label = np.stack([rng.integers(-1, n, BATCH) for n in labels], 1) if labels else np.zeros((BATCH, 0))
-    return {'image': rng.integers(0, 256, (BATCH, *RESOLUTION, 3), np.uint8), 'label': label.astype(np.int32)}
+from productgen.losses.penalties import path_lengths
+from productgen.methods import Generates, HasLatents
+from productgen.methods.parts.critic import Phase, Pictures
 
 
 @functools.cache
@@ -86,12 +34,12 @@ def method():
 
 @pytest.fixture(scope='module')
 def start(method):
-    return jax.jit(method.init)(stream(KEY, 'init'), batch_of())
+    return jax.jit(method.init)(stream(KEY, 'init'), batch_of(), {})
 
 
 @pytest.fixture(scope='module')
 def history(start):
-    """The states of seven updates, the first included, and the metrics of each."""
+    """The state before and after each of seven updates, and the metrics of each."""
     states, metrics = [start], []
     for step in range(7):
         state, row = compiled(1)(states[-1], batch_of(step), jax.random.fold_in(KEY, step))
@@ -109,11 +57,11 @@ def changes(states, name):
 
 def test_an_update_keeps_structure_shapes_and_types(method, start):
     """Weak types too, which would compile the update a second time."""
-    rng, state = jax.random.key(1), jax.eval_shape(method.init, KEY, batch_of())
+    rng, state = jax.random.key(1), jax.eval_shape(method.init, KEY, batch_of(), {})
     after, metrics = jax.eval_shape(method.update, state, batch_of(), rng)
     describe = lambda tree: jax.tree.map(lambda x: (x.shape, str(x.dtype), x.weak_type), tree)
     assert describe(after) == describe(state)
-    assert all(m.shape == () for m in metrics.values())
+    assert all(x.shape == () and x.dtype == np.float32 for x in jax.tree.leaves(metrics))
 
 
 def test_every_parameter_and_its_average_move(history):
@@ -132,20 +80,27 @@ def test_metrics_are_finite_and_complete(history):
     expected |= {'augment_p', 'loss/penalty', 'loss/path', 'path_mean'}
     for row in history[1]:
         assert set(row) == expected
-        assert all(np.isfinite(value) for value in row.values())
+        assert all(np.isfinite(metric.value) and metric.weight in (0, 1) for metric in row.values())
 
 
 def test_terms_that_are_off_are_no_metrics():
     method = tiny(method__penalty='none', method__path_weight=0.0)
-    state = jax.eval_shape(method.init, KEY, batch_of())
+    state = jax.eval_shape(method.init, KEY, batch_of(), {})
     metrics = jax.eval_shape(method.update, state, batch_of(), KEY)[1]
+    assert set(state.extra) == {'augment_p', 'sign_sum'}
     assert not {'loss/penalty', 'loss/path', 'path_mean'} & set(metrics)
 
 
 def test_lazy_terms_run_on_their_intervals_with_a_step_of_their_own(history):
-    states = history[0]
-    assert changes(states, 'penalty') == [0, 3, 6]
-    assert changes(states, 'path') == changes(states, 'path_mean') == [0, 2, 4, 6]
+    states, metrics = history
+    due = lambda name: [step for step, row in enumerate(metrics) if row[name].weight]
+    assert due('loss/penalty') == [0, 3, 6]
+    assert due('loss/path') == changes(states, 'path_mean') == [0, 2, 4, 6]
+    for name in ('loss/penalty', 'loss/path'):
+        assert all((row[name].value > 0) == row[name].weight for row in metrics)
+    assert all(
+        row['path_mean'].value == state.extra['path_mean'] for row, state in zip(metrics, states[1:], strict=True)
+    )
     assert [int(state.step) for state in states] == list(range(8))
     for name, lazy in (('generator', 4), ('discriminator', 3)):
         counts = optax.tree_utils.tree_get_all_with_path(states[-1].nets[name].opt, 'count')
@@ -166,9 +121,7 @@ def test_the_mean_latent_follows_the_latents_of_the_batch(method, history):
     keys = sample_keys(stream(jax.random.fold_in(KEY, 2), 'generator'), jnp.arange(BATCH))
     z = jnp.stack([jax.random.normal(stream(key, 'z'), (8,)) for key in keys])
     one_hot = np.concatenate([np.eye(n + 1)[label[:, a]][:, :n] for a, n in enumerate(LABELS)], 1)  # -1 is the last
-    w = method.pair.generator.apply(
-        {'params': before.nets['generator'].params}, z, one_hot.astype(np.float32), method='map'
-    )
+    w = method.generator.apply({'params': before.nets['generator'].params}, z, one_hot.astype(np.float32), method='map')
     expected = 0.8 * before.nets['generator'].stats['w_mean'] + 0.2 * np.mean(w, 0)
     np.testing.assert_allclose(after.nets['generator'].stats['w_mean'], expected, rtol=1e-4, atol=1e-5)
 
@@ -199,19 +152,19 @@ def adapted(start, p, sign_sum, step):
 def test_p_moves_by_the_sign_of_real_logits_and_stays_a_probability(start, p, sign_sum, expected):
     moved, rest, metrics = adapted(start, p, sign_sum, step=3)  # 4 x 8 images of 200
     assert moved == pytest.approx(expected, abs=1e-6) and moved < 1 and rest == 0
-    assert metrics['augment_p'] == np.float32(p)  # what this update used
+    assert metrics['augment_p'].value == np.float32(p)  # used by this update
 
 
 def test_between_moves_the_signs_add_up(start):
     for step in range(ADAPT_INTERVAL - 1):
         p, total, metrics = adapted(start, 0.3, 2.0, step)
-        assert p == np.float32(0.3) and total == pytest.approx(2 + float(metrics['sign/real']), abs=1e-6)
+        assert p == np.float32(0.3) and total == pytest.approx(2 + float(metrics['sign/real'].value), abs=1e-6)
 
 
 def test_a_fixed_p_is_no_state():
     method = tiny(method__augment=CONFIG['method']['augment'] | {'target': 0.0})
-    assert not {'augment_p', 'sign_sum'} & set(jax.eval_shape(method.init, KEY, batch_of()).extra)
-    assert method.augment_p(1000) == 0.3
+    assert not {'augment_p', 'sign_sum'} & set(jax.eval_shape(method.init, KEY, batch_of(), {}).extra)
+    assert method.critic.augment_p(1000) == 0.3
 
 
 # Gradients of the lazy terms.
@@ -226,7 +179,7 @@ def along(params, direction, step):
 
 
 def assert_descends(step, value, params, weight):
-    """A plain gradient step moves by the gradient of weight x value, as differences in random directions tell it."""
+    """A plain gradient step moves by the gradient of weight x value, compared with differences in random directions."""
     tx = optax.sgd(1.0)
     moved = step(create_net(params, tx, ema=True))
     rng, h = np.random.default_rng(0), 1e-6
@@ -241,7 +194,9 @@ def assert_descends(step, value, params, weight):
 @pytest.fixture
 def double(start, float64):
     """In float64: the method with plain gradient descent, weights of both networks, and a batch."""
-    method = dataclasses.replace(tiny(), g_tx=optax.sgd(1.0), d_tx=optax.sgd(1.0))
+    method = tiny()
+    critic = dataclasses.replace(method.critic, tx=optax.sgd(1.0))
+    method = dataclasses.replace(method, tx=optax.sgd(1.0), critic=critic)
     params = {name: widen(net.params) for name, net in start.nets.items()}
     batch = batch_of() | {'image': jnp.asarray(to_float(batch_of()['image']), jnp.float64)}
     return method, params, batch | {'key': sample_keys(KEY, jnp.arange(BATCH))}
@@ -249,9 +204,10 @@ def double(start, float64):
 
 def test_the_r1_step_descends_the_gradient_norm_of_augmented_reals(double):
     method, params, batch = double
-    p = jnp.float64(0.8)
-    params, g = params['discriminator'], create_net(params['generator'], method.g_tx)
-    run = jax.jit(lambda params: method._penalty_step(create_net(params, method.d_tx), g, batch, p, 1.0, 0))
+    critic, phase, params = method.critic, Phase(0, jnp.float64(0.8)), params['discriminator']
+    show = lambda rows: Pictures(rows['image'], jnp.zeros_like(rows['image']), method.context(rows))
+    step = lambda params: critic.penalty_step(create_net(params, critic.tx), batch, show, phase, method.problem)
+    run = jax.jit(step)
     penalty = lambda params: run(params)[1]
     assert_descends(lambda net: run(net.params)[0], penalty, params, weight=1.5 * 3)
 
@@ -260,8 +216,8 @@ def test_the_r1_step_descends_the_gradient_norm_of_augmented_reals(double):
         label = jnp.concatenate([jax.nn.one_hot(batch['label'][:, a], n) for a, n in enumerate(LABELS)], 1)
 
         def total(image):
-            image = method.augment(image, p, streams(batch['key'], 'augment'))
-            return jnp.sum(method.pair.discriminator.apply({'params': params}, image, label).logit)
+            image = critic.augment(image, phase.p, streams(batch['key'], 'augment'))
+            return jnp.sum(critic.network.apply({'params': params}, image, label).logit)
 
         return 0.5 * jnp.sum(jnp.square(jax.grad(total)(batch['image']))) / BATCH
 
@@ -271,14 +227,40 @@ def test_the_r1_step_descends_the_gradient_norm_of_augmented_reals(double):
 def test_the_path_step_descends_the_spread_of_path_lengths(double):
     method, params, batch = double
     mean = jnp.float64(0.3)
-    run = jax.jit(lambda params: method._path_step(create_net(params, method.g_tx), batch, mean))
+    run = jax.jit(lambda params: method._path_step(create_net(params, method.tx), batch, mean))
     assert_descends(lambda net: run(net.params)[0], lambda params: run(params)[2], params['generator'], weight=2.0 * 2)
+    _, new_mean, value = run(params['generator'])
+    half = {'key': batch['key'][::2], 'label': batch['label'][::2]}
+    noise = normal(streams(half['key'], 'path'), (*RESOLUTION, 3))
+
+    @jax.jit
+    def lengths(params):
+        _, ws, _ = method._fake(params, half, 1.0)
+        return path_lengths(lambda ws: method._synthesize(params, ws, half['key']), ws, noise)
+
+    found = lengths(params['generator'])
+    assert found.shape == (BATCH // 2,)
+    assert float(new_mean) == pytest.approx(0.9 * 0.3 + 0.1 * float(found.mean()), rel=1e-6)
+    assert float(value) == pytest.approx(float(jnp.mean((found - 0.3) ** 2)), rel=1e-6)
+
+
+def test_labels_have_no_weight_in_path_lengths_and_latents_before_the_transition(start):
+    method = tiny(method__transition_kimg='0.016->0.048')
+    g, batch = start.nets['generator'], batch_of() | {'key': sample_keys(KEY, jnp.arange(BATCH))}
+    other = batch | {'label': (batch['label'] + 1) % np.int32(LABELS)}
+    run = jax.jit(lambda batch, weight: method.regularise(g, batch, start.extra, Phase(0, 0.0, weight))[1]['path_mean'])
+    assert run(batch, 0.0) == run(other, 0.0) and run(batch, 1.0) != run(other, 1.0)
+    z = method.draw(batch['key'])
+    for step, same in ((0, True), (4, False)):
+        state = start.replace(step=jnp.int32(step))
+        first, second = (method.latents(state, z, one['label'], 1.0) for one in (batch, other))
+        assert np.array_equal(first, second) == same
 
 
 # Style mixing.
 
 
-def test_the_share_of_mixed_samples_is_mixing_and_layers_are_drawn_evenly(method):
+def test_the_fraction_of_mixed_samples_is_mixing_and_layers_are_drawn_evenly(method):
     taken = np.asarray(method._crossover(sample_keys(KEY, jnp.arange(4000))))
     first = method.num_latents - taken.sum(1)  # first layer that takes the second latent
     np.testing.assert_array_equal(taken, np.arange(method.num_latents) >= first[:, None])  # and all after it
@@ -304,22 +286,27 @@ def test_layers_from_the_crossover_on_take_the_second_latent(method, start):
 
 @pytest.fixture(scope='module')
 def trained(history):
-    """A state whose averaged weights, mean latent and noise differ from those at the start."""
+    """A state whose averaged weights, mean latent and noise strengths are not the initial ones."""
     return history[0][-1]
 
 
 @pytest.fixture(scope='module')
 def sample(method):
-    run = jax.jit(method.sample)
+    run = jax.jit(method.generate)
 
     def images(state, seeds, label, truncation=1.0):
-        batch = {'seed': np.int32(seeds), 'label': np.int32(label), 'truncation': np.full(len(seeds), truncation, 'f')}
-        return np.asarray(run(state, batch, KEY)['image'])
+        batch, knobs = {'seed': np.int32(seeds), 'label': np.int32(label)}, np.full(len(seeds), truncation, 'f')
+        return np.asarray(run(state, batch, KEY, {'truncation': knobs}))
 
     return images
 
 
-def test_a_sample_depends_on_its_own_seed_and_label_alone(sample, trained):
+def test_it_generates_and_has_latents(method):
+    assert isinstance(method, Generates) and isinstance(method, HasLatents)
+    assert [knob.name for knob in method.knobs] == ['truncation']
+
+
+def test_a_sample_depends_on_its_own_seed_and_label_only(sample, trained):
     label = [[0, 0], [1, 1], [2, 0], [-1, -1]]
     images = sample(trained, [3, 1, 4, 15], label)
     assert images.shape == (4, *RESOLUTION, 3) and np.abs(images).max() <= 1
@@ -350,6 +337,8 @@ def test_truncation_goes_from_the_latent_to_the_mean(method, trained):
     z, label = method.draw(sample_keys(KEY, jnp.arange(3))), jnp.array([[0, 1], [1, 0], [2, 1]])
     w, mean = np.asarray(method._map(g.ema, z, label)), np.asarray(g.stats['w_mean'])
     ws = method.latents(trained, z, label, jnp.array([0.0, 0.25, 1.0]))
+    one_for_all = method.latents(trained, z, label, 0.25)
+    np.testing.assert_allclose(one_for_all[1], ws[1], rtol=1e-5, atol=1e-6)
     assert ws.shape == (3, method.num_latents, 8)
     for layer in range(method.num_latents):
         np.testing.assert_allclose(ws[0, layer], mean, atol=1e-6)
@@ -361,43 +350,3 @@ def test_at_truncation_zero_labels_and_latents_are_forgotten_and_noise_is_not(sa
     images = sample(trained, [5, 5, 6, 6], [[0, 0], [1, 1], [0, 0], [2, 1]], 0.0)
     np.testing.assert_allclose(images[::2], images[1::2], atol=1e-6)
     assert np.abs(images[0] - images[2]).max() > 1e-4
-
-
-# Settings.
-
-
-@pytest.mark.parametrize(
-    'changes, message',
-    [
-        ({'resolution': (10, 9)}, r'data\.resolution: 9x10 .*nearest'),
-        ({'accumulate': 4}, r'model\.stddev_group: 4 does not divide the 2 images'),
-        ({'method__path_shrink': 3}, r'method\.path_shrink: 3'),
-        ({'method__loss': 'non_saturated'}, r"method\.loss: .*did you mean 'non_saturating'"),
-        ({'method__penalty_weight': 'automatic'}, r"method\.penalty_weight: expected a number, .*got 'automatic'"),
-        ({'method__penalty_interva': 3}, r"method\.penalty_interva: no such field; did you mean 'penalty_interval'"),
-        ({'model__z_dim': 'wide'}, r"model\.z_dim: expected int, got 'wide'"),
-        ({'method__augment': {'name': 'adda'}}, r"method\.augment.*'adda'.*did you mean 'ada'"),
-        ({'optim__generator': {'name': 'adam'}}, r'optim\.generator\.learning_rate: missing'),
-        ({'method__path_interval': 0}, r'method\.path_interval'),
-        ({'method__path_shrink': 0}, r'method\.path_shrink'),
-        ({'method__path_weight': -1.0}, r'method\.path_weight: must not be negative'),
-        ({'model__mapping_lr': 0.0}, r'model\.mapping_lr: 0.0 is not above 0'),
-        ({'method__mixing': 1.5}, r'method\.mixing'),
-    ],
-)
-def test_settings_that_cannot_be_used_are_refused_by_name(changes, message):
-    with pytest.raises(UserError, match=message):
-        tiny(**changes)
-
-
-@pytest.mark.parametrize('gamma, expected', [('auto', 0.0002 * 8 * 6 / 8), ('0.25', 0.25), (3.0, 3.0)])
-def test_the_penalty_weight_is_a_number_or_the_rule_of_stylegan2_ada(gamma, expected):
-    assert tiny(method__penalty_weight=gamma).penalty_weight(0) == pytest.approx(expected)
-
-
-def test_without_labels_the_networks_have_no_label_weights():
-    method = tiny(labels=())
-    state = jax.eval_shape(method.init, KEY, batch_of(labels=()))
-    assert 'embed' not in state.nets['generator'].params['mapping']
-    assert 'label' not in state.nets['discriminator'].params
-    jax.eval_shape(method.update, state, batch_of(labels=()), KEY)

@@ -53,7 +53,7 @@ def tiny(labels=LABELS, accumulate=1, resolution=RESOLUTION, steps=100, **change
     config = copy.deepcopy(CONFIG)
     for field, value in changes.items():
         section, name = field.split('__')
-        config[section][name] = value
+        config[section][name] = dict(value) if isinstance(value, tuple) else value
     return make(sections_of(FAMILY, config), Problem(resolution, labels, BATCH, accumulate, steps))
 
 
@@ -218,6 +218,49 @@ def test_reconstructions_need_no_chance():
     a, b = (compiled('reconstruct')(state, batch, jax.random.key(seed)) for seed in (0, 1))
     assert a.shape == (BATCH, *RESOLUTION, 3)
     np.testing.assert_array_equal(a, b)
+
+
+def test_reconstructions_are_decoded_from_the_mean_code_by_the_averaged_weights():
+    state, batch = trained(2)[0], batch_of()
+    image, label = np.float32(batch['image'] / 127.5 - 1), batch['label']
+    label = np.concatenate([np.eye(n + 1)[label[:, a]][:, :n] for a, n in enumerate(LABELS)], 1)
+    for weights, same in ((state.nets['vae'].ema, True), (state.nets['vae'].params, False)):
+        mean, _ = tiny().encoder.apply({'params': weights['encoder']}, image, label)
+        decoded = np.clip(tiny().decoder.apply({'params': weights['decoder']}, mean, label), -1, 1)
+        close = np.allclose(compiled('reconstruct')(state, batch, KEY), decoded, atol=1e-5)
+        assert close == same
+
+
+def test_activations_are_dropped_in_training_only():
+    changes = {'model__dropout': 0.5}
+    state, batch = trained(1, **changes)[0], batch_of() | {'seed': np.arange(BATCH, dtype=np.int32)}
+    state = state.replace(nets={'vae': state.nets['vae'].replace(ema=state.nets['vae'].params)})
+    loss = values(compiled('update', **changes)(state, batch, KEY)[1])['reconstruction']
+    dropped = np.mean(compiled('evaluate', **changes)(state, batch, KEY)['reconstruction'])
+    kept = np.mean(compiled('evaluate')(state, batch, KEY)['reconstruction'])
+    np.testing.assert_allclose(dropped, kept, rtol=1e-5)
+    assert abs(loss / kept - 1) > 1e-3
+
+
+def test_the_schedule_runs_over_the_training():
+    linear = {'name': 'sgd', 'learning_rate': 1.0, 'b1': 0.0, 'schedule': 'linear'}
+    tx = tiny(steps=4, optim__vae=tuple(linear.items())).tx
+    opt, moved = tx.init(np.zeros(())), []
+    for _ in range(5):
+        step, opt = tx.update(np.ones(()), opt, np.zeros(()))
+        moved.append(-float(step))
+    np.testing.assert_allclose(moved, [1, 0.75, 0.5, 0.25, 0], atol=1e-6)
+
+
+def test_the_likelihood_is_a_convention_of_the_network():
+    assert tiny().conventions() == {'vae': {'likelihood': 'gaussian'}}
+
+
+def test_frozen_weights_are_kept_in_the_state():
+    frozen = {'net': {'w': np.ones(3, np.float32)}}
+    state = jax.eval_shape(tiny().init, KEY, batch_of(), frozen)
+    after, _ = jax.eval_shape(tiny().update, state, batch_of(), KEY)
+    assert state.frozen['net']['w'].shape == after.frozen['net']['w'].shape == (3,)
 
 
 def test_map_latents_have_a_size_and_give_samples():

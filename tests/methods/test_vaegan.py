@@ -1,18 +1,24 @@
-"""The VAE-GAN method, tiny: its three losses, and that they are taken at once."""
+"""The VAE-GAN method, tiny: its three losses, taken at the same weights, and the settings of its critic."""
 
 import copy
+import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
 
-from productgen.config import UserError
-from productgen.core.rng import sample_keys, stream, streams
-from productgen.methods import Problem, Reconstructing
-from productgen.methods.vae import normal
-from productgen.methods.vaegan import NETS, make
+from productgen.config import UserError, build
+from productgen.core.optim import OptimConfig
+from productgen.core.pixels import to_float
+from productgen.core.rng import normal, sample_keys, stream, streams
+from productgen.core.state import create_net
+from productgen.losses.penalties import PENALTIES
+from productgen.methods import Generates, Problem, Reconstructs
+from productgen.methods.base import Sections
+from productgen.methods.vaegan import FAMILY, NETS
 
 RESOLUTION, LABELS, BATCH = (8, 12), (3,), 4
 KEY = jax.random.key(0)
@@ -34,16 +40,23 @@ CONFIG = {
 }
 
 
-@functools.cache
-def tiny(accumulate=1, still='', **changes):
-    """The method, with fields such as method__gamma changed, and the nets in `still` not learning."""
+def make(accumulate=1, still='', **changes):
+    """The method, with fields such as method__gamma changed, and the networks in `still` not learning."""
     config = copy.deepcopy(CONFIG)
     for field, value in changes.items():
         section, name = field.split('__')
         config[section][name] = value
     for name in filter(None, still.split(',')):
         config['optim'][name] = ADAM | {'learning_rate': 0.0}
-    return make(config, Problem(RESOLUTION, LABELS, BATCH, accumulate, 100))
+    sections = Sections(
+        method=build(FAMILY.method, config['method'], 'method'),
+        model=build(FAMILY.model, config['model'], 'model'),
+        optim={name: build(OptimConfig, section, f'optim.{name}') for name, section in config['optim'].items()},
+    )
+    return FAMILY.make(sections, Problem(RESOLUTION, LABELS, BATCH, accumulate, 100))
+
+
+tiny = functools.cache(make)
 
 
 def batch_of(seed=0):
@@ -59,7 +72,7 @@ def compiled(function, **changes):
 
 
 def trained(steps=2, **changes):
-    state, metrics = compiled('init')(stream(KEY, 'init'), batch_of()), None
+    state, metrics = compiled('init')(stream(KEY, 'init'), batch_of(), {}), None
     for step in range(steps):
         state, metrics = compiled('update', **changes)(state, batch_of(step), jax.random.fold_in(KEY, step))
     return state, metrics
@@ -73,6 +86,7 @@ def test_the_losses_are_those_of_the_paper():
     method, (state, _) = tiny(), trained(2)
     batch, rng = batch_of(5), jax.random.key(3)
     _, metrics = compiled('update')(state, batch, rng)
+    metrics = {name: metric.value for name, metric in metrics.items() if metric.weight == 1}
     params = {name: {'params': jax.device_get(state.nets[name].params)} for name in NETS}
     keys, label = sample_keys(rng, np.arange(BATCH)), np.eye(4)[batch['label'][:, 0]][:, :3]
     x = np.float32(batch['image'] / 127.5 - 1)
@@ -85,10 +99,10 @@ def test_the_losses_are_those_of_the_paper():
             for one in (z, normal(streams(keys, 'prior'), (5,)))
         ),
     ]
-    judged = [method.discriminator.apply(params['discriminator'], picture, label) for picture in pictures]
-    real, rebuilt, drawn = (scipy.special.expit(np.float64(logit)) for logit, _ in judged)
+    judged = [method.critic.network.apply(params['discriminator'], picture, label) for picture in pictures]
+    real, rebuilt, drawn = (scipy.special.expit(np.float64(one.logit)) for one in judged)
     prior = 0.5 * np.sum(np.exp(log_variance) + mean**2 - 1 - log_variance, 1)
-    similarity = 0.5 * np.sum(np.square(judged[0][1] - judged[1][1]), (1, 2, 3))
+    similarity = 0.5 * np.sum(np.square(judged[0].features - judged[1].features), (1, 2, 3))
     np.testing.assert_allclose(metrics['loss/encoder'], np.mean(prior + similarity), rtol=1e-4)
     game = -np.log(real) - 0.5 * np.log(1 - rebuilt) - 0.5 * np.log(1 - drawn)
     np.testing.assert_allclose(metrics['loss/discriminator'], np.mean(game), rtol=1e-4)
@@ -100,7 +114,7 @@ def test_the_losses_are_those_of_the_paper():
 
 @pytest.mark.parametrize('still', NETS)
 def test_all_three_gradients_are_taken_at_the_same_weights(still):
-    """So in the first update, a net moves as it does when another one stands still."""
+    """So in the first update, a network moves as it does when another one is frozen."""
     before, after, other = trained(0)[0].nets, trained(1)[0].nets, trained(1, still=still)[0].nets
     for name in NETS:
         if name == still:
@@ -111,7 +125,7 @@ def test_all_three_gradients_are_taken_at_the_same_weights(still):
 
 
 def test_the_game_moves_the_decoder_and_not_the_encoder():
-    """Without gamma the decoder plays the game alone; the encoder's gradient does not know gamma at all."""
+    """Without gamma the decoder only plays the game; the encoder's gradient does not depend on gamma."""
     with_gamma, without = trained(1)[0].nets, trained(1, method__gamma=0.0)[0].nets
     assert same(with_gamma['encoder'].params, without['encoder'].params)
     assert not same(with_gamma['decoder'].params, without['decoder'].params)
@@ -124,27 +138,143 @@ def test_parts_of_a_batch_give_what_the_whole_gives():
         assert same(whole.nets[name].params, parts.nets[name].params), name
 
 
-def test_averages_are_kept_of_the_nets_that_make_pictures():
+def test_averages_are_kept_of_the_networks_that_make_pictures():
     nets = trained(1)[0].nets
     assert nets['encoder'].ema is not None and nets['decoder'].ema is not None and nets['discriminator'].ema is None
 
 
 def test_samples_follow_temperature_and_label():
-    state, sample = trained(1)[0], compiled('sample')
+    state, generate = trained(1)[0], compiled('generate')
+    sample = lambda rows, **knobs: generate(state, rows, KEY, knobs)
     rows = {'seed': np.arange(BATCH, dtype=np.int32), 'label': np.zeros((BATCH, 1), np.int32)}
-    still = sample(state, rows | {'truncation': np.zeros(BATCH, np.float32)}, KEY)['image']
+    still = sample(rows, truncation=np.zeros(BATCH, np.float32))
     assert still.shape == (BATCH, *RESOLUTION, 3) and np.std(still, 0).max() < 1e-6
-    image = sample(state, rows, KEY)['image']
+    image = sample(rows)
     assert np.std(image, 0).max() > 1e-3
-    assert np.any(sample(state, rows | {'label': rows['label'] + 1}, KEY)['image'] != image)
+    assert np.any(sample(rows | {'label': rows['label'] + 1}) != image)
+    np.testing.assert_allclose(sample(rows, truncation=np.ones(BATCH, np.float32)), image, atol=1e-6)
+    assert isinstance(tiny(), Generates) and [knob.name for knob in tiny().knobs] == ['truncation']
 
 
-def test_reconstructions_need_no_chance():
+def test_images_come_from_the_averages():
+    state, batch = trained(1)[0], batch_of()
+    zero = lambda field: {
+        name: net.replace(**{field: jax.tree.map(jnp.zeros_like, getattr(net, field))})
+        for name, net in state.nets.items()
+        if name != 'discriminator'
+    }
+    for make_images in (
+        lambda s: compiled('generate')(s, batch, KEY, {}),
+        lambda s: compiled('reconstruct')(s, batch, KEY),
+    ):
+        images = make_images(state)
+        np.testing.assert_array_equal(make_images(state.replace(nets=state.nets | zero('params'))), images)
+        assert np.any(make_images(state.replace(nets=state.nets | zero('ema'))) != images)
+
+
+def test_reconstructions_are_deterministic():
     state, batch = trained(1)[0], batch_of()
     a, b = (compiled('reconstruct')(state, batch, jax.random.key(seed)) for seed in (0, 1))
-    assert isinstance(tiny(), Reconstructing) and a.shape == (BATCH, *RESOLUTION, 3)
+    assert isinstance(tiny(), Reconstructs) and a.shape == (BATCH, *RESOLUTION, 3)
     np.testing.assert_array_equal(a, b)
     assert np.any(compiled('reconstruct')(state, batch_of(1), KEY) != a)
+
+
+# The critic's settings.
+
+SGD = {'name': 'sgd', 'learning_rate': 0.1, 'b1': 0.0}
+
+
+def one_update(method, extra, step=0):
+    """State before and after an update by plain gradient descent, and its metrics."""
+    state, _ = trained(0)
+    remade = lambda name, net: create_net(net.params, method._optimizer(name), ema=bool(net.ema))
+    nets = {name: remade(name, net) for name, net in state.nets.items()}
+    state = state.replace(step=jnp.int32(step), nets=nets, extra=extra)
+    return state, *jax.jit(method.update)(state, batch_of(), KEY)
+
+
+@pytest.mark.parametrize('interval', [1, 2])
+def test_the_game_can_have_another_loss_a_penalty_and_augmentation(interval):
+    """Against the objectives written out. A picture and its reconstruction are augmented alike."""
+    augment = {'name': 'ada', 'transforms': 'xflip', 'p': 0.3, 'target': 0.0}
+    game = {'loss': 'relativistic', 'penalty': 'wgan_gp', 'penalty_weight': '0.7', 'penalty_interval': interval}
+    fields = {f'method__{name}': value for name, value in {**game, 'augment': augment}.items()}
+    method = make(**fields, **{f'optim__{name}': SGD for name in NETS})
+    noise = lambda image, p, keys: image + p * normal(keys, (*RESOLUTION, 3))
+    critic = dataclasses.replace(method.critic, augment=noise)
+    start, state, metrics = one_update(dataclasses.replace(method, critic=critic), {})
+    old, new = ({name: net.params for name, net in one.nets.items()} for one in (start, state))
+    image, label = to_float(batch_of()['image']), jnp.eye(4)[batch_of()['label'][:, 0]][:, :3]
+
+    def decode(params, z):
+        return jnp.tanh(method.decoder.apply({'params': params['decoder']}, z, label))
+
+    def judge(params, image, keys):
+        return critic.network.apply(
+            {'params': params['discriminator']}, noise(image, 0.3, streams(keys, 'augment')), label
+        )
+
+    def losses(name, params):
+        params, keys = old | {name: params}, sample_keys(KEY, np.arange(BATCH))
+        mean, log_variance = method.encoder.apply({'params': params['encoder']}, image, label)
+        rebuilt = decode(params, mean + jnp.exp(log_variance / 2) * normal(streams(keys, 'posterior'), (5,)))
+        drawn = decode(params, normal(streams(keys, 'prior'), (5,)))
+        real, fake = judge(params, image, keys), judge(params, rebuilt, keys)
+        margins = jnp.stack([real.logit - fake.logit, real.logit - judge(params, drawn, streams(keys, 'drawn')).logit])
+        similarity = 0.5 * jnp.sum(jnp.square(real.features - fake.features), (1, 2, 3))
+        prior = 0.5 * jnp.sum(jnp.exp(log_variance) + mean**2 - 1 - log_variance, 1)
+        return {
+            'encoder': jnp.mean(prior + similarity),
+            'decoder': jnp.mean(0.05 * similarity + jnp.mean(jax.nn.softplus(margins), 0)),
+            'discriminator': jnp.mean(jax.nn.softplus(-margins)),
+        }[name]
+
+    def penalty(params, keys):
+        logits = lambda image: judge(params, image, keys).logit
+        drawn = decode(params, normal(streams(keys, 'prior'), (5,)))
+        return 0.7 * jnp.mean(PENALTIES['wgan_gp'](logits, image, drawn, streams(keys, 'penalty')))
+
+    def descend(net, value, rate):
+        return jax.tree.map(lambda x, slope: x - rate * slope, net, jax.grad(value)(net))
+
+    for name in ('encoder', 'decoder'):
+        assert same(new[name], descend(old[name], functools.partial(losses, name), 0.1)), name
+    part = lambda net: penalty(old | {'discriminator': net}, sample_keys(KEY, np.arange(BATCH)))
+    own = lambda net: penalty(new | {'discriminator': net}, sample_keys(stream(KEY, 'penalty'), np.arange(BATCH)))
+    loss, before = functools.partial(losses, 'discriminator'), old['discriminator']
+    if interval == 1:
+        expected = descend(before, lambda net: loss(net) + part(net), 0.1)
+        assert np.isclose(metrics['loss/penalty'].value, part(before) / 0.7, rtol=1e-4)
+    else:  # a step of its own with twice the weight; rates are corrected by 2 / 3
+        expected = descend(descend(before, loss, 0.2 / 3), lambda net: 2 * own(net), 0.2 / 3)
+    assert same(new['discriminator'], expected)
+    assert metrics['loss/penalty'].weight == 1 and metrics['augment_p'].value == np.float32(0.3)
+    assert np.isclose(metrics['loss/discriminator'].value, loss(before), rtol=1e-4)
+
+
+def test_p_adapts_to_the_sign_of_real_logits_and_weights_are_clipped():
+    augment = {'name': 'ada', 'transforms': 'xflip', 'p': 0.3, 'target': 0.6, 'adjust_kimg': 0.1}
+    method = make(method__augment=augment, method__clip_weights=0.01)
+    extra = {'augment_p': jnp.float32(0.3), 'sign_sum': jnp.float32(10.0)}
+    assert jax.tree.map(float, method.critic.initial()) == {'augment_p': np.float32(0.3), 'sign_sum': 0}
+    _, state, metrics = one_update(method, extra, step=3)  # p moves every four updates: by 4 x 4 images of 100
+    assert float(state.extra['augment_p']) == pytest.approx(0.3 + 0.16, abs=1e-6) and state.extra['sign_sum'] == 0
+    _, state, metrics = one_update(method, extra, step=2)
+    assert float(state.extra['sign_sum']) == pytest.approx(10 + float(metrics['sign/real'].value), abs=1e-6)
+    sizes = {name: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(state.nets[name].params)) for name in NETS}
+    assert sizes['discriminator'] <= 0.01 + 1e-9 < min(sizes['encoder'], sizes['decoder'])
+
+
+def test_without_settings_of_the_critic_there_is_nothing_of_them():
+    state, metrics = trained(1)
+    assert not state.extra
+    expected = {f'{kind}/{name}' for kind in ('loss', 'grad_norm') for name in NETS}
+    expected |= {'kl', 'similarity', 'mse', 'logits/real', 'logits/rebuilt', 'logits/drawn'}
+    assert set(metrics) == expected
+
+
+# Settings.
 
 
 @pytest.mark.parametrize(
@@ -154,13 +284,11 @@ def test_reconstructions_need_no_chance():
         ({'method__similarity': 2}, 'method.similarity: .*halves 1 times'),
         ({'method__gamma': -1.0}, 'method.gamma'),
         ({'model__groups': 3}, 'model.groups'),
-        ({'optim__encoder': {'name': 'adam'}}, 'optim.encoder.learning_rate: missing'),
+        ({'optim__encoder': {'learning_rate': 'fast'}}, 'optim.encoder.learning_rate: expected float'),
+        ({'method__loss': 'hinged'}, "method.loss: .*did you mean 'hinge'"),
+        ({'method__penalty': 'r1'}, "method.penalty_weight: 'r1' needs a positive one"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(changes, message):
-    config = copy.deepcopy(CONFIG)
-    for field, value in changes.items():
-        section, name = field.split('__')
-        config[section][name] = value
     with pytest.raises(UserError, match=message):
-        make(config, Problem(RESOLUTION, LABELS, BATCH, 1, 100))
+        make(**changes)

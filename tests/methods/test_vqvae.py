@@ -11,11 +11,12 @@ from typed import sections_of
 
 from productgen.config import UserError
 from productgen.core.pixels import to_float
-from productgen.core.rng import stream
+from productgen.core.rng import sample_keys, stream
 from productgen.losses.pixel import weighted
 from productgen.methods import Evaluable, Generates, Problem, Reconstructs
 from productgen.methods.base import Stage
 from productgen.methods.vqvae import FAMILY, VQVAEConfig, make
+from productgen.nets import transformer
 from productgen.nets.layers import one_hot_labels
 
 RESOLUTION, LABELS, BATCH, CODES = (8, 12), (3, 2), 8, 16
@@ -181,6 +182,36 @@ def test_a_batch_in_parts_gives_what_the_whole_gives():
             np.testing.assert_allclose(value, values(n)[name], rtol=1e-3, atol=1e-6, err_msg=name)
 
 
+def test_the_prior_learns_codes_of_the_averaged_encoder_that_the_same_update_has_moved():
+    method, old, batch = tiny(), start(), batch_of(1)
+    new, metrics = compiled()(old, batch, KEY)
+    keys = sample_keys(stream(KEY, 'prior'), jnp.arange(BATCH))
+    grids = {}
+    for name, state, part in (('right', new, 'ema'), ('weights', new, 'params'), ('old', old, 'ema')):
+        z = encoded(method, getattr(state.nets['encoder'], part), batch['image'])
+        grids[name] = nearest(z, codebook_of(state).vectors).reshape(BATCH, *method.prior.shape)
+    bits = jax.jit(method._bits)
+    prior = old.nets['prior'].params
+    cases = {name: (codes, batch['label'], keys) for name, codes in grids.items()}
+    cases['without dropout'] = (grids['right'], batch['label'], None)
+    cases['of other labels'] = (grids['right'], np.roll(batch['label'], 1, 0), keys)
+    for name, args in cases.items():
+        close = np.isclose(metrics['prior_bits_per_code'].value, np.mean(bits(prior, *args)), rtol=1e-5)
+        assert close == (name == 'right'), name
+
+
+def test_averages_run_over_the_updates_of_their_own_stage():
+    method = tiny(method__prior_start=0.2, method__ema_kimg=1.0, method__ema_rampup=0.05)  # of ten steps
+    init, update = jax.jit(method.init)(KEY, batch_of(), {}), jax.jit(method.update)
+    for step, names in ((0, ('encoder', 'decoder')), (2, ('prior',))):
+        old = init.replace(step=jnp.asarray(step, jnp.int32))
+        new, _ = update(old, batch_of(), KEY)
+        for name in names:
+            net = new.nets[name]  # its half-life is 5 % of the first batch
+            expected = jax.tree.map(lambda a, b: b + 0.5**20 * (a - b), old.nets[name].ema, net.params)
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), net.ema, expected)
+
+
 def test_two_stages_take_turns():
     method, update = tiny(method__prior_start=0.2), compiled(method__prior_start=0.2)  # of ten steps
     state = jax.jit(tiny().init)(KEY, batch_of(), {})
@@ -259,6 +290,28 @@ def test_samples_come_at_their_own_temperature():
     assert not np.array_equal(plain[0], image[0]) and not np.array_equal(plain[2], plain[3])
 
 
+def test_samples_come_from_the_averaged_weights():
+    method, state = tiny(), start()
+    rows = {'seed': np.arange(4, dtype=np.int32), 'label': np.zeros((4, 2), np.int32)}
+    label = one_hot_labels(jnp.asarray(rows['label']), LABELS)
+    cold = {'truncation': np.zeros(4, np.float32)}
+    image = jax.jit(lambda state: method.generate(state, rows, KEY, cold))(state)
+
+    @jax.jit
+    def picture(prior, decoder):
+        codes = transformer.generate(method.prior, prior, sample_keys(KEY, rows['seed']), label, cold['truncation'])
+        vectors = codebook_of(state).vectors[codes.reshape(-1, *method.prior.shape)]
+        return jnp.clip(method.decoder.apply({'params': decoder}, vectors), -1, 1)
+
+    prior, decoder = state.nets['prior'], state.nets['decoder']
+    np.testing.assert_allclose(image, picture(prior.ema, decoder.ema), atol=1e-5)
+    assert not np.allclose(image, picture(prior.ema, decoder.params), atol=1e-5)
+    # Other weights of the prior give other codes.
+    turned = jax.tree.map(lambda x: -x, prior.ema)
+    other = state.replace(nets=state.nets | {'prior': prior.replace(params=turned)})
+    np.testing.assert_array_equal(jax.jit(lambda state: method.generate(state, rows, KEY, cold))(other), image)
+
+
 def test_two_colours_come_back_from_their_codes():
     method = tiny(labels=(), optim=dict.fromkeys(CONFIG['optim'], ADAM | {'eps': 1e-8}), method__ema_kimg=0.0)
     batch = batch_of(labels=())
@@ -315,3 +368,10 @@ def test_schedules_run_over_the_updates_of_their_own_stage():
             step, opt = tx.update(jnp.ones(()), opt, jnp.zeros(()))
             moved.append(-float(step))
         np.testing.assert_allclose(moved, 1 - np.arange(steps + 1) / steps, atol=1e-6)
+
+
+def test_frozen_weights_are_kept_in_the_state():
+    frozen = {'net': {'w': np.ones(3, np.float32)}}
+    state = jax.eval_shape(tiny().init, KEY, batch_of(), frozen)
+    after, _ = jax.eval_shape(tiny().update, state, batch_of(), KEY)
+    assert state.frozen['net']['w'].shape == after.frozen['net']['w'].shape == (3,)

@@ -97,6 +97,10 @@ def test_subsets_of_all_rows_give_the_full_estimate_and_seeds_matter():
     np.testing.assert_allclose(found[0].standard_error, found[0].deviation / np.sqrt(50))
 
 
+def test_defaults_are_those_of_common_implementations_of_kid():
+    assert (kernel.SUBSETS, kernel.SIZE, kernel.DEGREE) == (100, 1000, 3)
+
+
 def test_mean_over_subsets_matches_the_full_estimate_within_its_error():
     """Estimates from subsets average to the estimate from all rows, whose own error is far larger."""
     a, b = distribution.real_and_generated()
@@ -112,6 +116,7 @@ def test_mean_over_subsets_matches_the_full_estimate_within_its_error():
         (lambda x: kernel_distance(x, x[:, :2]), 'width: 3 and 2'),
         (lambda x: kernel_distance_of_subsets(x, x), 'a: 9 rows are too few, at least 1000'),
         (lambda x: kernel_distance_of_subsets(x, x, size=1), 'at least 2, got 1'),
+        (lambda x: kernel_distance_of_subsets(x, x, subsets=1, size=3), 'at least 2, got 3 and 1'),
     ],
 )
 def test_invalid_arguments_raise(call, message):

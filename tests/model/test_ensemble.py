@@ -1,5 +1,6 @@
-"""Pictures from several generators: which of them makes which, what their mean is, and what does not go together."""
+"""Several generators: which of them makes which picture, their mean, and runs that cannot be combined."""
 
+import dataclasses
 import re
 import shutil
 import types
@@ -8,7 +9,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 from tiny import open_run, sample, train
-from toy import make, toy_config
+from toy import FAMILY, make, toy_config
 
 from productgen.config import UserError
 from productgen.core.checkpoint import CheckpointError, Checkpoints
@@ -41,24 +42,24 @@ def pictures(runs, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def alone(pictures):
-    """Of each generator by itself: a at step 6, b at step 6, a at step 3."""
+def single(pictures):
+    """Pictures of each generator by itself: a at step 6, b at step 6, a at step 3."""
     return [pictures()[0], pictures('b')[0], pictures(step=3)[0]]
 
 
-def test_in_a_mixture_each_picture_is_that_of_its_generator_alone(runs, pictures, alone):
+def test_each_picture_of_a_mixture_is_that_of_its_generator(runs, pictures, single):
     images, names = pictures(also=f'{runs}/b, :3', seeds='3,0-2,4-9')
     seeds = [3, 0, 1, 2, *range(4, 10)]
     assert [int(name[4:8]) for name in names] == seeds
     for image, seed in zip(images, seeds, strict=True):
-        assert np.array_equal(image, alone[seed % 3][seed])
-        assert not np.array_equal(image, alone[(seed + 1) % 3][seed])
+        assert np.array_equal(image, single[seed % 3][seed])
+        assert not np.array_equal(image, single[(seed + 1) % 3][seed])
     name = r'.*_mixture-step000006\+b-[0-9a-f]{8}-step000006\+step000003\.png'
     assert all(re.fullmatch(name, found) for found in names)
 
 
 def test_an_average_has_the_mean_of_the_weights(runs, pictures, tmp_path):
-    """Against a run whose checkpoint is the mean, made here in NumPy."""
+    """Compared with a run whose checkpoint is the mean, which NumPy computes here."""
     copy = shutil.copytree(runs / 'a', tmp_path / 'mean')
     shutil.rmtree(copy / 'checkpoints')
     weights = [Checkpoints(runs / name, writing=False).read_weights(6)[1]['painter']['ema'] for name in ('a', 'b')]
@@ -72,14 +73,14 @@ def test_an_average_has_the_mean_of_the_weights(runs, pictures, tmp_path):
     assert re.search(r'_average-step000006\+b-[0-9a-f]{8}-step000006\.png$', names[0])
 
 
-def test_a_grid_of_a_mixture_shows_the_same(runs, pictures, alone):
+def test_a_grid_of_a_mixture_shows_the_same(runs, pictures, single):
     (sheet,), (name,) = pictures(also=f'{runs}/b:3', output='grid', seeds='0-1', columns=2)
     assert re.search(r'mixture-step000006\+b-[0-9a-f]{8}-step000003', name)
-    assert np.array_equal(sheet[-66:-2:4, -132:-68:4], alone[0][0])
+    assert np.array_equal(sheet[-66:-2:4, -132:-68:4], single[0][0])
     assert np.array_equal(sheet[-66:-2:4, -66:-2:4], pictures('b', step=3, seeds='1')[0][0])
 
 
-def test_runs_of_one_name_are_told_apart(runs, pictures, tmp_path):
+def test_runs_of_one_name_have_distinct_file_names(runs, pictures, tmp_path):
     shutil.copytree(runs / 'b', tmp_path / 'b')
     (one,), (two,), (again,) = (pictures(also=str(f), seeds='0')[1] for f in (runs / 'b', tmp_path / 'b', runs / 'b'))
     assert one == again != two
@@ -104,13 +105,13 @@ def other(runs, tmp_path):
         ({'model__width': 4}, 'average', r'sample\.combine: average needs generators of one architecture'),
     ],
 )
-def test_what_does_not_go_together_is_refused(pictures, other, fields, combine, message):
+def test_runs_that_cannot_be_combined_are_refused(pictures, other, fields, combine, message):
     workdir = other(**fields)
     with pytest.raises(UserError, match=message):
         pictures(also=str(workdir), combine=combine)
 
 
-def test_the_same_attributes_in_another_order_do_not_go_together(tmp_path):
+def test_runs_with_attributes_in_another_order_cannot_be_combined(tmp_path):
     for name, labels in (('a', 'label,colour'), ('b', 'colour,label')):
         train(toy_config(data__labels=labels, train__duration='3steps'), tmp_path / name)
     config = toy_config()
@@ -119,10 +120,10 @@ def test_the_same_attributes_in_another_order_do_not_go_together(tmp_path):
         sample(config, tmp_path / 'a')
 
 
-def test_what_is_not_there_is_refused(pictures, runs):
+def test_a_missing_run_step_or_combination_is_refused(pictures, runs):
     with pytest.raises(UserError, match=r'sample\.also=nowhere: there is no run in it'):
         pictures(also='nowhere')
-    with pytest.raises(CheckpointError, match='no checkpoint of step 5'):
+    with pytest.raises(CheckpointError, match='there is no checkpoint of step 5'):
         pictures(also=':5')
     with pytest.raises(UserError, match=r'sample\.also=.*:-5: -5 is no step; 0 is the newest'):
         pictures(also=f'{runs}/b:-5')
@@ -131,8 +132,12 @@ def test_what_is_not_there_is_refused(pictures, runs):
 
 
 def test_a_mixture_has_no_styles_to_mix(pictures, monkeypatch):
-    styles = dict.fromkeys(('latents', 'draw', 'synthesize', 'sample'), make)
-    wrap = lambda c, p: types.SimpleNamespace(**vars(make(c, p)), **styles, num_latents=3, init=make(c, p).init)
-    monkeypatch.setitem(METHODS, 'toy', wrap)
-    with pytest.raises(UserError, match=r"sample\.combine: 'walk' needs one generator; use sample\.combine=average"):
+    def make_styled(sections, problem):
+        toy = make(sections, problem)
+        names = 'init', 'inputs', 'frozen', 'generate', 'knobs'
+        styles = dict.fromkeys(('latents', 'draw', 'synthesize'), print)
+        return types.SimpleNamespace(**{name: getattr(toy, name) for name in names}, **styles, num_latents=3)
+
+    monkeypatch.setitem(METHODS, 'toy', dataclasses.replace(FAMILY, make=make_styled))
+    with pytest.raises(UserError, match=r'sample\.combine: .* one generator; use sample\.combine=average'):
         pictures(also=':3', output='walk')

@@ -1,4 +1,4 @@
-"""Files as PyTorch and safetensors wrote them are read; what might run a program is refused; files are found."""
+"""Published weights: files of PyTorch and safetensors, files that would run a program, and where files are kept."""
 
 import collections
 import hashlib
@@ -55,10 +55,10 @@ def test_every_format_gives_names_types_shapes_and_values(written, kind):
 
 
 @pytest.mark.parametrize('kind', ['zip', 'legacy', 'safetensors'])
-@pytest.mark.parametrize('share', [0.3, 0.9, 0.99])
-def test_files_cut_short_are_refused(written, kind, share):
+@pytest.mark.parametrize('fraction', [0.3, 0.9, 0.99])
+def test_a_truncated_file_is_refused(written, kind, fraction):
     content = stored('file')[kind].tobytes()
-    path = written(content[: int(share * len(content))], f'x.{"safetensors" if kind == "safetensors" else "pth"}')
+    path = written(content[: int(fraction * len(content))], f'x.{"safetensors" if kind == "safetensors" else "pth"}')
     with pytest.raises(UserError, match=str(path)):
         weights.read(path)
 
@@ -68,7 +68,7 @@ def test_files_cut_short_are_refused(written, kind, share):
     [('module', r'refused: .*torch\.nn\.modules\.linear\.Linear.*state_dict'), ('program', 'a program'),
      ('nested', "'state_dict' is a dict, not a tensor")],
 )  # fmt: skip
-def test_what_is_not_a_table_of_tensors_is_refused(written, kind, message):
+def test_a_file_that_is_not_a_table_of_tensors_is_refused(written, kind, message):
     with pytest.raises(UserError, match=message):
         weights.read(written(kind))
 
@@ -97,7 +97,7 @@ def test_no_program_runs(written, tmp_path, place):
     target = tmp_path / 'written'
     evil = pickle.dumps(Evil(target))
     pickle.loads(evil).close()
-    assert target.exists()  # it would ...
+    assert target.exists()  # pickle runs it
     target.unlink()
     number = lambda n: pickle.dumps(n, 2)
     start = number(0x1950A86A20F9469CFC6C) + number(1001) + number({'little_endian': True})
@@ -109,7 +109,7 @@ def test_no_program_runs(written, tmp_path, place):
     }[place]
     with pytest.raises(UserError, match=r'refused: loading it would call (io|_io|builtins)\.open'):
         weights.read(written(content))
-    assert not target.exists()  # ... but does not
+    assert not target.exists()
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def rebuilt(offset, size, stride, persistent=('storage', 'F', 'k', 'cpu', 6)):
 
 @pytest.mark.parametrize('call', [b'R', b'\x81'])  # REDUCE and NEWOBJ
 def test_parameters_of_the_first_files_are_read(written, call):
-    """They were rebuilt from a tensor, and then told whether they need a gradient."""
+    """They are a tensor with flags, such as whether it needs a gradient."""
     tensor = rebuilt(1, (2, 2), (3, 1)).removeprefix(b'}Va\n').removesuffix(b's.')
     content = b'\x80\x02}Va\nctorch.nn.parameter\nParameter\n(' + tensor + b't' + call + b'(\x88\x89Ntbs.'
     found = weights.read(written(archived(content, k=WHOLE[:6].tobytes())))
@@ -151,7 +151,7 @@ def test_a_tensor_s_offset_and_strides_are_kept(written):
     [(0, (7,), (1,)), (5, (2,), (1,)), (0, (2,), (6,)), (-1, (1,), (1,)), (0, (2,), (-1,)), (0, (-1,), (1,))],
 )
 def test_a_tensor_beyond_its_storage_is_refused(written, offset, size, stride):
-    """It would be filled with whatever is in memory there."""
+    """It would show the memory behind the storage."""
     with pytest.raises(UserError, match='not a file of named tensors'):
         weights.read(written(archived(rebuilt(offset, size, stride), k=WHOLE[:6].tobytes())))
 
@@ -174,8 +174,14 @@ def test_safetensors_beyond_the_file_are_refused(written):
 
 
 def test_other_files_are_refused(written, tmp_path):
-    for content in (b'', b'hello', pickle.dumps(3), archived(pickle.dumps(3))):
-        with pytest.raises(UserError, match='not'):
+    contents = {
+        b'': r'not a file of named tensors \(EOFError',
+        b'hello': r'not a file of named tensors \(UnpicklingError',
+        pickle.dumps(3): 'not a file of PyTorch',
+        archived(pickle.dumps(3)): 'holds a int, not named tensors',
+    }
+    for content, message in contents.items():
+        with pytest.raises(UserError, match=message):
             weights.read(written(content))
     with pytest.raises(UserError, match='there is no file'):
         weights.read(tmp_path / 'none.pth')
@@ -200,22 +206,22 @@ def cache(tmp_path, monkeypatch):
 
 
 def serve(monkeypatch, content):
-    """Downloads give `content`, or fail where there is none; the addresses asked for."""
-    asked = []
+    """Lets downloads give `content`, or fail where it is None; returns the list of the addresses."""
+    urls = []
 
     def urlopen(url, timeout):
-        asked.append(url)
+        urls.append(url)
         if content is None:
             raise urllib.error.URLError('no network')
         return io.BytesIO(content)
 
     monkeypatch.setattr(urllib.request, 'urlopen', urlopen)
-    return asked
+    return urls
 
 
 @pytest.fixture
 def published(monkeypatch):
-    """Contents under the name `toy`, whose digest is in its name."""
+    """A file under the name `toy`, which ends with its digest, and its content."""
     content = b'weights'
     file = weights.File(f'https://example.com/a/toy-v1-{hashlib.sha256(content).hexdigest()[:8]}.pth')
     monkeypatch.setitem(weights.FILES, 'toy', file)
@@ -224,14 +230,14 @@ def published(monkeypatch):
 
 def test_a_file_is_downloaded_once(cache, monkeypatch, published):
     file, content = published
-    asked = serve(monkeypatch, content)
+    urls = serve(monkeypatch, content)
     for _ in range(2):
         assert weights.locate('toy') == cache / file.name
-    assert asked == [file.url]
+    assert urls == [file.url]
     assert [path.read_bytes() for path in cache.iterdir()] == [content]
 
 
-def test_other_contents_are_not_kept(cache, monkeypatch, published):
+def test_a_download_of_other_contents_is_deleted(cache, monkeypatch, published):
     file, _ = published
     serve(monkeypatch, b'an error page')
     with pytest.raises(UserError, match=f'{file.url}: its sha256 .*not with {file.digest}'):
@@ -247,7 +253,7 @@ def test_a_damaged_file_of_the_cache_is_not_used(cache, monkeypatch, published):
         weights.locate('toy')
 
 
-def test_without_network_the_error_tells_what_to_do(cache, monkeypatch):
+def test_without_network_the_error_says_what_to_do(cache, monkeypatch):
     serve(monkeypatch, None)
     name = 'pt_inception-2015-12-05-6726825d.pth'
     with pytest.raises(UserError) as error:
@@ -258,22 +264,22 @@ def test_without_network_the_error_tells_what_to_do(cache, monkeypatch):
 
 
 def test_the_user_s_own_file_comes_first(cache, monkeypatch, tmp_path):
-    asked = serve(monkeypatch, None)
+    urls = serve(monkeypatch, None)
     own = tmp_path / 'own.safetensors'
     own.write_bytes(b'anything')
-    assert weights.locate('inception', own) == own and not asked
+    assert weights.locate('inception', own) == own and not urls
     with pytest.raises(UserError, match='there is no file'):
         weights.locate('inception', tmp_path / 'none')
     with pytest.raises(UserError, match="did you mean 'inception'"):
         weights.locate('inceptoin')
 
 
-def test_every_published_file_has_an_address_a_name_of_its_own_and_a_digest(cache, monkeypatch):
-    asked = serve(monkeypatch, None)
+def test_every_published_file_has_an_address_a_distinct_name_and_a_digest(cache, monkeypatch):
+    urls = serve(monkeypatch, None)
     places = set()
     for name, file in weights.FILES.items():
         assert file.url.startswith('https://') and len(file.digest) in (8, 64) and int(file.digest, 16)
         with pytest.raises(UserError) as error:
             weights.locate(name)
         places.add(str(error.value).split('save it as ')[1])
-    assert len(places) == len(set(asked)) == len(weights.FILES)
+    assert len(places) == len(set(urls)) == len(weights.FILES)

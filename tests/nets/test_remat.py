@@ -1,4 +1,4 @@
-"""Recomputation of activations (`model.remat`): equal parameters and results, less memory."""
+"""Recomputation of activations (`model.remat`): the same parameters and results in less memory."""
 
 import importlib
 
@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import AxisType
+from tiny import full
 
-from productgen.config import to_dict
 from productgen.core.rng import stream
 from productgen.core.sharding import jit_update
-from productgen.methods import METHODS, Problem
+from productgen.methods import Problem
+from productgen.model.config import resolve
 
-# Config overrides, such that second derivatives (R1, path length) and keys (noise, dropout) go through remat.
+# Config overrides, such that remat has second derivatives (R1, path length) and keys (noise, dropout).
 CASES = {
     'stylegan': {'method.path_weight': 2.0, 'method.path_interval': 1, 'method.penalty_interval': 1},
     'r3gan': {},
@@ -24,11 +25,9 @@ CASES = {
 
 def make(name, remat, size=16, batch=16):
     """The method of a case and a batch."""
-    config = to_dict(importlib.import_module(f'configs.{name}').get_config('quick'))
-    for field, value in {**CASES[name], 'model.remat': remat}.items():
-        section, _, field = field.partition('.')
-        config[section][field] = value
-    method = METHODS[config['method']['name']](config, Problem((size, size), (3,), batch, 1, 100))
+    fields = {**CASES[name], 'model.remat': remat}
+    config = resolve(full(importlib.import_module(f'configs.{name}').get_config('quick'), **fields))
+    method = config.family.make(config, Problem((size, size), (3,), batch, 1, 100))
     rows = np.random.default_rng(0)
     pictures = {
         'image': rows.integers(0, 256, (batch, size, size, 3), np.uint8),
@@ -40,7 +39,7 @@ def make(name, remat, size=16, batch=16):
 def compiled(method, batch):
     """The compiled update and the initial state."""
     key = jax.random.key(0)
-    state = jax.jit(method.init)(stream(key, 'init'), batch)
+    state = jax.jit(method.init)(stream(key, 'init'), batch, method.frozen())
     mesh = jax.make_mesh((1,), ('data',), axis_types=(AxisType.Auto,))
     return jit_update(method.update, mesh).lower(state, batch, key).compile(), jax.device_get(state)
 

@@ -1,25 +1,21 @@
-"""Sampling a finished run: one seed is one picture, and only the workdir is needed."""
+"""Sampling a run: a seed is a picture, and only the workdir is needed."""
 
-import json
 import re
 import shutil
 import sys
-import types
 
 import imageio.v3 as iio
 import numpy as np
 import pytest
 from PIL import Image
-from test_devices import EIGHT
-from tiny import run_launch, sample, tiny_config, train
+from tiny import EIGHT, run_launch, sample, tiny_config, train
 from toy import Toy, toy_config
-from toy import make as make_toy
 
 from productgen.config import UserError
 from productgen.core.checkpoint import CheckpointError
 from productgen.data.pictures import MARGIN
-from productgen.methods import METHODS
-from productgen.model.workdir import check_workdir, locked, read_config, read_facts, write_workdir
+from productgen.methods.base import Knob
+from productgen.model.workdir import locked, read_facts
 
 SIDE = 64  # of a 16 x 16 picture once it is enlarged
 
@@ -54,7 +50,7 @@ def mugs(make):
     return pictures(make(output='png', seeds='0-9', labels='mug'))
 
 
-def test_a_seed_is_a_picture_in_any_company(make, mugs):
+def test_a_seed_is_the_same_picture_whatever_else_is_made(make, mugs):
     assert mugs.shape == (10, 16, 16, 3) and len(np.unique(mugs, axis=0)) == 10
     assert np.array_equal(pictures(make(output='png', seeds='7,3,40-49,0', labels='mug'))[[0, 1, -1]], mugs[[7, 3, 0]])
     both = pictures(make(output='png', seeds='2-3', labels='shoe;mug'))
@@ -64,7 +60,7 @@ def test_a_seed_is_a_picture_in_any_company(make, mugs):
 def test_batch_size_and_devices_change_at_most_the_rounding(make, mugs, tiny_run, tmp_path):
     close = lambda a: np.abs(a.astype(int) - mugs).max() <= 1
     assert close(pictures(make(output='png', seeds='0-9', labels='mug', batch_size=3)))
-    # Three devices do not divide the batch of the training; a second generator, of the same weights, is no other.
+    # Three devices do not divide the batch of the training; the second generator has the same weights.
     words = ['output=png', 'seeds=0-9', 'labels=mug', f'out={tmp_path}', 'batch_size=3', f'also={tiny_run}']
     flags = [f'--config.sample.{word}' for word in words]
     three = EIGHT | {'XLA_FLAGS': EIGHT['XLA_FLAGS'].replace('count=8', 'count=3')}
@@ -74,7 +70,7 @@ def test_batch_size_and_devices_change_at_most_the_rounding(make, mugs, tiny_run
     assert close(pictures(sorted(tmp_path.iterdir())))
 
 
-def test_names_tell_the_settings(make):
+def test_names_say_the_settings(make):
     (path,) = make(output='png', seeds='3', labels='mug', truncation=0.5)
     assert re.fullmatch(r'seed0003_mug(\+\w+)*_psi0\.5_step000006\.png', path.name)
     (path,) = make(seeds='0-1, 5', labels='mug;shoe', columns=2)
@@ -83,27 +79,34 @@ def test_names_tell_the_settings(make):
     assert len(path.name) < 120
 
 
-def test_names_tell_how_a_denoiser_samples(tmp_path, monkeypatch):
-    monkeypatch.setitem(METHODS, 'toy', make_toy)
-    config = toy_config(train__duration='3steps', sample__seeds='0-1')
-    train(config, tmp_path)
-    assert sample(config, tmp_path)[0].name == 'grid_seeds0-1_2columns_psi0.7_step000003.png'
-    monkeypatch.setattr(Toy, 'denoiser', None, raising=False)
+@pytest.fixture(scope='module')
+def toy_run(toy, tmp_path_factory):
+    """Workdir of a run of the toy, which has no styles."""
+    workdir = tmp_path_factory.mktemp('toy') / 'run'
+    train(toy_config(train__duration='3steps'), workdir)
+    return workdir
+
+
+def test_names_say_how_a_denoiser_samples(toy_run, tmp_path, monkeypatch):
+    config = toy_config(sample__seeds='0-1', sample__out=str(tmp_path))
+    assert sample(config, toy_run)[0].name == 'grid_seeds0-1_2columns_psi0.7_step000003.png'
+    more = Knob('guidance', 1.0, 0.0, 100.0), Knob('denoising_steps', 50, 1, 1000, static=True)
+    monkeypatch.setattr(Toy, 'knobs', (*Toy.knobs, *more))
     names = set()
     for guidance, steps in ((1.0, 25), (4.0, 25), (4.0, 50)):
         config['sample'] |= {'guidance': guidance, 'denoising_steps': steps}
-        names.add(sample(config, tmp_path)[0].name)
+        names.add(sample(config, toy_run)[0].name)
     assert len(names) == 3 and 'grid_seeds0-1_2columns_psi0.7_w4.0_50steps_step000003.png' in names
 
 
-def test_truncation_draws_to_the_mean(make, mugs):
+def test_truncation_moves_pictures_to_the_mean(make, mugs):
     spread = lambda images: images.astype(float).std(0).mean()
     none = pictures(make(output='png', seeds='0-9', labels='mug', truncation=0.0))
     more = pictures(make(output='png', seeds='0-9', labels='mug', truncation=1.0))
-    assert 4 * spread(none) < spread(mugs) < spread(more)  # what is left at 0 is noise
+    assert 4 * spread(none) < spread(mugs) < spread(more)  # at 0 only the noise differs
 
 
-def test_grid_has_a_row_a_kind_and_a_column_a_seed(make, mugs):
+def test_a_grid_has_a_row_for_each_kind_and_a_column_for_each_seed(make, mugs):
     sheet = iio.imread(make(seeds='0-3', labels='shoe;mug', columns=8)[0])
     left = sheet.shape[1] - 4 * (SIDE + MARGIN) - MARGIN
     assert left > 20 and sheet.shape[0] == 2 * (SIDE + MARGIN) + MARGIN
@@ -131,13 +134,13 @@ def test_mix_shows_its_sources_and_mixes_them(make, mugs):
     assert np.abs(np.stack(sources) - mugs[:5]).max() <= 1
     for r, c in ((1, 1), (1, 3), (2, 2)):
         assert (small(r, c) != small(r, 0)).any() and (small(r, c) != small(0, c)).any()
-    # All layers from the column: its picture but for the noise, which is the row's.
+    # All layers from the column: its picture, with the noise of the row.
     sheet = iio.imread(make(output='mix', seeds='0-4', labels='mug', mix_layers='0-')[0])
     assert 4 * np.abs(small(1, 2) - small(0, 2)).mean() < np.abs(small(1, 2) - small(1, 0)).mean()
 
 
 @pytest.mark.parametrize('ending', ['gif', 'mp4'])
-def test_walk_passes_its_seeds_and_closes(make, mugs, ending):
+def test_a_walk_passes_its_seeds_and_returns_to_the_first(make, mugs, ending):
     (path,) = make(output='walk', seeds='0-2', labels='mug', frames=6, fps=25, format=ending)
     assert path.name == f'walk_seeds0-2_mug_6frames_25fps_psi0.7_step000006.{ending}'
     frames = iio.imread(path)[..., :3].astype(int)
@@ -163,7 +166,7 @@ def copy(tiny_run, tmp_path):
     return shutil.copytree(tiny_run, tmp_path / 'run')
 
 
-def test_a_training_run_is_left_alone(copy, make):
+def test_sampling_changes_nothing_in_a_training_run(copy, make):
     unfinished = copy / 'checkpoints' / '9.orbax-checkpoint-tmp' / 'state'
     unfinished.mkdir(parents=True)
     with locked(copy):
@@ -172,7 +175,7 @@ def test_a_training_run_is_left_alone(copy, make):
         assert {path: path.stat().st_mtime_ns for path in copy.rglob('*')} == before
 
 
-def test_a_damaged_checkpoint_is_passed_over(copy, make):
+def test_a_damaged_checkpoint_is_skipped(copy, make):
     for path in (copy / 'checkpoints' / '6' / 'state').rglob('d/*'):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert make(copy, seeds='0')[0].name.endswith('step000003.png')
@@ -182,13 +185,13 @@ def test_a_damaged_checkpoint_is_passed_over(copy, make):
 
 def test_a_step_can_be_chosen(make):
     assert make(seeds='0', step=3)[0].name.endswith('step000003.png')
-    with pytest.raises(CheckpointError, match=r'no checkpoint of step 4 .* \[3, 6\]'):
+    with pytest.raises(CheckpointError, match=r'there is no checkpoint of step 4 in it; choose one of \[3, 6\]'):
         make(seeds='0', step=4)
 
 
 def test_a_run_without_a_checkpoint(copy, make):
     shutil.rmtree(copy / 'checkpoints')
-    with pytest.raises(CheckpointError, match='no checkpoint in .* yet'):
+    with pytest.raises(CheckpointError, match='there is no checkpoint in it yet'):
         make(copy, seeds='0')
     (copy / 'labels.json').unlink()
     with pytest.raises(UserError, match='no run in it'):
@@ -221,7 +224,7 @@ def test_output_goes_into_the_workdir_by_default(copy):
         ({'output': 'mix', 'mix_layers': '4-9'}, r"sample\.mix_layers: '4-9' is beyond 5"),
     ],
 )
-def test_what_cannot_be_made_is_refused(make, settings, message):
+def test_wrong_settings_are_refused(make, settings, message):
     with pytest.raises(UserError, match=message):
         make(**settings)
 
@@ -232,26 +235,13 @@ def test_labels_of_an_unconditional_run(copy, make):
         make(copy, labels='mug')
 
 
-def test_a_method_without_styles_neither_mixes_nor_walks(make, monkeypatch):
-    monkeypatch.setitem(METHODS, 'stylegan2', lambda config, problem: types.SimpleNamespace(sample=print))
+def test_a_method_without_styles_neither_mixes_nor_walks(toy_run):
     for output in ('mix', 'walk'):
-        with pytest.raises(UserError, match=rf'sample\.output: .* has no styles to {output}; use grid or png'):
-            make(output=output)
+        config = toy_config(sample__output=output, sample__seeds='0-3')
+        with pytest.raises(UserError, match=rf"sample\.output: 'toy' has no styles to {output}; use grid or png"):
+            sample(config, toy_run)
 
 
-def test_the_workdir_s_config_counts_not_another(make):
+def test_the_workdir_s_own_config_is_used(make):
     same, other = (make(seeds='0', config=config)[0] for config in ((), {'model__channel_max': 4}))
     assert np.array_equal(iio.imread(same), iio.imread(other))
-
-
-def test_training_goes_on_with_the_same_labels_only(copy):
-    table = read_facts(copy).labels
-    attributes = dict(table.attributes) | {'label': (*table.attributes['label'][:-1], 'spoon')}
-    changed = type(table)(attributes, table.rows, table.counts)
-    about = read_config(copy), json.loads((copy / 'data.json').read_text())['digest']
-    check_workdir(copy, *about, table, accept=False)
-    with pytest.raises(UserError, match='labels: label: .*spoon'):
-        check_workdir(copy, *about, changed, accept=False)
-    check_workdir(copy, *about, changed, accept=True)
-    write_workdir(copy, *about, changed)
-    assert read_facts(copy).labels.attributes == attributes

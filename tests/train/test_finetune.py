@@ -1,4 +1,4 @@
-"""A run that starts from another one takes what fits, by name, and needs it only once."""
+"""A run that starts from another one takes the arrays that fit, by name, and needs that run only at its start."""
 
 import importlib
 import json
@@ -8,10 +8,10 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from tiny import describe, open_run, train
+from tiny import describe, full, open_run, train
 from toy import Toy, toy_config
 
-from productgen.config import UserError, to_dict
+from productgen.config import UserError
 from productgen.core.checkpoint import CheckpointError, Checkpoints
 from productgen.data.labels import LabelTable
 from productgen.model.workdir import read_facts, write_workdir
@@ -46,7 +46,7 @@ def same(tree, arrays):
     return flat.keys() == arrays.keys() and all(np.array_equal(flat[name], arrays[name]) for name in flat)
 
 
-def test_all_is_taken_where_all_fits_and_the_rest_starts_afresh(source):
+def test_where_all_arrays_fit_all_are_taken_and_optimisers_are_new(source):
     state, fresh, inherited = started(source)
     for name, parts in saved(source).items():
         net = state.nets[name]
@@ -64,13 +64,13 @@ def test_a_step_can_be_chosen(source):
     assert inherited.origin == f'{source}, step 3'
 
 
-def test_only_the_networks_asked_for(source):
+def test_only_the_networks_of_init_nets(source):
     state, fresh, _ = started(source, train__init_nets='painter')
     assert same(state.nets['painter'].params, saved(source)['painter']['params'])
     assert jax.tree.all(jax.tree.map(np.array_equal, state.nets['judge'].params, fresh.nets['judge'].params))
 
 
-def test_what_does_not_fit_stays_fresh_and_is_named(source):
+def test_arrays_that_do_not_fit_are_new_and_are_named(source):
     state, fresh, inherited = started(source, model__width=4, data__resolution='16x32')
     places = (('painter', 'canvas'), ('judge', 'dense/kernel'))
     assert set(inherited.fresh) == {(net, part, path) for net, path in places for part in ('params', 'ema')}
@@ -82,7 +82,7 @@ def test_what_does_not_fit_stays_fresh_and_is_named(source):
 
 
 def relabelled(source, tmp_path, attributes):
-    """A copy of a run that says its labels were others, of as many values."""
+    """A copy of a run whose label table has other attributes, of as many values."""
     copy = shutil.copytree(source, tmp_path / 'copy')
     table = read_facts(copy).labels
     (copy / 'labels.json').write_text(json.dumps(LabelTable(attributes, table.rows, table.counts).to_json()))
@@ -90,12 +90,12 @@ def relabelled(source, tmp_path, attributes):
 
 
 @pytest.mark.parametrize('labels', ['label', 'label,colour', 'colour,label'])
-def test_label_values_are_carried_over_by_name(source, tmp_path, labels):
-    """The old run knew the same values in reverse, and some others in the places of the first three."""
+def test_label_values_are_copied_by_name(source, tmp_path, labels):
+    """The old run had the same values in reverse, and other ones in place of the first three."""
     values = read_facts(source).labels.attributes['label'][::-1]
     copy = relabelled(source, tmp_path, {'label': ('x', 'y', 'z', *values[3:])})
     state, fresh, inherited = started(copy, data__labels=labels)
-    new = [pair for n in labels.split(',') for pair in [(n, v) for v in prepare_values(n)]]
+    new = [(name, value) for name in labels.split(',') for value in label_values(name)]
     for part in ('params', 'ema'):
         given = saved(source)['painter'][part]['embed']
         got = np.asarray(getattr(state.nets['painter'], part)['embed'])
@@ -112,12 +112,12 @@ def test_the_same_attributes_in_another_order_are_other_labels(tmp_path):
     train(toy_config(data__labels='label,colour', train__duration='3steps'), tmp_path / 'run')
     state, _, inherited = started(tmp_path / 'run', data__labels='colour,label')
     given = saved(tmp_path / 'run', 3)['painter']['params']['embed']
-    got, labels = np.asarray(state.nets['painter'].params['embed']), len(prepare_values('label'))
+    got, labels = np.asarray(state.nets['painter'].params['embed']), len(label_values('label'))
     assert np.array_equal(got, np.concatenate([given[labels:], given[:labels]]))
     assert ('painter', 'params', 'embed') in inherited.rows
 
 
-def test_a_network_that_is_never_trained_has_to_come_whole(source, monkeypatch):
+def test_a_network_that_is_never_trained_has_to_come_completely(source, monkeypatch):
     monkeypatch.setattr(Toy, 'untrained', ('judge',), raising=False)
     started(source)
     for fields in ({'model__width': 4}, {'train__init_nets': 'painter'}):
@@ -125,8 +125,8 @@ def test_a_network_that_is_never_trained_has_to_come_whole(source, monkeypatch):
             started(source, **fields)
 
 
-def test_a_network_that_is_never_trained_has_nothing_more_there(source, tmp_path, monkeypatch):
-    """As an autoencoder that was told labels, which is not told them here."""
+def test_a_network_that_is_never_trained_has_no_more_weights_in_the_other_run(source, tmp_path, monkeypatch):
+    """An autoencoder that was conditional there and is not here would be such a case."""
     copy = shutil.copytree(source, tmp_path / 'copy')
     state = open_run(toy_config()).initial_state()
     painter = state.nets['painter'].replace(params=state.nets['painter'].params | {'more': np.zeros(2)})
@@ -139,7 +139,7 @@ def test_a_network_that_is_never_trained_has_nothing_more_there(source, tmp_path
 
 def quick(name, **fields):
     """A quick config of so few and so small pictures that a step takes no time; `fields` of its sections."""
-    config = to_dict(importlib.import_module(f'configs.{name}').get_config('map' if name == 'vae' else 'quick'))
+    config = full(importlib.import_module(f'configs.{name}').get_config('map' if name == 'vae' else 'quick'))
     config['data'] |= {'resolution': '16', 'catalog_items': 64}
     config['train'] |= {'batch_size': 4, 'duration': '1steps', 'grid_columns': 1, 'grid_rows': 1}
     for section, values in fields.items():
@@ -152,9 +152,8 @@ def autoencoders(tmp_path_factory):
     """Workdirs `vae` and `vqvae`, each with the initial weights of such a run as its checkpoint."""
     folder = tmp_path_factory.mktemp('autoencoders')
     for name in ('vae', 'vqvae'):
-        config = quick(name)
-        run = open_run(config)
-        write_workdir(folder / name, config, run.source.digest, run.facts.labels)
+        run = open_run(quick(name))
+        write_workdir(folder / name, run.config, run.facts, {})
         Checkpoints(folder / name).save(run.initial_state(), {})
     return folder
 
@@ -166,7 +165,7 @@ def autoencoders(tmp_path_factory):
         ('latent_diffusion', 'vae', 'vae', {'autoencoder_share': -1.0}),  # the recipe in that config
     ],
 )
-def test_real_autoencoders_are_taken_whole(autoencoders, name, origin, net, settings):
+def test_real_autoencoders_are_taken_completely(autoencoders, name, origin, net, settings):
     init = {'init_from': str(autoencoders / origin), 'init_nets': net}
     config = quick(name, train=init, method=settings) | {'seed': 1}
     run = open_run(config)
@@ -189,11 +188,11 @@ def test_an_autoencoder_of_another_likelihood_is_refused(autoencoders):
         inherit(open_run(config))
 
 
-def prepare_values(name):
+def label_values(name):
     return open_run(toy_config(data__labels=name)).facts.labels.attributes[name]
 
 
-def test_a_network_without_an_average_gives_its_weights_for_one(source, tmp_path):
+def test_the_weights_of_a_network_without_an_average_become_the_average(source, tmp_path):
     copy = shutil.copytree(source, tmp_path / 'copy')
     run = open_run(toy_config())
     state = run.initial_state()
@@ -203,7 +202,7 @@ def test_a_network_without_an_average_gives_its_weights_for_one(source, tmp_path
     assert same(started_state.nets['painter'].ema, saved(copy, 9)['painter']['params'])
 
 
-def test_after_an_interruption_the_source_is_not_needed(source, tmp_path):
+def test_after_an_interruption_the_other_run_is_not_needed(source, tmp_path):
     copy, workdir = shutil.copytree(source, tmp_path / 'copy'), tmp_path / 'run'
     config = toy_config(train__init_from=str(copy), model__width=4, train__keep=3)
     train(config, workdir)
@@ -213,7 +212,7 @@ def test_after_an_interruption_the_source_is_not_needed(source, tmp_path):
     )
     weights = Checkpoints(workdir, writing=False).read_weights()
     shutil.rmtree(copy)
-    for step in '36':  # killed before the first checkpoint of its own training
+    for step in '36':  # as if killed before the first checkpoint of its own
         shutil.rmtree(workdir / 'checkpoints' / step)
     train(config, workdir)
     assert (workdir / 'log.txt').read_text().count('Starting at step 0') == 2
@@ -230,7 +229,7 @@ def test_after_an_interruption_the_source_is_not_needed(source, tmp_path):
         ({'train__init_nets': 'judge,paynter'}, r"train\.init_nets: .*'paynter'; did you mean 'painter'"),
     ],
 )
-def test_what_cannot_be_started_from_is_refused_before_anything_is_written(source, tmp_path, fields, message):
+def test_a_run_that_cannot_be_used_is_refused_before_anything_is_written(source, tmp_path, fields, message):
     config = toy_config(**{'train__init_from': str(source), **fields})
     for refuse in (lambda: train(config, tmp_path / 'run'), lambda: describe(config)):
         with pytest.raises(UserError, match=message):
@@ -238,7 +237,7 @@ def test_what_cannot_be_started_from_is_refused_before_anything_is_written(sourc
     assert not [path for path in (tmp_path / 'run').iterdir() if path.name != '.lock']
 
 
-def test_nothing_that_fits_and_no_checkpoint_are_refused(source, tmp_path):
+def test_a_run_where_nothing_fits_or_without_a_checkpoint_is_refused(source, tmp_path):
     with pytest.raises(UserError, match=r'train\.init_from.*: no array of .judge. fits.*judge, painter'):
         copy = shutil.copytree(source, tmp_path / 'copy')
         weights = open_run(toy_config()).initial_state()
@@ -247,5 +246,5 @@ def test_nothing_that_fits_and_no_checkpoint_are_refused(source, tmp_path):
         Checkpoints(copy).save(weights.replace(nets=weights.nets | {'judge': other}, step=np.int32(9)), {})
         started(copy, train__init_nets='judge')
     shutil.rmtree(copy / 'checkpoints')
-    with pytest.raises(CheckpointError, match='no checkpoint in'):
+    with pytest.raises(CheckpointError, match='there is no checkpoint in it yet'):
         started(copy)

@@ -1,4 +1,4 @@
-"""Interrupting a run in any way leaves the same weights as not interrupting it."""
+"""A run that is interrupted in any way and resumed ends with the same weights as one that is not."""
 
 import json
 import os
@@ -10,12 +10,12 @@ import time
 
 import pytest
 from tiny import ROOT, launch_command, run_launch, timeless, tiny_config, train
-from toy import Toy, make, toy_config
+from toy import Toy, toy_config
 
 from productgen.config import UserError
 from productgen.core.checkpoint import Checkpoints
-from productgen.methods import METHODS
-from productgen.model.workdir import config_changes
+from productgen.methods.base import Stage
+from productgen.model.workdir import locked
 
 STEPS = 120
 FIELDS = {'train__duration': f'{STEPS}steps', 'train__log_every': '5steps', 'train__checkpoint_every': '20steps',
@@ -33,9 +33,9 @@ def metrics(workdir):
 
 
 @pytest.fixture(scope='module')
-def whole(tmp_path_factory):
+def uninterrupted(tmp_path_factory):
     """Checksums and metrics of an uninterrupted run."""
-    workdir = tmp_path_factory.mktemp('whole') / 'run'
+    workdir = tmp_path_factory.mktemp('uninterrupted') / 'run'
     done = run_launch(launch_command(workdir, **FIELDS))
     assert done.returncode == 0, done.stderr
     return checksums(workdir), timeless(workdir)
@@ -58,7 +58,7 @@ def wait_for(process, workdir, steps):
         time.sleep(0.02)
 
 
-def test_kill_9_at_random_moments_ends_in_the_same_bits(whole, tmp_path):
+def test_kill_9_at_random_moments_changes_no_bit(uninterrupted, tmp_path):
     workdir, chance = tmp_path / 'run', random.Random(3)
     kills = 0
     for target in (30, 70):
@@ -72,12 +72,12 @@ def test_kill_9_at_random_moments_ends_in_the_same_bits(whole, tmp_path):
     done = run_launch(launch_command(workdir, **FIELDS))
     assert done.returncode == 0, done.stderr
     assert 'Resuming at step' in done.stderr
-    assert checksums(workdir) == whole[0]
-    # The log has every line once, with the same figures.
-    assert timeless(workdir) == whole[1]
+    assert checksums(workdir) == uninterrupted[0]
+    # The log has every point once, with the same values.
+    assert timeless(workdir) == uninterrupted[1]
 
 
-def test_sigterm_saves_first(whole, tmp_path):
+def test_sigterm_saves_first(uninterrupted, tmp_path):
     workdir = tmp_path / 'run'
     process = start(workdir)
     wait_for(process, workdir, 30)
@@ -88,7 +88,7 @@ def test_sigterm_saves_first(whole, tmp_path):
     assert f'Saved at step {saved}' in text
     done = run_launch(launch_command(workdir, **FIELDS))
     assert f'Resuming at step {saved}' in done.stderr
-    assert checksums(workdir) == whole[0]
+    assert checksums(workdir) == uninterrupted[0]
 
 
 @pytest.mark.parametrize('damage', ['truncate', 'flip', 'delete'])
@@ -110,10 +110,10 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tiny_run, tmp_
     assert 'The checkpoint of step 6 is damaged' in log
     assert 'Resuming at step 3' in log
     assert checksums(workdir, 6) == expected
-    assert (workdir / 'damaged' / '6').is_dir()  # nothing is thrown away
+    assert (workdir / 'damaged' / '6').is_dir()  # nothing is deleted
 
 
-def test_all_checkpoints_damaged_is_an_error_not_a_fresh_start(tiny_run, tmp_path):
+def test_without_a_readable_checkpoint_training_is_refused_and_does_not_start_again(tiny_run, tmp_path):
     workdir = shutil.copytree(tiny_run, tmp_path / 'run')
     for path in (workdir / 'checkpoints').rglob('d/*'):
         path.write_bytes(b'')
@@ -126,7 +126,7 @@ def test_another_config_is_refused_with_the_difference(tiny_run):
         train(tiny_config(method__penalty_weight='0.1'), tiny_run)
 
 
-def test_another_config_is_gone_on_with_when_told(tiny_run, tmp_path):
+def test_another_config_is_resumed_with_accept_change(tiny_run, tmp_path):
     workdir = shutil.copytree(tiny_run, tmp_path / 'run')
     train(tiny_config(train__duration='8steps'), workdir, accept_change=True)
     assert max(Checkpoints(workdir).steps()) == 8
@@ -134,33 +134,23 @@ def test_another_config_is_gone_on_with_when_told(tiny_run, tmp_path):
     assert json.loads((workdir / 'config.0.json').read_text())['train']['duration'] == '6steps'
 
 
-def test_a_run_from_before_a_switch_goes_on_while_it_is_off(tiny_run, tmp_path):
-    config = json.loads((tiny_run / 'config.json').read_text())
-    assert (config['model'].pop('remat'), config['train'].pop('shard_state')) == (False, False)
-    (tmp_path / 'config.json').write_text(json.dumps(config))
-    assert config_changes(tmp_path, tiny_config()) == []
-    assert config_changes(tmp_path, tiny_config(model__remat=True)) == ['model.remat: None -> True']
-    del config['train']['keep']  # not a switch
-    (tmp_path / 'config.json').write_text(json.dumps(config))
-    assert len(config_changes(tmp_path, tiny_config())) == 1
-
-
-def test_a_longer_run_does_not_fall_back_into_its_first_stage(tmp_path, monkeypatch):
-    monkeypatch.setitem(METHODS, 'toy', make)
-    monkeypatch.setattr(Toy, 'first_stage', property(lambda self: self.problem.steps // 2), raising=False)
+@pytest.mark.usefixtures('toy')
+def test_a_longer_run_does_not_return_to_its_first_stage(tmp_path, monkeypatch):
+    halves = property(lambda self: Stage(self.problem.steps // 2, 'method.half'))
+    monkeypatch.setattr(Toy, 'first_stage', halves, raising=False)
     train(toy_config(), tmp_path)  # of 6 steps
     before = (tmp_path / 'config.json').read_text()
-    message = r'^train\.duration: .* end at step 3, .* at step 6 .* 12 any more.* to 0\.125,'
+    message = r'^train\.duration: .* end at step 3, .* at step 6 .* 12; set method\.half to 0\.125, which keeps'
     with pytest.raises(UserError, match=message):
         train(toy_config(train__duration='24steps'), tmp_path, accept_change=True)
     assert (tmp_path / 'config.json').read_text() == before
-    for stage, duration in ((3, '9steps'), (0, '12steps')):  # as a share that keeps it, or no stages any more
-        monkeypatch.setattr(Toy, 'first_stage', stage)
+    for steps, duration in ((3, '9steps'), (0, '12steps')):  # the same end of the first stage; no stages
+        monkeypatch.setattr(Toy, 'first_stage', Stage(steps, 'method.half'))
         train(toy_config(train__duration=duration), tmp_path, accept_change=True)
     assert max(Checkpoints(tmp_path).steps()) == 12
 
 
-def test_a_complete_run_is_left_as_it_is(tiny_run):
+def test_a_complete_run_is_not_changed(tiny_run):
     before = checksums(tiny_run, 6)
     train(tiny_config(), tiny_run)
     assert checksums(tiny_run, 6) == before
@@ -169,13 +159,11 @@ def test_a_complete_run_is_left_as_it_is(tiny_run):
 
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / 'thesis.tex').write_text('precious')
-    with pytest.raises(UserError, match='has files in it but no run'):
+    with pytest.raises(UserError, match='there are files in it but no run'):
         train(tiny_config(), tmp_path)
     assert (tmp_path / 'thesis.tex').read_text() == 'precious'
 
 
 def test_two_runs_in_one_workdir_are_refused(tmp_path):
-    from productgen.model.workdir import locked
-
     with locked(tmp_path), pytest.raises(UserError, match='another process'), locked(tmp_path):
         pass

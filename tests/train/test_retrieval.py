@@ -1,4 +1,4 @@
-"""What features find: known neighbours, labels that are not known, and what is loaded when."""
+"""Retrieval by features: known neighbours, unknown labels, and when pictures are loaded."""
 
 import dataclasses
 
@@ -12,18 +12,21 @@ from productgen.config import UserError
 from productgen.core.state import State
 from productgen.data.pictures import grid
 from productgen.data.pipeline import Batches
-from productgen.methods import METHODS
+from productgen.methods import METHODS, Family, Method, Problem
 from productgen.train import retrieval
 from productgen.train.preview import Preview
 from productgen.train.retrieval import Retrieval
 from productgen.train.validate import Validator
 
 
-class Colours:
+@dataclasses.dataclass(frozen=True)
+class Colours(Method):
     """A method whose features are the mean colours of a picture, and whose figures need a label."""
 
-    def init(self, rng, batch):
-        return State(jnp.zeros((), jnp.int32), {}, {}, {})
+    problem: Problem
+
+    def init(self, rng, batch, frozen):
+        return State(jnp.zeros((), jnp.int32), {}, {}, frozen)
 
     def represent(self, state, batch, rng):
         return jnp.mean(batch['image'].astype(jnp.float32), (1, 2)) + 1
@@ -33,9 +36,19 @@ class Colours:
         return {'loss': jnp.where((batch['label'] >= 0).any(-1), value, jnp.nan)}
 
 
+@dataclasses.dataclass(frozen=True)
+class ColoursConfig:
+    name: str = 'colours'
+
+
+@dataclasses.dataclass(frozen=True)
+class NoModel:
+    pass
+
+
 @pytest.fixture(scope='module', autouse=True)
 def colours():
-    METHODS['colours'] = lambda config, problem: Colours()
+    METHODS['colours'] = Family(ColoursConfig, NoModel, (), lambda sections, problem: Colours(problem))
     yield
     del METHODS['colours']
 
@@ -55,7 +68,7 @@ def loaded(monkeypatch):
 
 def config_of(**train):
     config = classifier_config(**train)
-    config['method'] = {'name': 'colours'}
+    config |= {'method': {'name': 'colours'}, 'model': {}, 'optim': {}}
     return config
 
 
@@ -66,11 +79,12 @@ def run_of(labels='label', **train):
 
 
 def unknown(run, items):
-    """The run, where nothing is known of some items of its source."""
+    """The run with a source in which some items have no labels."""
     codes = {name: np.where(np.isin(np.arange(len(x)), items), -1, x) for name, x in run.source.codes.items()}
     source = run.source
     fake = type('Source', (), {'__getitem__': lambda self, i: source[i], '__len__': lambda self: len(source)})()
-    vars(fake).update({name: getattr(source, name) for name in ('attributes', 'keys', 'digest')}, codes=codes)
+    known = ('attributes', 'keys', 'digest', 'columns')
+    vars(fake).update({name: getattr(source, name) for name in known}, codes=codes)
     return dataclasses.replace(run, source=fake)
 
 
@@ -87,9 +101,9 @@ def by_hand(image):
 def error_by_hand(run, held):
     """Over the held-out items whose first label is known, by those of the training items."""
     batches = run.batches()
-    bank, asked = (batches.load(items[batches.label(items)[:, 0] >= 0]) for items in (run.items, held))
-    found = np.argmax(by_hand(asked['image']) @ by_hand(bank['image']).T, 1)
-    return np.mean(bank['label'][found, 0] != asked['label'][:, 0])
+    bank, queries = (batches.load(items[batches.label(items)[:, 0] >= 0]) for items in (run.items, held))
+    found = np.argmax(by_hand(queries['image']) @ by_hand(bank['image']).T, 1)
+    return np.mean(bank['label'][found, 0] != queries['label'][:, 0])
 
 
 @pytest.mark.parametrize(
@@ -97,11 +111,11 @@ def error_by_hand(run, held):
     [(1, 2000, 1), (2, 2000, 1), (5, 2000, 4), (5, 3, 3), (4, 1, 1)],
 )
 @pytest.mark.parametrize('labels', ['label', 'none'])
-def test_a_sheet_shows_what_there_is(monkeypatch, columns, bank, shown, labels):
+def test_a_sheet_shows_no_more_neighbours_than_there_are(monkeypatch, columns, bank, shown, labels):
     monkeypatch.setattr(retrieval, 'BANK', bank)
     run = run_of(labels, grid_columns=columns, grid_rows=3)
     sheet = Retrieval(run, run.batches()).sheet(state_of(run))
-    names = Preview.of(run, run.batches(), run.held_out).rows
+    names = Preview.of(run, run.batches(), run.held_out).names
     blank = np.zeros((3 * (1 + shown), 16, 16, 3), np.uint8)
     assert sheet.shape == grid(blank, 1 + shown, names).shape
 
@@ -110,18 +124,18 @@ def test_the_nearest_come_first():
     run = run_of('none', grid_columns=3, grid_rows=2)
     batches = run.batches()
     bank = batches.load(run.items)['image']
-    asked = batches.load(np.resize(run.held_out, 6))['image'][:2]
-    order = np.argsort(-by_hand(asked) @ by_hand(bank).T, 1, kind='stable')[:, :2]
-    expected = grid(np.concatenate([asked[:, None], bank[order]], 1).reshape(-1, 16, 16, 3), 3)
+    queries = batches.load(np.resize(run.held_out, 6))['image'][:2]
+    order = np.argsort(-by_hand(queries) @ by_hand(bank).T, 1, kind='stable')[:, :2]
+    expected = grid(np.concatenate([queries[:, None], bank[order]], 1).reshape(-1, 16, 16, 3), 3)
     assert np.array_equal(Retrieval(run, batches).sheet(state_of(run)), expected)
 
 
-def test_pictures_are_loaded_once_and_only_when_asked_for(loaded):
+def test_pictures_are_loaded_once_and_only_when_needed(loaded):
     run = run_of()
     found = Retrieval(run, run.batches())
     assert not loaded
     found.sheet(state_of(run))
-    assert max(loaded) == len(run.items) and len(loaded) == 2  # the bank, and what is asked
+    assert max(loaded) == len(run.items) and len(loaded) == 2  # the bank and the queries
     found.sheet(state_of(run, 1))
     assert len(loaded) == 2
 
@@ -146,7 +160,7 @@ def test_a_wrong_figure_is_refused_without_a_picture(loaded):
     assert not loaded
 
 
-def test_one_part_of_the_held_out_pictures_is_loaded_at_a_time(loaded):
+def test_held_out_pictures_are_loaded_a_batch_at_a_time(loaded):
     run = run_of()
     validator = Validator(run, run.batches())
     figures = validator(state_of(run))
@@ -155,9 +169,9 @@ def test_one_part_of_the_held_out_pictures_is_loaded_at_a_time(loaded):
     assert 0 < figures['nearest_error'] < 1
 
 
-def test_what_has_no_known_label_does_not_count():
-    whole = run_of()
-    run = unknown(whole, np.concatenate([whole.items[::2], whole.held_out[::3], whole.held_out[:16]]))
+def test_pictures_without_a_label_do_not_count():
+    labelled = run_of()
+    run = unknown(labelled, np.concatenate([labelled.items[::2], labelled.held_out[::3], labelled.held_out[:16]]))
     validator = Validator(run, run.batches())
     figures, held = validator(state_of(run)), validator._items
     known = held[run.batches().label(held)[:, 0] >= 0]
@@ -168,12 +182,13 @@ def test_what_has_no_known_label_does_not_count():
 
 
 @pytest.mark.parametrize('part, left', [('held_out', set()), ('items', {'loss'})])
-def test_without_known_labels_there_is_no_figure_of_them(part, left):
+def test_without_known_labels_figures_of_labels_are_left_out(part, left):
     run = run_of()
     run = unknown(run, getattr(run, part))
     validator = Validator(run, run.batches())
     assert set(validator(state_of(run))) == left
-    stopping = dataclasses.replace(run, train=dataclasses.replace(run.train, stop_on='nearest_error'))
+    config = dataclasses.replace(run.config, train=dataclasses.replace(run.config.train, stop_on='nearest_error'))
+    stopping = dataclasses.replace(run, config=config)
     with pytest.raises(UserError, match=r"train\.stop_on: no figure is called 'nearest_error'"):
         Validator(stopping, stopping.batches())
 
@@ -186,7 +201,7 @@ def test_a_figure_to_stop_on_that_is_never_measured_is_refused():
 
 
 @pytest.mark.parametrize('labels', ['label', 'none'])
-def test_a_figure_that_fails_is_not_left_out(monkeypatch, labels):
+def test_a_figure_that_is_not_finite_is_not_left_out(monkeypatch, labels):
     run = run_of(labels)
     run = unknown(run, run.held_out[:20])
 
@@ -200,11 +215,11 @@ def test_a_figure_that_fails_is_not_left_out(monkeypatch, labels):
 
 
 def test_a_classifier_of_labelled_pictures_has_finite_figures():
-    whole = open_run(classifier_config())
-    state = whole.initial_state()
-    every = Validator(whole, whole.batches())(state)
+    labelled = open_run(classifier_config())
+    state = labelled.initial_state()
+    every = Validator(labelled, labelled.batches())(state)
     assert set(every) == {'loss', 'error', 'nearest_error'} and np.isfinite(list(every.values())).all()
-    run = unknown(whole, whole.held_out[:40])
+    run = unknown(labelled, labelled.held_out[:40])
     validator = Validator(run, run.batches())
     part = validator(state)
     held = validator._items

@@ -1,4 +1,4 @@
-"""Figures on held-out pictures, early stopping, and the best checkpoint through any interruption."""
+"""Figures on held-out pictures, early stopping, and the best checkpoint of runs that are interrupted."""
 
 import json
 import shutil
@@ -11,6 +11,7 @@ from toy import Toy, toy_config
 
 from productgen.config import UserError
 from productgen.core.checkpoint import CheckpointError, Checkpoints
+from productgen.methods.base import Stage
 from productgen.metrics.swd import SlicedWasserstein
 from productgen.model.rows import ImageMaker
 from productgen.train import validate
@@ -30,17 +31,17 @@ FIELDS = {
     'train__stop_on': 'loss',
     'train__patience': 3,
 }
-# The loss of each validation, where tests say what it is: the best is the fifth, of step 10.
+# Losses that tests let the validations find: the best is the fifth, of step 10.
 LOSSES = [9, 5, 6, 5, 4, 4.5, 4, 7, 1]
 
 
-def script(patch, losses):
+def fake_losses(patch, losses):
     """Lets the validation of step 2 i find the i-th of some losses, whatever the state."""
     patch.setattr(validate.Validator, '__call__', lambda self, state: {'loss': float(losses[int(state.step) // 2 - 1])})
 
 
 def kill(patch, step):
-    """Lets the next run end without saving once it has done so many updates and what is due after them."""
+    """Lets the next run die without saving once it has done `step` updates and all that is due after them."""
     add = Recorder.add
 
     def die(self, now, metrics):
@@ -52,11 +53,11 @@ def kill(patch, step):
 
 
 @pytest.fixture(scope='module')
-def whole(tmp_path_factory):
+def uninterrupted(tmp_path_factory):
     """Workdir of an uninterrupted run of `FIELDS` and `LOSSES`."""
-    workdir = tmp_path_factory.mktemp('whole') / 'run'
+    workdir = tmp_path_factory.mktemp('uninterrupted') / 'run'
     with pytest.MonkeyPatch.context() as patch:
-        script(patch, LOSSES)
+        fake_losses(patch, LOSSES)
         train(toy_config(**FIELDS), workdir)
     return workdir
 
@@ -84,14 +85,14 @@ def test_figures_are_means_over_the_held_out_pictures():
     assert set(found) == {'loss', 'seed', 'swd', 'swd_16'}
 
 
-def test_items_are_taken_from_all_over_the_held_out_ones():
+def test_validated_items_are_spread_over_the_held_out_ones():
     run = open_run(toy_config(train__validate_every='2steps', train__validate_items=5))
     chosen = Validator(run, run.batches())._items
     assert np.array_equal(chosen, run.held_out[[0, 3, 6, 9, 12]])
 
 
 def test_a_run_learns_and_its_figures_fall(tmp_path):
-    """The toy learns the mean picture: no figure is scripted here."""
+    """The toy learns the mean picture: no figure is faked here."""
     workdir = tmp_path / 'run'
     train(toy_config(**FIELDS | {'train__duration': '10steps', 'data__balance': 1.0}), workdir)
     losses = [row['validation/loss'] for row in timeless(workdir) if 'validation/loss' in row]
@@ -104,9 +105,9 @@ def test_a_run_learns_and_its_figures_fall(tmp_path):
     assert sheets.count('fakes') == sheets.count('reconstructions') == 2 and {'reals', 'comparison'} <= set(sheets)
 
 
-def test_training_stops_when_the_figure_no_longer_falls(whole, tmp_path, monkeypatch):
-    workdir, config = shutil.copytree(whole, tmp_path / 'run'), toy_config(**FIELDS)
-    script(monkeypatch, LOSSES)
+def test_training_stops_when_the_figure_no_longer_falls(uninterrupted, tmp_path, monkeypatch):
+    workdir, config = shutil.copytree(uninterrupted, tmp_path / 'run'), toy_config(**FIELDS)
+    fake_losses(monkeypatch, LOSSES)
     assert folders(workdir, 'checkpoints')[-1] == 16 and folders(workdir, 'best') == [10]
     best = {'figure': 'loss', 'patience': 3, 'value': 4.0, 'step': 10, 'bad': 3}
     noted = notes(workdir, 'checkpoints', 16)['best']
@@ -122,7 +123,7 @@ def test_training_stops_when_the_figure_no_longer_falls(whole, tmp_path, monkeyp
     assert folders(workdir, 'checkpoints')[-1] == 18 and folders(workdir, 'best') == [18]
 
 
-def test_a_point_has_all_that_is_due_at_its_step(tmp_path):
+def test_a_point_has_all_values_that_are_due_at_its_step(tmp_path):
     every = dict.fromkeys(('train__log_every', 'train__sample_every', 'train__validate_every'), '2steps')
     train(toy_config(train__duration='4steps', train__checkpoint_every='4steps', **every), tmp_path / 'run')
     points = [json.loads(line) for line in (tmp_path / 'run' / 'metrics.jsonl').read_text().splitlines()]
@@ -132,24 +133,24 @@ def test_a_point_has_all_that_is_due_at_its_step(tmp_path):
 
 
 @pytest.mark.parametrize('step', [4, 14])
-def test_a_killed_run_ends_with_the_same_best(whole, tmp_path, monkeypatch, step):
-    """Killed before the first checkpoint, and after validations that no checkpoint has noted."""
+def test_a_killed_run_ends_with_the_same_best(uninterrupted, tmp_path, monkeypatch, step):
+    """Killed before the first checkpoint, or after validations that no checkpoint has noted."""
     config, workdir = toy_config(**FIELDS), tmp_path / 'run'
-    script(monkeypatch, LOSSES)
+    fake_losses(monkeypatch, LOSSES)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         kill(patch, step)
         train(config, workdir)
     train(config, workdir)
     for folder, step in (('checkpoints', 16), ('best', 10)):
-        killed, expected = notes(workdir, folder, step), notes(whole, folder, step)
+        killed, expected = notes(workdir, folder, step), notes(uninterrupted, folder, step)
         assert killed['checksums'] == expected['checksums'] and killed.get('best') == expected.get('best')
     assert folders(workdir, 'best') == [10]
-    assert timeless(workdir) == timeless(whole)
+    assert timeless(workdir) == timeless(uninterrupted)
 
 
-def test_between_checkpoints_the_noted_best_is_kept(tmp_path, monkeypatch):
+def test_between_checkpoints_the_best_of_the_last_checkpoint_is_kept(tmp_path, monkeypatch):
     """Killed at step 8: the best that the checkpoint of step 5 notes, that of step 4, must still be there."""
-    script(monkeypatch, [9, 5, 4, 3, 2])
+    fake_losses(monkeypatch, [9, 5, 4, 3, 2])
     kill(monkeypatch, 8)
     with pytest.raises(KeyboardInterrupt):
         train(toy_config(**FIELDS), tmp_path / 'run')
@@ -172,16 +173,16 @@ def test_best_by_hand():
 
 
 def test_a_first_stage_neither_counts_nor_stops(tmp_path, monkeypatch):
-    """Its figures are low and do not move; the best is of the second stage."""
-    monkeypatch.setattr(Toy, 'first_stage', 8, raising=False)
-    script(monkeypatch, [1, 1, 1, 1, 9, 8, 7, 6])
+    """Its figures are low and constant; the best is of the second stage."""
+    monkeypatch.setattr(Toy, 'first_stage', Stage(8, 'method.half'), raising=False)
+    fake_losses(monkeypatch, [1, 1, 1, 1, 9, 8, 7, 6])
     train(toy_config(**FIELDS | {'train__duration': '16steps'}), tmp_path / 'run')
     assert folders(tmp_path / 'run', 'best') == [16]
 
 
 @pytest.mark.parametrize('figure, kept', [('swd_16', False), ('loss', True)])
-def test_the_best_of_other_ways_to_sample_is_no_measure(tmp_path, figure, kept):
-    """The sample section may change while a run stands; the distance of samples, not the loss, depends on it."""
+def test_a_best_of_other_sampler_settings_does_not_count(tmp_path, figure, kept):
+    """The sample section may change before a run is resumed; distances of samples depend on it, the loss does not."""
 
     def keeper(notes, **fields):
         return BestKeeper(open_run(toy_config(**FIELDS | {'train__stop_on': figure}, **fields)), tmp_path, 0, notes)
@@ -201,7 +202,7 @@ def test_a_figure_that_is_not_finite_stops_the_run(tmp_path, monkeypatch):
 def test_without_a_figure_there_is_no_best(tmp_path):
     config = toy_config(sample__step=-1, sample__seeds='0')
     train(toy_config(), tmp_path / 'run')
-    with pytest.raises(CheckpointError, match='no best checkpoint in .*train.stop_on'):
+    with pytest.raises(CheckpointError, match='there is no best checkpoint in it yet; train.stop_on'):
         sample(config, tmp_path / 'run')
     assert not (tmp_path / 'run' / 'best').exists() and Checkpoints(tmp_path / 'run', writing=False).steps() == [3, 6]
 
@@ -218,7 +219,7 @@ def test_without_a_figure_there_is_no_best(tmp_path):
         ({'optim__painter__freeze': 'canvass'}, r"optim\.painter\.freeze: 'canvass' matches no .* canvas"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_written(tmp_path, fields, message):
+def test_settings_that_cannot_be_used_are_refused_before_anything_is_written(tmp_path, fields, message):
     config = toy_config(**FIELDS | fields)
     for refuse in (lambda: train(config, tmp_path / 'run'), lambda: describe(config)):
         with pytest.raises(UserError, match=message):

@@ -1,4 +1,4 @@
-"""NaN stops a run, collapse is told, healthy runs are left alone."""
+"""A run stops at NaN and warns of collapse and saturation; a healthy run has no warnings."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from tiny import tiny_config, train
 
 from productgen.core.checkpoint import Checkpoints
 from productgen.core.state import State, create_net
-from productgen.train.watch import CollapseWatch, NotFiniteError, check_finite, check_state
+from productgen.train.watch import CollapseWatch, NotFiniteError, SaturationWatch, check_finite, check_state
 
 
 @pytest.fixture
@@ -25,12 +25,12 @@ def test_finite_metrics_pass():
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_stops_with_step_term_and_checkpoint(value):
+def test_a_metric_that_is_not_finite_is_an_error_with_step_term_and_checkpoint(value):
     with pytest.raises(NotFiniteError, match=r'step 7: loss/b = .*last good checkpoint is of step 4'):
         check_finite(7, {'loss/a': 1.0, 'loss/b': value}, 4)
 
 
-def test_a_run_that_diverges_stops_before_it_saves_the_damage(tmp_path):
+def test_a_run_that_diverges_stops_before_it_saves_weights_that_are_not_finite(tmp_path):
     config = tiny_config(
         optim__generator__learning_rate=1e30, train__duration='40steps', train__checkpoint_every='1steps'
     )
@@ -57,7 +57,7 @@ def test_real_pictures_have_the_diversity_of_real_pictures(real):
     assert np.isclose(value, 1) and warning is None
 
 
-def test_samples_that_become_alike_are_told_once_they_were_not(real):
+def test_samples_that_become_alike_are_a_warning(real):
     watch = CollapseWatch(real, LABEL)
     alike = np.repeat(real[[0, 4]], 4, axis=0)
     assert watch.samples(alike)[1] is None  # a fresh generator makes one picture for each label: nothing fell
@@ -66,7 +66,7 @@ def test_samples_that_become_alike_are_told_once_they_were_not(real):
     assert value == 0 and 'look alike' in warning
 
 
-def test_a_run_gone_on_with_remembers_its_diversity(real):
+def test_a_resumed_run_remembers_its_diversity(real):
     alike = np.repeat(real[[0, 4]], 4, axis=0)
     assert 'look alike' in CollapseWatch(real, LABEL, best=0.9).samples(alike)[1]
 
@@ -77,14 +77,25 @@ def test_spread_between_labels_is_no_diversity(real):
     assert watch.diversity(black_and_white) == 0
 
 
-def test_a_saturated_discriminator_is_told_after_some_patience(real):
-    watch = CollapseWatch(real, LABEL)
+def test_a_saturated_discriminator_is_one_warning_after_several_log_lines():
+    watch = SaturationWatch()
     saturated = {'sign/real': 1.0, 'sign/fake': -1.0}
-    told = [watch.metrics(saturated) for _ in range(watch.PATIENCE + 3)]
-    assert [text is not None for text in told].index(True) == watch.PATIENCE - 1
-    assert sum(text is not None for text in told) == 1
+    warnings = [watch(saturated) for _ in range(watch.PATIENCE + 3)]
+    assert [text is not None for text in warnings].index(True) == watch.PATIENCE - 1
+    assert sum(text is not None for text in warnings) == 1
 
 
-def test_a_balanced_discriminator_is_not(real):
-    watch = CollapseWatch(real, LABEL)
-    assert all(watch.metrics({'sign/real': 0.6, 'sign/fake': -0.6}) is None for _ in range(20))
+def test_a_balanced_discriminator_is_no_warning():
+    watch = SaturationWatch()
+    assert all(watch({'sign/real': 0.6, 'sign/fake': -0.6}) is None for _ in range(20))
+
+
+def test_a_balanced_line_starts_the_count_again():
+    watch = SaturationWatch()
+    saturated, balanced = {'sign/real': 1.0, 'sign/fake': -1.0}, {'sign/real': 1.0, 'sign/fake': -0.5}
+    lines = [saturated] * (watch.PATIENCE - 1) + [balanced] + [saturated] * watch.PATIENCE
+    assert [watch(line) is not None for line in lines] == [False] * (len(lines) - 1) + [True]
+
+
+def test_methods_without_a_discriminator_have_no_such_metrics():
+    assert all(SaturationWatch()({'loss/painter': 1.0}) is None for _ in range(20))

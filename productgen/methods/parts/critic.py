@@ -110,7 +110,8 @@ class Phase(NamedTuple):
     Attributes:
       step: updates before this one, int scalar.
       p: probability of an augmentation.
-      label_weight: weight of the conditional part of the game beside that of a logit that ignores labels.
+      label_weight: weight of the conditional part of the game, 0 to 1; the unconditional part, that of a network with a
+        plain head, has weight 1.
     """
 
     step: jax.Array
@@ -208,8 +209,7 @@ class Critic:
         terms = [jnp.mean(cross_entropy(j.classes, context.label)) for j in judgements if j.classes]
         return self.classification * phase.label_weight * sum(terms, jnp.zeros(()))
 
-    # The discriminator's steps. `show` maps rows of the batch to the pictures to judge; no gradient should pass
-    # through them.
+    # The discriminator's steps. `show` maps rows of the batch to the pictures to judge.
 
     def step(
         self, net: Net, batch: Batch, show: Callable[[Batch], Pictures], phase: Phase, problem: Problem
@@ -327,7 +327,7 @@ def make_critic(
       couples_images: the network normalises over the batch.
 
     Raises:
-      UserError: a value that cannot be used, alone or with the others.
+      UserError: a value that cannot be used, by itself or with the others.
     """
     penalty = PENALTIES.get(config.penalty)
     if penalty and couples_images:

@@ -61,7 +61,7 @@ class LPIPS(Published):
             raise ValueError(f'images must both be [B, H, W, 3], got {a.shape} and {b.shape}')
         trunk, layers = TRUNKS[self.net]
         x = jnp.concatenate([a, b])
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        x = x.astype(jnp.float64 if x.dtype == jnp.float64 else jnp.float32)
         x = (x - jnp.asarray(SHIFT, x.dtype)) / jnp.asarray(SCALE, x.dtype)
         with jax.default_matmul_precision('float32'):
             features = trunk(name='net')(x)  # [2B, H', W', C]
