@@ -12,7 +12,7 @@ from productgen.config import UserError
 from productgen.evaluation.figures import Distance, pairwise
 from productgen.evaluation.result import Result
 from productgen.evaluation.sets import SEED, PictureSet, mixed
-from productgen.methods.base import Translates
+from productgen.methods.base import Translates, knob_values
 from productgen.model.trained import Trained
 from productgen.train.run import Run
 
@@ -45,7 +45,7 @@ def translated(run: Run, workdir: Path, lpips: Distance | None, check: Callable[
     if not len(run.held_out):
         raise UserError('data.validation', f'{run.config.data.validation} holds no picture out to measure', 'raise it')
     trained = Trained.open(workdir, run.config.sample.step, batch_size=settings.batch_size, can=Translates)
-    knobs = {knob.name: getattr(run.config.sample, knob.name) for knob in trained.knobs}
+    knobs = knob_values(trained.knobs, run.config.sample)
     items, batches = mixed(run.held_out)[: settings.count], run.batches()
     protocol = {
         'data': {'digest': run.facts.digest, 'validation': run.config.data.validation, 'group': run.config.data.group},

@@ -7,7 +7,7 @@ protocols below say what else a method can do; each is checked by `isinstance` w
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -71,6 +71,11 @@ class Knob:
 # Values of knobs by name: Python numbers where they are part of the program (static ones, and any at its default),
 # otherwise arrays [B], one value a row.
 Knobs = Mapping[str, Any]
+
+
+def knob_values(knobs: Iterable[Knob], section: Any) -> dict[str, float]:
+    """The values that a typed section such as `sample` gives to knobs, by name."""
+    return {knob.name: getattr(section, knob.name) for knob in knobs}
 
 
 def scaled(x: jax.Array, value: jax.Array | float) -> jax.Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from productgen.config import UserError, build, choose, complete, nearest
@@ -85,36 +85,32 @@ def complete_config(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       UserError: an unknown section, field or method.
     """
-    check_sections(config)
-    family, model = family_of(config)
-    optim = {name: config.get('optim', {}).get(name, {}) for name in family.networks}
-    unknown = set(config.get('optim', {})) - set(optim)
-    if unknown:
-        name = sorted(unknown)[0]
-        raise UserError(f'optim.{name}', f'there is no such network{nearest(name, optim)}')
-    full = {'seed': config.get('seed', 0)}
-    full['method'] = complete(family.method, config.get('method', {}), 'method')
-    full['model'] = complete(model, config.get('model', {}), 'model')
-    full['optim'] = {name: complete(OptimConfig, section, f'optim.{name}') for name, section in optim.items()}
-    for name, cls in SECTIONS.items():
-        full[name] = complete(cls, config.get(name, {}), name)
-    return full
+    return _each_section(config, complete)
 
 
 def resolve(config: Mapping[str, Any]) -> Config:
-    """The typed config of nested dicts, such as a `config.json`.
+    """The typed config of nested dicts, such as a `config.json`; what is missing has its default.
 
     Raises:
       UserError: something that does not exist or cannot be used; the message names the field and what to do.
     """
-    full = complete_config(config)
-    family, model = family_of(full)
-    if not isinstance(full['seed'], int) or isinstance(full['seed'], bool) or not 0 <= full['seed'] <= MAX_SEED:
-        raise UserError('seed', f'expected a whole number from 0 to 2^31 - 1, got {full["seed"]!r}')
-    return Config(
-        method=build(family.method, full['method'], 'method'),
-        model=build(model, full['model'], 'model'),
-        optim={name: build(OptimConfig, section, f'optim.{name}') for name, section in full['optim'].items()},
-        seed=full['seed'],
-        **{name: build(cls, full[name], name) for name, cls in SECTIONS.items()},
-    )
+    values = _each_section(config, build)
+    seed = values['seed']
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+        raise UserError('seed', f'expected a whole number from 0 to 2^31 - 1, got {seed!r}')
+    return Config(**values)
+
+
+def _each_section(config: Mapping[str, Any], make: Callable[[type, Mapping[str, Any], str], Any]) -> dict[str, Any]:
+    """The seed, and `make(class, section, name)` of every section of a run, those of `optim` by network."""
+    check_sections(config)
+    family, model = family_of(config)
+    optim = config.get('optim', {})
+    for name in sorted(set(optim) - set(family.networks)):
+        raise UserError(f'optim.{name}', f'there is no such network{nearest(name, family.networks)}')
+    classes = {'method': family.method, 'model': model, **SECTIONS}
+    return {
+        'seed': config.get('seed', 0),
+        'optim': {name: make(OptimConfig, optim.get(name, {}), f'optim.{name}') for name in family.networks},
+        **{name: make(cls, config.get(name, {}), name) for name, cls in classes.items()},
+    }

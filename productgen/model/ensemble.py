@@ -19,7 +19,7 @@ import numpy as np
 from productgen.config import UserError
 from productgen.config.sections import SampleConfig
 from productgen.core.state import State
-from productgen.methods.base import Generates
+from productgen.methods.base import Generates, knob_values
 from productgen.model.trained import Trained, restore
 from productgen.model.workdir import parse_run
 
@@ -43,8 +43,7 @@ class Ensemble:
 
     def knobs(self, settings: Any) -> dict[str, float]:
         """The values that a section such as `sample` gives to the knobs of the members."""
-        names = dict.fromkeys(knob.name for member in self.members for knob in member.knobs)
-        return {name: getattr(settings, name) for name in names}
+        return knob_values([knob for member in self.members for knob in member.knobs], settings)
 
     def iterate(
         self, seeds: np.ndarray, label: np.ndarray, knobs: Mapping[str, Any] | None = None

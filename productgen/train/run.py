@@ -17,7 +17,7 @@ from productgen.core.optim import check_freeze
 from productgen.core.sharding import make_mesh
 from productgen.data.facts import Facts
 from productgen.data.pipeline import Batches
-from productgen.methods.base import Knob
+from productgen.methods.base import Knob, knob_values
 from productgen.model.config import Config
 from productgen.model.prepared import Prepared, prepare
 
@@ -81,7 +81,7 @@ class Run(Prepared):
 
         They are those of the `sample` section, but for truncation: all that the model knows is to be seen.
         """
-        return {knob.name: getattr(self.config.sample, knob.name) for knob in knobs if knob.name != 'truncation'}
+        return knob_values((knob for knob in knobs if knob.name != 'truncation'), self.config.sample)
 
 
 def open_run(config: Config, devices: int | None = None) -> Run:
@@ -102,7 +102,7 @@ def open_run(config: Config, devices: int | None = None) -> Run:
     model = prepare(config, Facts.of(source, names, items), devices)
     known = {field.name: getattr(model, field.name) for field in dataclasses.fields(Prepared)}
     run = Run(**known, source=source, items=items, held_out=held_out)
-    run.method.inputs()
+    run.method.inputs()  # raises where the data set lacks what the method needs
     run.intervals()
     if config.train.validate_every and not len(held_out):
         raise UserError(
