@@ -11,7 +11,7 @@ import numpy as np
 from productgen.config import UserError
 from productgen.evaluation.figures import Distance, pairwise
 from productgen.evaluation.result import Result
-from productgen.evaluation.sets import SEED, PictureSet, mixed
+from productgen.evaluation.sets import SEED, PictureSet, check_not_generated, mixed
 from productgen.methods.base import Translates, knob_values
 from productgen.model.trained import Trained
 from productgen.train.run import Run
@@ -35,15 +35,11 @@ def translated(run: Run, workdir: Path, lpips: Distance | None, check: Callable[
       UserError: there are no held-out pictures, the method has no targets, or a setting is for generators only.
     """
     settings = run.config.eval
-    for field in ('truncations', 'path_pairs', 'recognition'):
-        if getattr(settings, field):
-            raise UserError(f'eval.{field}', f'it applies to generators, and the run in {workdir} is none')
+    check_not_generated(run, workdir, ('truncations', 'path_pairs', 'recognition'))
     if 'target' not in run.method.inputs():
         raise UserError(
             f'--workdir={workdir}', 'its method is trained without targets, so its outputs cannot be compared'
         )
-    if not len(run.held_out):
-        raise UserError('data.validation', f'{run.config.data.validation} holds no picture out to measure', 'raise it')
     trained = Trained.open(workdir, run.config.sample.step, batch_size=settings.batch_size, can=Translates)
     knobs = knob_values(trained.knobs, run.config.sample)
     items, batches = mixed(run.held_out)[: settings.count], run.batches()

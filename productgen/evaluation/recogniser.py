@@ -11,7 +11,7 @@ import numpy as np
 from productgen.config import UserError
 from productgen.evaluation.figures import confusion, predictions
 from productgen.evaluation.result import Result
-from productgen.evaluation.sets import SEED, Measured, measure, real_pictures
+from productgen.evaluation.sets import SEED, Measured, check_not_generated, measure, real_pictures
 from productgen.metrics.arrays import unit_length
 from productgen.metrics.neighbours import nearest
 from productgen.model.features import FeatureNet, open_features
@@ -38,12 +38,8 @@ def recognised(run: Run, workdir: Path, check: Callable[[Mapping[str, Any]], Non
       UserError: a setting is for generators only, nothing was held out, or there are too few training pictures.
     """
     settings = run.config.eval
-    for field in ('truncations', 'path_pairs', 'lpips', 'recognition'):
-        if getattr(settings, field):
-            raise UserError(f'eval.{field}', f'it applies to generators, and the run in {workdir} is none')
+    check_not_generated(run, workdir, ('truncations', 'path_pairs', 'lpips', 'recognition'))
     train, held_out, products = real_pictures(run)
-    if not held_out.count:
-        raise UserError('data.validation', f'{run.config.data.validation} holds no picture out to measure', 'raise it')
     if train.count <= NEIGHBOURS:
         raise UserError(
             'data.source', f'{train.count} training pictures are too few, at least {NEIGHBOURS + 1} are needed'

@@ -7,7 +7,8 @@ import concurrent.futures
 import dataclasses
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from productgen import data
+from productgen.config import UserError
 from productgen.data import cache
 from productgen.model.ensemble import Ensemble
 from productgen.model.features import FeatureNet
@@ -201,3 +203,21 @@ def folder_pictures(field: str, path: str, run: Run, count: int | None) -> tuple
 def mixed(items: np.ndarray) -> np.ndarray:
     """Items in a random order that depends on their number only."""
     return items[np.random.RandomState(SEED).permutation(len(items))]
+
+
+def check_not_generated(run: Run, workdir: Path, fields: Sequence[str]) -> None:
+    """Checks what reports on held-out pictures have in common.
+
+    Args:
+      run: the run, whose method is measured on held-out pictures.
+      workdir: its folder.
+      fields: settings of `eval` that apply to generators only.
+
+    Raises:
+      UserError: one of these is set, or no picture is held out.
+    """
+    for field in fields:
+        if getattr(run.config.eval, field):
+            raise UserError(f'eval.{field}', f'it applies to generators, and the run in {workdir} is none')
+    if not len(run.held_out):
+        raise UserError('data.validation', f'{run.config.data.validation} holds no picture out to measure', 'raise it')

@@ -117,6 +117,11 @@ class ImageMaker:
         return constants, arrays
 
 
+def without_knobs(make: Callable[[State, Batch, jax.Array], jax.Array]) -> Callable[..., jax.Array]:
+    """`make` for `ImageMaker`, where it has no knobs."""
+    return lambda state, batch, key, knobs: make(state, batch, key)
+
+
 def _narrow(x: np.ndarray) -> np.ndarray:
     """uint8 arrays as they are, other integers as int32, the rest as float32."""
     if x.dtype == np.uint8:

@@ -17,7 +17,7 @@ from productgen.core.checkpoint import CheckpointError
 from productgen.core.state import State
 from productgen.methods.base import Classifies, Generates, HasLatents, Knob, Reconstructs, Represents, Translates
 from productgen.model.prepared import Prepared, digest, prepare
-from productgen.model.rows import ImageMaker, RowByRow
+from productgen.model.rows import ImageMaker, RowByRow, without_knobs
 from productgen.model.workdir import checkpoints_of, read_config, read_facts
 
 Maker = Callable[..., Any]
@@ -170,8 +170,7 @@ class Trained:
 
     @functools.cached_property
     def _reconstructor(self) -> ImageMaker:
-        reconstruct = self.model.method.reconstruct
-        return ImageMaker(self.model, self.batch_size, lambda state, batch, key, knobs: reconstruct(state, batch, key))
+        return ImageMaker(self.model, self.batch_size, without_knobs(self.model.method.reconstruct))
 
     @functools.cached_property
     def _representer(self) -> RowByRow:

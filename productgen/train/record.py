@@ -15,7 +15,7 @@ from productgen.core.state import State
 from productgen.data.pictures import side_by_side
 from productgen.data.pipeline import Batches
 from productgen.methods.base import Generates, Metrics, Reconstructs, Represents, Translates
-from productgen.model.rows import ImageMaker
+from productgen.model.rows import ImageMaker, without_knobs
 from productgen.train.log import RunLog
 from productgen.train.preview import Preview
 from productgen.train.retrieval import Retrieval
@@ -50,8 +50,7 @@ class Recorder:
         if isinstance(method, Translates):
             self._translator = ImageMaker(run, size, method.translate, method.knobs)
         if isinstance(method, Reconstructs):
-            reconstruct = lambda state, batch, key, knobs: method.reconstruct(state, batch, key)
-            self._reconstructor = ImageMaker(run, size, reconstruct)
+            self._reconstructor = ImageMaker(run, size, without_knobs(method.reconstruct))
         self._retrieval = Retrieval(run, batches) if isinstance(method, Represents) else None
         self._saturation = SaturationWatch()
         self._waiting: deque[tuple[int, Metrics]] = deque()
