@@ -1,11 +1,15 @@
 """Shared by all tests: one compilation of each program, float64, and one finished tiny run."""
 
+import gc
 import os
 import pathlib
 
 # Tests compile a lot and compute little: unoptimised code is ready two to five times sooner, and without the newer way
-# of generating code for fusions in half of that again. Read at XLA's start.
-QUICK = ' --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false'
+# of generating code for fusions in half of that again; more processes run than there are cores, so that code in several
+# parts only costs more. Read at XLA's start.
+QUICK = (
+    ' --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1'
+)
 os.environ['XLA_FLAGS'] = os.environ.get('XLA_FLAGS', '') + QUICK
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 CACHE = pathlib.Path(__file__).resolve().parent.parent / '.pytest_cache' / 'productgen'
@@ -21,6 +25,15 @@ import pytest  # noqa: E402
 # Test processes and the programs they start share what one of them has compiled.
 jax.config.update('jax_compilation_cache_dir', str(CACHE / 'compiled'))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+
+# Tracing makes so many objects that searching them for cycles takes a third of its time.
+gc.disable()
+
+
+@pytest.hookimpl
+def pytest_runtest_teardown():
+    if gc.get_count()[0] > 3_000_000:
+        gc.collect()
 
 
 # Files whose tests share something that takes long to make: one test process takes them all.

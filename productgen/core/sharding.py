@@ -91,8 +91,10 @@ def jit_update(update: Callable, mesh: Mesh, state: Any = None) -> Callable:
     def gathered(state, batch, key):
         # Otherwise the compiler may divide the arithmetic of a layer by its channels and send activations.
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            nets = {name: n.replace(params=whole(n.params), stats=whole(n.stats)) for name, n in state.nets.items()}
-            state = state.replace(nets=nets, extra=whole(state.extra), frozen=whole(state.frozen))
+            nets = {
+                name: n.replace(params=replicate(n.params), stats=replicate(n.stats)) for name, n in state.nets.items()
+            }
+            state = state.replace(nets=nets, extra=replicate(state.extra), frozen=replicate(state.frozen))
             return update(state, batch, jax.random.fold_in(key, state.step))
 
     return jax.jit(
@@ -163,7 +165,7 @@ def any_process(flag: bool) -> bool:
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
 
 
-def whole(tree: Any) -> Any:
+def replicate(tree: Any) -> Any:
     """Replicates arrays within the update of a sharded state; without a mesh it does nothing.
 
     Weights that networks compute with, and their gradients, go through it, so that work is divided by the rows of the
@@ -175,7 +177,7 @@ def whole(tree: Any) -> Any:
     return jax.lax.with_sharding_constraint(tree, PartitionSpec())
 
 
-def parts(batch: Any, count: int, devices: int) -> Any:
+def split_rows(batch: Any, count: int, devices: int) -> Any:
     """Splits arrays [B, ...] into parts, [count, B / count, ...].
 
     Each device keeps its rows, and every part has the same number of rows of each device. The rows that a part has of a

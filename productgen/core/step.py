@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from productgen.core.sharding import parts, whole
+from productgen.core.sharding import replicate, split_rows
 from productgen.core.state import Net, PyTree
 
 
@@ -28,11 +28,11 @@ def gradients(
     Returns:
       gradients, new statistics, and metrics averaged over the parts.
     """
-    grad_fn, params = jax.grad(loss_fn, has_aux=True), whole(params)
+    grad_fn, params = jax.grad(loss_fn, has_aux=True), replicate(params)
     if accumulate == 1:
         grads, (stats, metrics) = grad_fn(params, stats, batch)
-        return whole(grads), stats, metrics
-    divided = parts(batch, accumulate, devices)
+        return replicate(grads), stats, metrics
+    divided = split_rows(batch, accumulate, devices)
     first = jax.tree.map(lambda x: x[0], divided)
     shapes = jax.eval_shape(grad_fn, params, stats, first)
     zeros = lambda tree: jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), tree)
@@ -41,7 +41,7 @@ def gradients(
         total, stats, metrics = carry
         grads, (stats, new) = grad_fn(params, stats, batch)
         add = lambda a, b: a + b / accumulate
-        return (jax.tree.map(add, total, whole(grads)), stats, jax.tree.map(add, metrics, new)), None
+        return (jax.tree.map(add, total, replicate(grads)), stats, jax.tree.map(add, metrics, new)), None
 
     (grads, stats, metrics), _ = jax.lax.scan(part, (zeros(shapes[0]), stats, zeros(shapes[1][1])), divided)
     return grads, stats, metrics

@@ -24,7 +24,7 @@ from productgen.core.optim import make_optimizer
 from productgen.core.pixels import to_float
 from productgen.core.rng import normal, sample_keys, stream, streams
 from productgen.core.schedule import Annealed, Ramp, parse_annealed, parse_ramp
-from productgen.core.sharding import parts, whole
+from productgen.core.sharding import replicate, split_rows
 from productgen.core.state import Net, PyTree, State, create_net
 from productgen.core.step import average, ema_decay, step_net
 from productgen.methods.base import Batch, Family, Knob, Knobs, Method, Metrics, Problem, Sections, scaled, weighted
@@ -170,7 +170,7 @@ class Gan(Method):
         g, extra, lazy_metrics = self.regularise(g, keyed('path', first), state.extra, phase)
         g = average(g, ema_decay(step, problem.batch_size, self.half_life(step), c.ema_rampup))
         g = self._average_statistics(g, keyed('statistics', first), phase)
-        generator = g.replace(params=whole(g.params))
+        generator = g.replace(params=replicate(g.params))
 
         def show(batch):
             image, _, _ = self.forward(generator.params, generator.stats, batch, phase.label_weight)
@@ -216,8 +216,8 @@ class Gan(Method):
         """Updates the generator's running statistics with the averaged weights, which they are used with."""
         if not jax.tree.leaves(g.stats):
             return g
-        part = jax.tree.map(lambda x: parts(x, self.problem.accumulate, self.problem.devices)[0], batch)
-        return g.replace(stats=self.forward(whole(g.ema), g.stats, part, phase.label_weight)[1])
+        part = jax.tree.map(lambda x: split_rows(x, self.problem.accumulate, self.problem.devices)[0], batch)
+        return g.replace(stats=self.forward(replicate(g.ema), g.stats, part, phase.label_weight)[1])
 
     def regularise(
         self, g: Net, batch: Batch, extra: dict[str, PyTree], phase: Phase

@@ -21,7 +21,7 @@ import optax
 from productgen.config import UserError
 from productgen.core.optim import make_optimizer
 from productgen.core.rng import normal, sample_keys, stream, streams
-from productgen.core.sharding import whole
+from productgen.core.sharding import replicate
 from productgen.core.state import Net, PyTree, State, create_net
 from productgen.methods import vae
 from productgen.methods.base import Batch, Family, Knob, Knobs, Method, Metrics, Problem, Sections, Stage, weighted
@@ -160,7 +160,7 @@ class LatentDiffusion(Method):
         batch = keyed(batch, rng, jnp.arange(problem.batch_size))
 
         def loss(params, stats, batch):
-            code = self._encode(whole(autoencoder.ema), batch['image'], batch['key'])
+            code = self._encode(replicate(autoencoder.ema), batch['image'], batch['key'])
             x0 = code * jax.lax.rsqrt(variance)
             value = jnp.mean(self.denoiser.losses(params, x0, batch['label'], batch['key'], train=True))
             return value, (stats, {'loss': value, 'mean': jnp.mean(code), 'square': jnp.mean(jnp.square(code))})

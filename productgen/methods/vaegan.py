@@ -34,7 +34,7 @@ from productgen.config import UserError
 from productgen.core.optim import make_optimizer
 from productgen.core.pixels import to_float
 from productgen.core.rng import normal, sample_keys, stream, streams
-from productgen.core.sharding import whole
+from productgen.core.sharding import replicate
 from productgen.core.state import Net, PyTree, State, create_net
 from productgen.core.step import average, ema_decay, step_net
 from productgen.losses.elbo import gaussian_kl
@@ -211,7 +211,7 @@ class VAEGAN(Method):
             metrics[f'logits/{key}'] = terms.pop(key)
         metrics |= terms | critic.logged(phase)
 
-        weights = {name: whole(net.params) for name, net in new.items()}
+        weights = {name: replicate(net.params) for name, net in new.items()}
         show = lambda batch: self._show(weights, batch)
         new['discriminator'], penalty = critic.lazy_penalty(
             new['discriminator'], keyed(stream(rng, 'penalty')), show, phase, problem

@@ -24,7 +24,7 @@ from productgen.config import UserError
 from productgen.core.optim import make_optimizer
 from productgen.core.pixels import to_float
 from productgen.core.rng import sample_keys, stream
-from productgen.core.sharding import whole
+from productgen.core.sharding import replicate
 from productgen.core.state import Net, PyTree, State, create_net
 from productgen.core.step import apply_gradients, average, ema_decay, gradients
 from productgen.losses import pixel
@@ -196,7 +196,7 @@ class VQVAE(Method):
 
     def _prior_step(self, state: State, nets: dict[str, Net], batch: Batch) -> tuple[Net, Metrics]:
         """The prior, on codes of the averaged encoder."""
-        encoder, vectors = whole(nets['encoder'].ema), whole(nets['decoder'].stats['codebook'].vectors)
+        encoder, vectors = replicate(nets['encoder'].ema), replicate(nets['decoder'].stats['codebook'].vectors)
 
         def loss(params, stats, batch):
             codes, _, _ = quantize(self._encode(encoder, batch['image']), vectors)

@@ -19,10 +19,10 @@ from productgen.core.sharding import (
     jit_update,
     layout,
     make_mesh,
-    parts,
     put_batch,
+    replicate,
     replicated,
-    whole,
+    split_rows,
 )
 from productgen.core.state import State, create_net
 from productgen.core.step import average, step_net
@@ -173,7 +173,7 @@ def test_of_a_sharded_state_only_what_an_update_computes_with_is_gathered():
 @pytest.mark.parametrize('count, devices', [(2, 1), (4, 1), (2, 3), (1, 2)])
 def test_every_part_has_neighbours_of_every_device(count, devices):
     rows = np.arange(24)
-    split = parts({'x': rows}, count, devices)['x']
+    split = split_rows({'x': rows}, count, devices)['x']
     assert split.shape == (count, 24 // count)
     expected = [np.concatenate([np.split(own, count)[i] for own in np.split(rows, devices)]) for i in range(count)]
     np.testing.assert_array_equal(split, expected)
@@ -181,7 +181,7 @@ def test_every_part_has_neighbours_of_every_device(count, devices):
 
 def test_without_a_mesh_nothing_is_replicated():
     tree = {'w': jnp.ones(2)}
-    assert whole(tree) is tree
+    assert replicate(tree) is tree
 
 
 def test_one_process_decides_by_its_own_values():
