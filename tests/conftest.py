@@ -26,14 +26,9 @@ import pytest  # noqa: E402
 jax.config.update('jax_compilation_cache_dir', str(CACHE / 'compiled'))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
 
-# Tracing makes so many objects that searching them for cycles takes a third of its time.
-gc.disable()
-
-
-@pytest.hookimpl
-def pytest_runtest_teardown():
-    if gc.get_count()[0] > 3_000_000:
-        gc.collect()
+# Tracing makes so many objects that looking for cycles among them takes longer than the rest of it.
+gc.freeze()
+gc.set_threshold(200_000)
 
 
 # Files whose tests share something that takes long to make: one test process takes them all.

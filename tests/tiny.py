@@ -32,6 +32,15 @@ TINY = {
     'train.grid_rows': 4,
 }
 
+# The same for configs/gan.py, 8 x 8 pixels; its programs are ready in a fraction of the time.
+TINY_GAN = {
+    **{field: value for field, value in TINY.items() if not field.startswith('model.')},
+    'data.resolution': '8',
+    'model.z_dim': 8,
+    'model.generator_width': 16,
+    'model.discriminator_width': 16,
+}
+
 
 def full(config, **overrides):
     """A config file's ConfigDict as plain dicts with all defaults, and overrides (`train__batch_size`)."""
@@ -54,6 +63,13 @@ def tiny_config(**overrides):
     from configs import stylegan
 
     return full(stylegan.get_config(), **TINY | {name.replace('__', '.'): x for name, x in overrides.items()})
+
+
+def tiny_gan_config(**overrides):
+    """configs/gan.py as `tiny_config` gives configs/stylegan.py, with `TINY_GAN`."""
+    from configs import gan
+
+    return full(gan.get_config(), **TINY_GAN | {name.replace('__', '.'): x for name, x in overrides.items()})
 
 
 def classifier_config(**fields):
@@ -113,9 +129,9 @@ def describe(config):
     return module.describe(resolve(config))
 
 
-def launch_command(workdir, *words, config='configs/stylegan.py', **overrides):
-    """The command line that trains the tiny config in `workdir`."""
-    fields = {**TINY, **{k.replace('__', '.'): v for k, v in overrides.items()}}
+def launch_command(workdir, *words, config='configs/stylegan.py', tiny=TINY, **overrides):
+    """The command line that trains a config file with the overrides `tiny`, then `overrides`, in `workdir`."""
+    fields = {**tiny, **{k.replace('__', '.'): v for k, v in overrides.items()}}
     flags = [f'--config.{name}={value}' for name, value in fields.items()]
     return [sys.executable, 'launch.py', f'--config={config}', f'--workdir={workdir}', *flags, *words]
 

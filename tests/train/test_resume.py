@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from tiny import ROOT, launch_command, run_launch, timeless, tiny_config, train
+from tiny import ROOT, TINY_GAN, launch_command, run_launch, timeless, train
 from toy import Toy, toy_config
 
 from productgen.config import UserError
@@ -20,7 +20,17 @@ from productgen.model.workdir import locked
 STEPS = 120
 FIELDS = {'train__duration': f'{STEPS}steps', 'train__log_every': '5steps', 'train__checkpoint_every': '20steps',
           'train__sample_every': '100steps', 'method__augment__name': 'ada', 'method__augment__adjust_kimg': 1.0,
-          'method__path_weight': 2.0, 'method__mixing': 0.9}  # fmt: skip
+          'method__augment__transforms': 'xflip,contrast', 'data__resolution': '8'}  # fmt: skip
+GAN = {'config': 'configs/gan.py', 'tiny': TINY_GAN, 'method__penalty': 'r1', 'method__penalty_weight': 1.0,
+       'method__penalty_interval': 3}  # fmt: skip
+STYLEGAN = {'method__path_weight': 2.0, 'method__mixing': 0.9}
+
+
+@pytest.fixture(scope='module', params=[pytest.param(GAN, id='gan'),
+                                        pytest.param(STYLEGAN, id='stylegan', marks=pytest.mark.slow)])  # fmt: skip
+def command(request):
+    """`workdir -> the command that trains the run of these tests`, and resumes it."""
+    return lambda workdir: launch_command(workdir, **FIELDS, **request.param)
 
 
 def checksums(workdir, step=STEPS):
@@ -33,18 +43,16 @@ def metrics(workdir):
 
 
 @pytest.fixture(scope='module')
-def uninterrupted(tmp_path_factory):
+def uninterrupted(command, tmp_path_factory):
     """Checksums and metrics of an uninterrupted run."""
     workdir = tmp_path_factory.mktemp('uninterrupted') / 'run'
-    done = run_launch(launch_command(workdir, **FIELDS))
+    done = run_launch(command(workdir))
     assert done.returncode == 0, done.stderr
     return checksums(workdir), timeless(workdir)
 
 
-def start(workdir):
-    return subprocess.Popen(
-        launch_command(workdir, **FIELDS), cwd=ROOT, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
-    )
+def start(words):
+    return subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
 
 
 def wait_for(process, workdir, steps):
@@ -58,18 +66,18 @@ def wait_for(process, workdir, steps):
         time.sleep(0.02)
 
 
-def test_kill_9_at_random_moments_changes_no_bit(uninterrupted, tmp_path):
+def test_kill_9_at_random_moments_changes_no_bit(command, uninterrupted, tmp_path):
     workdir, chance = tmp_path / 'run', random.Random(3)
     kills = 0
     for target in (30, 70):
-        process = start(workdir)
+        process = start(command(workdir))
         wait_for(process, workdir, target)
         time.sleep(chance.uniform(0, 0.3))
         process.kill()
         kills += process.wait() == -signal.SIGKILL
         process.stderr.close()
     assert kills == 2
-    done = run_launch(launch_command(workdir, **FIELDS))
+    done = run_launch(command(workdir))
     assert done.returncode == 0, done.stderr
     assert 'Resuming at step' in done.stderr
     assert checksums(workdir) == uninterrupted[0]
@@ -77,23 +85,31 @@ def test_kill_9_at_random_moments_changes_no_bit(uninterrupted, tmp_path):
     assert timeless(workdir) == uninterrupted[1]
 
 
-def test_sigterm_saves_first(uninterrupted, tmp_path):
+def test_sigterm_saves_first(command, uninterrupted, tmp_path):
     workdir = tmp_path / 'run'
-    process = start(workdir)
+    process = start(command(workdir))
     wait_for(process, workdir, 30)
     process.send_signal(signal.SIGTERM)
     _, text = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, text
     saved = max(int(p.name) for p in (workdir / 'checkpoints').iterdir())
     assert f'Saved at step {saved}' in text
-    done = run_launch(launch_command(workdir, **FIELDS))
+    done = run_launch(command(workdir))
     assert f'Resuming at step {saved}' in done.stderr
     assert checksums(workdir) == uninterrupted[0]
 
 
+@pytest.fixture(scope='module')
+def toy_run(toy, tmp_path_factory):
+    """Workdir of a finished run of the toy: 6 steps, checkpoints at 3 and 6."""
+    workdir = tmp_path_factory.mktemp('toy') / 'run'
+    train(toy_config(), workdir)
+    return workdir
+
+
 @pytest.mark.parametrize('damage', ['truncate', 'flip', 'delete'])
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tiny_run, tmp_path, damage):
-    workdir = shutil.copytree(tiny_run, tmp_path / 'run')
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(toy_run, tmp_path, damage):
+    workdir = shutil.copytree(toy_run, tmp_path / 'run')
     expected = checksums(workdir, 6)
     for path in [p for p in (workdir / 'checkpoints' / '6' / 'state').rglob('d/*') if p.is_file()]:  # the arrays
         content = bytearray(path.read_bytes())
@@ -105,7 +121,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tiny_run, tmp_
             path.write_bytes(content)
         else:
             path.unlink()
-    train(tiny_config(), workdir)
+    train(toy_config(), workdir)
     log = (workdir / 'log.txt').read_text()
     assert 'The checkpoint of step 6 is damaged' in log
     assert 'Resuming at step 3' in log
@@ -113,29 +129,29 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tiny_run, tmp_
     assert (workdir / 'damaged' / '6').is_dir()  # nothing is deleted
 
 
-def test_without_a_readable_checkpoint_training_is_refused_and_does_not_start_again(tiny_run, tmp_path):
-    workdir = shutil.copytree(tiny_run, tmp_path / 'run')
+def test_without_a_readable_checkpoint_training_is_refused_and_does_not_start_again(toy_run, tmp_path):
+    workdir = shutil.copytree(toy_run, tmp_path / 'run')
     for path in (workdir / 'checkpoints').rglob('d/*'):
         path.write_bytes(b'')
     with pytest.raises(Exception, match='no checkpoint in .* can be read'):
-        train(tiny_config(), workdir)
+        train(toy_config(), workdir)
 
 
-def test_another_config_is_refused_with_the_difference(tiny_run):
-    with pytest.raises(UserError, match=r"(?s)method.penalty_weight: '0.7' -> '0.1'.*accept_config_change"):
-        train(tiny_config(method__penalty_weight='0.1'), tiny_run)
+def test_another_config_is_refused_with_the_difference(toy_run):
+    message = r'(?s)optim\.painter\.learning_rate: 0\.1 -> 0\.2.*accept_config_change'
+    with pytest.raises(UserError, match=message):
+        train(toy_config(optim__painter__learning_rate=0.2), toy_run)
 
 
-def test_another_config_is_resumed_with_accept_change(tiny_run, tmp_path):
-    workdir = shutil.copytree(tiny_run, tmp_path / 'run')
-    train(tiny_config(train__duration='8steps'), workdir, accept_change=True)
+def test_another_config_is_resumed_with_accept_change(toy_run, tmp_path):
+    workdir = shutil.copytree(toy_run, tmp_path / 'run')
+    train(toy_config(train__duration='8steps'), workdir, accept_change=True)
     assert max(Checkpoints(workdir).steps()) == 8
     assert json.loads((workdir / 'config.json').read_text())['train']['duration'] == '8steps'
     assert json.loads((workdir / 'config.0.json').read_text())['train']['duration'] == '6steps'
 
 
-@pytest.mark.usefixtures('toy')
-def test_a_longer_run_does_not_return_to_its_first_stage(tmp_path, monkeypatch):
+def test_a_longer_run_does_not_return_to_its_first_stage(toy, tmp_path, monkeypatch):
     halves = property(lambda self: Stage(self.problem.steps // 2, 'method.half'))
     monkeypatch.setattr(Toy, 'first_stage', halves, raising=False)
     train(toy_config(), tmp_path)  # of 6 steps
@@ -150,17 +166,17 @@ def test_a_longer_run_does_not_return_to_its_first_stage(tmp_path, monkeypatch):
     assert max(Checkpoints(tmp_path).steps()) == 12
 
 
-def test_a_complete_run_is_not_changed(tiny_run):
-    before = checksums(tiny_run, 6)
-    train(tiny_config(), tiny_run)
-    assert checksums(tiny_run, 6) == before
-    assert 'This run is complete' in (tiny_run / 'log.txt').read_text()
+def test_a_complete_run_is_not_changed(toy_run):
+    before = checksums(toy_run, 6)
+    train(toy_config(), toy_run)
+    assert checksums(toy_run, 6) == before
+    assert 'This run is complete' in (toy_run / 'log.txt').read_text()
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / 'thesis.tex').write_text('precious')
     with pytest.raises(UserError, match='there are files in it but no run'):
-        train(tiny_config(), tmp_path)
+        train(toy_config(), tmp_path)
     assert (tmp_path / 'thesis.tex').read_text() == 'precious'
 
 
