@@ -9,6 +9,7 @@
 Any field of the config can be set as --config.section.field=value. Running a training command again resumes the run.
 """
 
+import gc
 import importlib.util
 import logging
 import os
@@ -167,6 +168,9 @@ def main(argv: list[str]) -> None:
     from productgen.tasks import TASKS
     from productgen.train.log import start_console
 
+    # Tracing makes objects by the million and hardly any garbage: searching them for cycles only delays the start.
+    gc.freeze()
+    gc.set_threshold(100_000)
     absl_logging.set_verbosity(absl_logging.WARNING)
     jax.config.update('jax_compilation_cache_dir', str(cache_dir() / 'compiled'))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 1.0)

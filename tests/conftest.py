@@ -25,6 +25,8 @@ import pytest  # noqa: E402
 # Test processes and the programs they start share what one of them has compiled.
 jax.config.update('jax_compilation_cache_dir', str(CACHE / 'compiled'))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+# An int32 and a float32, or a bfloat16 and a float32, meet only where the code says so.
+jax.config.update('jax_numpy_dtype_promotion', 'strict')
 
 # Tracing makes so many objects that looking for cycles among them takes longer than the rest of it.
 gc.freeze()

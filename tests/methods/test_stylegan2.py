@@ -58,7 +58,7 @@ def changes(states, name):
 def test_an_update_keeps_structure_shapes_and_types(method, start):
     """Weak types too, which would compile the update a second time."""
     rng, state = jax.random.key(1), jax.eval_shape(method.init, KEY, batch_of(), {})
-    after, metrics = jax.eval_shape(method.update, state, batch_of(), rng)
+    after, metrics = jax.eval_shape(compiled(1), state, batch_of(), rng)
     describe = lambda tree: jax.tree.map(lambda x: (x.shape, str(x.dtype), x.weak_type), tree)
     assert describe(after) == describe(state)
     assert all(x.shape == () and x.dtype == np.float32 for x in jax.tree.leaves(metrics))
