@@ -172,14 +172,14 @@ def _inverse_affine(key, p, config, width, height):
     """
     fire, u, n = _draws(key, 8, 6, 4)
     size = jnp.array([width, height], jnp.float32)
-    inverse = jnp.eye(3)
+    inverse = jnp.eye(3, dtype=jnp.float32)
     if config.xflip:
         flip = (fire[0] < p * config.xflip) & (u[0] < 0.5)
         inverse = _chain(inverse, _scale(jnp.where(flip, -1.0, 1.0), 1.0))
     if config.rotate90:
         turns = jnp.floor(4 * u[1]) if width == height else 2 * jnp.floor(2 * u[1])
         turns = jnp.where(fire[1] < p * config.rotate90, turns, 0).astype(int)
-        inverse = _chain(inverse, _rotate(jnp.array([1.0, 0, -1, 0])[turns], jnp.array([0.0, 1, 0, -1])[turns]))
+        inverse = _chain(inverse, _rotate(*jnp.array([[1, 0, -1, 0], [0, 1, 0, -1]], jnp.float32)[:, turns]))
     if config.xint:
         shift = jnp.round((2 * u[2:4] - 1) * XINT_MAX * size)
         inverse = _chain(inverse, _translate(jnp.where(fire[2] < p * config.xint, -shift, 0)))
@@ -209,15 +209,15 @@ def _chain(a, b):
 
 
 def _scale(x, y):
-    return jnp.diag(jnp.stack([x, y, 1.0]))
+    return jnp.diag(jnp.array([x, y, 1], jnp.float32))
 
 
 def _rotate(cos, sin):
-    return jnp.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+    return jnp.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], jnp.float32)
 
 
 def _translate(shift):
-    return jnp.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]])
+    return jnp.array([[1, 0, shift[0]], [0, 1, shift[1]], [0, 0, 1]], jnp.float32)
 
 
 def _color_matrix(key, p, config):
@@ -236,8 +236,11 @@ def _color_matrix(key, p, config):
     flip = draw('lumaflip', jnp.where(u[0] < 0.5, -1, 1), 1)
     hue = draw('hue', (2 * u[1] - 1) * math.pi, 0)
     saturation = draw('saturation', jnp.exp2(SATURATION_STD * n[2]), 1)
-    along_v, cross_v = jnp.full((3, 3), 1 / 3), jnp.array([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
-    turn = jnp.cos(hue) * (jnp.eye(3) - along_v) + jnp.sin(hue) * cross_v  # Rodrigues' formula, in the plane
+    along_v = jnp.full((3, 3), 1 / 3, jnp.float32)
+    cross_v = jnp.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], jnp.float32) / math.sqrt(3)
+    turn = (
+        jnp.cos(hue) * (jnp.eye(3, dtype=jnp.float32) - along_v) + jnp.sin(hue) * cross_v
+    )  # Rodrigues' formula, in the plane
     return contrast * (flip * along_v + saturation * turn), contrast * flip * brightness
 
 

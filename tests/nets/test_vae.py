@@ -162,7 +162,8 @@ def test_encoder_and_decoder_can_overfit_two_images():
     @jax.jit
     def step(params, opt):
         value, grads = jax.value_and_grad(loss)(params)
-        updates, opt = tx.update(grads, opt)
+        with jax.numpy_dtype_promotion('standard'):
+            updates, opt = tx.update(grads, opt)
         return optax.apply_updates(params, updates), opt, value
 
     opt = tx.init(params)

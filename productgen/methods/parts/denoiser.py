@@ -145,7 +145,7 @@ class Denoiser:
         label = one_hot_labels(label, self.labels)
         if label is not None and train:
             drop = jax.vmap(lambda key: jax.random.bernoulli(key, c.label_dropout))(streams(keys, 'label'))
-            label = label * ~drop[:, None]
+            label = jnp.where(drop[:, None], 0, label)
         x = gauss.q_sample(x0, epsilon, log_bar)
         output = self.unet.apply({'params': params}, x, time, label, streams(keys, 'dropout'), train=train)
         error = jnp.square(output - gauss.target(c.prediction, x0, epsilon, log_bar))
