@@ -238,9 +238,8 @@ def _color_matrix(key, p, config):
     saturation = draw('saturation', jnp.exp2(SATURATION_STD * n[2]), 1)
     along_v = jnp.full((3, 3), 1 / 3, jnp.float32)
     cross_v = jnp.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], jnp.float32) / math.sqrt(3)
-    turn = (
-        jnp.cos(hue) * (jnp.eye(3, dtype=jnp.float32) - along_v) + jnp.sin(hue) * cross_v
-    )  # Rodrigues' formula, in the plane
+    # Rodrigues' formula, in the plane.
+    turn = jnp.cos(hue) * (jnp.eye(3, dtype=jnp.float32) - along_v) + jnp.sin(hue) * cross_v
     return contrast * (flip * along_v + saturation * turn), contrast * flip * brightness
 
 

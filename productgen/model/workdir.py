@@ -57,7 +57,7 @@ def read_facts(workdir: Path) -> Facts:
     about = _about_data(workdir)
     columns = {name: tuple(shape) for name, shape in about.get('columns', {}).items()}
     try:
-        return Facts(LabelTable.from_json(json.loads(path.read_text())), columns, about.get('digest', ''))
+        return Facts(LabelTable.from_json(json.loads(path.read_text())), columns, _digest(about))
     except FileNotFoundError:
         raise UserError(
             f'--workdir={workdir}', 'there is no run in it that has begun to train (no labels.json)'
@@ -69,6 +69,12 @@ def read_facts(workdir: Path) -> Facts:
 def _about_data(workdir: Path) -> dict[str, Any]:
     path = workdir / 'data.json'
     return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _digest(about: dict[str, Any]) -> str:
+    """The digest of a run's data; empty where it is unknown, as in early runs on the catalog, which hashed its code."""
+    digest = about.get('digest', '')
+    return '' if about.get('source') == 'catalog' and len(digest) == 64 else digest
 
 
 def _write_json(path: Path, value: Any, indent: int | None = 2) -> None:
@@ -108,7 +114,7 @@ def check_workdir(workdir: Path, config: Config, facts: Facts, frozen: Mapping[s
         return
     lines = config_changes(workdir, config)
     about = _about_data(workdir)
-    if about.get('digest', '') not in ('', facts.digest):
+    if _digest(about) not in ('', facts.digest):
         lines.append(f'data.source: the pictures of {config.data.source} have changed')
     if (workdir / 'labels.json').exists():
         lines += label_changes(workdir, facts.labels)

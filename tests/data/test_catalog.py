@@ -1,15 +1,19 @@
 """The embedded catalogue: items depend on their index alone, show their labels, and can be distinguished."""
 
 import colorsys
+import pathlib
 import time
 from concurrent import futures
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from productgen.data import catalog
 from productgen.data.catalog import Catalog, scene
 from productgen.data.catalog import items as items_lib
 
+FIXTURES = pathlib.Path(__file__).parent.parent / 'fixtures'
 KINDS = len(items_lib.CATEGORIES)
 BLOCK = KINDS * items_lib.VIEWS_PER_SKU  # the shortest run of items in which every category occurs
 
@@ -73,10 +77,23 @@ def test_another_seed_is_another_catalogue():
     assert np.abs(one[0]['image'].astype(int) - two[0]['image']).mean() > 5
 
 
-def test_digest():
+def test_the_pictures_are_those_of_this_version():
+    """`catalog_v1.png` has an item of every category in a row; a change to the pictures needs another `VERSION`."""
+    assert catalog.VERSION == 1
+    with Image.open(FIXTURES / 'catalog_v1.png') as sheet:
+        expected = np.asarray(sheet, int)
+    items = Catalog((32, 32), BLOCK)
+    found = np.concatenate([items[i]['image'] for i in range(0, BLOCK, items_lib.VIEWS_PER_SKU)], 1)
+    # Processors differ in the last bit of a sine.
+    assert np.abs(found - expected).max() <= 8 and np.abs(found - expected).mean() < 0.02
+
+
+def test_digest(monkeypatch):
     digests = {Catalog(*args).digest for args in [((32, 32), 8), ((32, 48), 8), ((32, 32), 9), ((32, 32), 8, 1)]}
     assert len(digests) == 4
     assert Catalog((32, 32), 8).digest in digests
+    monkeypatch.setattr(catalog, 'VERSION', 2)
+    assert Catalog((32, 32), 8).digest not in digests
 
 
 @pytest.mark.parametrize('index', range(0, BLOCK, items_lib.VIEWS_PER_SKU))

@@ -281,7 +281,7 @@ def shoe(rng: np.random.Generator, lod: int) -> list[Part]:
 
 
 def _patch(skin: Part, row0: float, row1: float, column0: float, column1: float, slot: str, lean: float = 0.0) -> Part:
-    """A patch sewn onto part of a skin, given as shares of its rows and columns; `lean` shears it along the columns."""
+    """A patch sewn onto a part of a skin, in fractions of its rows and columns; `lean` shears it along the columns."""
     m, n, _ = skin.points.shape
     rows = np.linspace(row0, row1, max(2, round((row1 - row0) * m) + 1)) * (m - 1)
     columns = np.linspace(column0, column1, max(4, round((column1 - column0) * n) + 1)) * (n - 1)

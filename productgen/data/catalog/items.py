@@ -25,7 +25,7 @@ class Category:
     """What a kind of product is made of (`material: weight`), how it may be decorated, and how it is staged."""
 
     materials: dict[str, float]
-    patterned: float  # share of products with a pattern
+    patterned: float  # fraction of products with a pattern
     stage: str = 'floor'  # 'floor': stands in front of a backdrop; 'flat': lies on one, seen from above
     plural: bool = False
 

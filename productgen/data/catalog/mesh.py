@@ -23,7 +23,7 @@ class Part:
         the left.
       uv: [M, N, 2] pattern coordinates in cells; integer around closed surfaces, so that patterns meet at the seam.
       slot: name of the finish, see `shading.finishes`.
-      occlusion: [M, N] share of the surrounding light that arrives, 0..1.
+      occlusion: [M, N] fraction of the surrounding light that arrives, 0..1.
       closed: the last column repeats the first.
       hollow: the inside can be seen, so faces that look away are drawn too.
       lift: how much nearer to the camera the part counts when faces are sorted, for trimmings that lie on another part.
@@ -142,7 +142,7 @@ def ribbed(part: Part, count: int, depth: float, phase: float = 0.0, above: floa
     """Waves of relative height `depth` around the axis of a part; they vanish towards the last row if `above` is given.
 
     Args:
-      above: share of the rows, counted from the last, that have no waves.
+      above: fraction of the rows, counted from the last, that have no waves.
     """
     m, n, _ = part.points.shape
     grow = 1.0 if above is None else np.clip((np.linspace(1, 0, m)[:, None] - above) / (1 - above), 0, 1)

@@ -38,7 +38,7 @@ class Camera:
     def fit(
         cls, points: np.ndarray, yaw: float, pitch: float, roll: float, fill: float, jitter, height: int, width: int
     ) -> Camera:
-        """Frames `points` [V, 3] so that they fill the share `fill` of the frame, off centre by `jitter` [2]."""
+        """Frames `points` [V, 3] so that they fill the fraction `fill` of the frame, off centre by `jitter` [2]."""
         low, high = points.min(0), points.max(0)
         centre, distance = (low + high) / 2, 3.2 * float(np.linalg.norm(high - low)) / 2 + 0.5
         camera = cls(yaw, pitch, roll, centre, distance, 1.0, 0.0, 0.0, height, width)

@@ -113,7 +113,7 @@ def _backdrop(item: Item, camera: Camera, flat: bool, ground: float) -> np.ndarr
 
 
 def _occlusion(f: Fragments, camera: Camera, floor: float | None) -> np.ndarray:
-    """Share [P] of the surrounding light that arrives, with what the neighbourhood and the floor take away.
+    """Fraction [P] of the surrounding light that arrives, with what the neighbourhood and the floor take away.
 
     The neighbourhood counts by unsharp masking of the depth: how far a sample lies behind the mean around it.
     """
@@ -131,7 +131,7 @@ def _occlusion(f: Fragments, camera: Camera, floor: float | None) -> np.ndarray:
 
 
 def render(item: Item, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """The picture uint8 [H, W, 3] and the share of each pixel that the product covers, uint8 [H, W, 1]."""
+    """The picture uint8 [H, W, 3] and the fraction of each pixel that the product covers, uint8 [H, W, 1]."""
     short = min(height, width)
     samples = 3 if short < 48 else 2
     lod = int(np.clip(10 + short // 6, 14, 40)) // 2 * 2

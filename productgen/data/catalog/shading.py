@@ -26,7 +26,7 @@ class Material:
 
     Attributes:
       spec, gloss: strength and exponent of the highlight.
-      mirror: share of the studio that it reflects at grazing angles.
+      mirror: fraction of the studio that it reflects at grazing angles.
       metal: 1 if reflections take the surface's colour and there is no diffuse part.
       opacity: 1 unless the backdrop shines through, tinted.
       sheen: brightening towards the outline, as of fibres.
@@ -112,7 +112,7 @@ def second_colour(item: Item) -> np.ndarray:
 
 
 def _square(x: np.ndarray, duty: float, edge: float) -> np.ndarray:
-    """A wave of period 1 that is 1 over the share `duty`, with edges `edge` wide."""
+    """A wave of period 1 that is 1 over the fraction `duty`, with edges `edge` wide."""
     return np.clip((duty / 2 - np.abs(x - np.floor(x) - 0.5)) / edge + 0.5, 0, 1)
 
 
@@ -220,7 +220,7 @@ def _ease(x: np.ndarray) -> np.ndarray:
 def shade(
     item: Item, slots: Sequence[str], f: Fragments, camera: Camera, light: Light
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Linear RGB [3, P] of the fragments, and the share of the backdrop [3, P] seen through them, if any."""
+    """Linear RGB [3, P] of the fragments, and the fraction of the backdrop [3, P] seen through them, if any."""
     table = finishes(item)
     used = [table[name] for name in slots]
 
