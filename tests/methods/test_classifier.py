@@ -55,7 +55,8 @@ PLAIN = {'method__augment__name': 'none', 'method__augment__transforms': '', 'op
 def moving(arg=None, accumulate=1):
     """A method whose augmentation moves, and its first state and its update, compiled."""
     if arg is None:
-        changes = {'optim__classifier__name': 'sgd', 'optim__classifier__learning_rate': 1e-2}
+        optim = {'name': 'sgd', 'learning_rate': 1e-2, 'schedule': 'constant', 'warmup': 0.0, 'clip': 0.0}
+        changes = {f'optim__classifier__{name}': value for name, value in optim.items()}
     else:
         changes = {'labels': (), 'optim__encoder__learning_rate': 3e-3}
     return started(method_of(arg, accumulate=accumulate, **MOVING, **changes))
@@ -130,8 +131,12 @@ def test_errors_are_counted_over_known_attributes():
 
 
 def test_a_batch_in_parts_gives_what_the_whole_gives():
-    states = [trained(*moving(accumulate=n), 1).nets['classifier'].params for n in (1, 4)]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *states)
+    before, *after = (
+        trained(*moving(accumulate=n), steps).nets['classifier'].params for n, steps in ((1, 0), (1, 1), (4, 1))
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *after)
+    change = jax.tree.map(lambda a, b: np.abs(a - b).max(), before, after[0])
+    assert np.max(jax.tree.leaves(change)) > 1e-3
 
 
 def test_contrast_learns_to_distinguish_pictures_without_labels():
