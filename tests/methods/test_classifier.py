@@ -1,5 +1,7 @@
 """Classifier and SimCLR: their losses, what they learn, and refused settings."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,7 @@ from productgen.methods import METHODS, Classifies, Evaluable, Generates, Proble
 def config_of(arg=None, **changes):
     config = full(configs.get_config(arg))
     config['model'] = {'width': 8, 'blocks': '1,1', 'dropout': 0.0}
+    config['method']['augment']['transforms'] = 'xflip,contrast'
     for field, value in changes.items():
         *path, name = field.split('__')
         section = config
@@ -43,99 +46,104 @@ def stripes(count, seed=0):
     return {'image': image.astype(np.uint8), 'label': label, 'seed': np.arange(count, dtype=np.int32)}
 
 
-def trained(method, steps):
-    update = jax.jit(method.update)
-    state = jax.jit(method.init)(jax.random.key(0), stripes(16), {})
+# Half a cosine over 60 updates.
+MOVING = {'method__augment__p': '0.8->0'}
+PLAIN = {'method__augment__name': 'none', 'method__augment__transforms': '', 'optim__classifier__learning_rate': 3e-3}
+
+
+@functools.cache
+def moving(arg=None, accumulate=1):
+    """A method whose augmentation moves, and its first state and its update, compiled."""
+    if arg is None:
+        optim = {'name': 'sgd', 'learning_rate': 1e-2, 'schedule': 'constant', 'warmup': 0.0, 'clip': 0.0}
+        changes = {f'optim__classifier__{name}': value for name, value in optim.items()}
+    else:
+        changes = {'labels': (), 'optim__encoder__learning_rate': 3e-3}
+    return started(method_of(arg, accumulate=accumulate, **MOVING, **changes))
+
+
+@functools.cache
+def plain(dropout=0.0):
+    """A classifier without augmentation, and its first state and its update, compiled."""
+    return started(method_of(**PLAIN, model__dropout=dropout))
+
+
+def started(method):
+    return method, jax.jit(method.init)(jax.random.key(0), stripes(16), {}), jax.jit(method.update)
+
+
+def trained(method, state, update, steps):
     for step in range(steps):
-        state, metrics = update(state, stripes(16, step), jax.random.fold_in(jax.random.key(1), step))
-    return state, metrics
+        state, _ = update(state, stripes(16, step), jax.random.fold_in(jax.random.key(1), step))
+    return state
 
 
 def test_stripes_are_distinguished():
-    method = method_of(method__augment__p='0', optim__classifier__learning_rate=3e-3)
-    state, _ = trained(method, 40)
-    figures = method.evaluate(state, stripes(64, 1000), jax.random.key(0))
+    state = trained(*plain(), 40)
+    figures = jax.jit(plain()[0].evaluate)(state, stripes(64, 1000), jax.random.key(0))
     assert figures['error'].mean() <= 0.05 and figures['loss'].mean() < 0.4
 
 
-def test_the_loss_is_the_smoothed_entropy_of_augmented_pictures():
-    method, batch = method_of(method__augment__p='0.8'), stripes(16)
-    state = jax.jit(method.init)(jax.random.key(0), batch, {})
-    rng = jax.random.key(3)
-    _, metrics = jax.jit(method.update)(state, batch, rng)
-    keys = streams(sample_keys(rng, jnp.arange(16)), 'augment')
-    image = jax.jit(method.augment)(to_float(batch['image']), 0.8, keys)
-    assert not np.allclose(image, to_float(batch['image']))
-    logits = method.net.apply({'params': state.nets['classifier'].params}, image)[1]
-    np.testing.assert_allclose(metrics['loss'].value, cross_entropy(logits, batch['label'], 0.1).mean(), rtol=1e-4)
-
-
 @pytest.mark.parametrize('arg, name', [(None, 'classifier'), ('simclr', 'encoder')])
-def test_the_probability_of_augmentation_moves_with_the_step(arg, name):
-    method, batch, rng = method_of(arg, method__augment__p='0->0.8'), stripes(16), jax.random.key(3)
-    state, update = jax.jit(method.init)(jax.random.key(0), batch, {}), jax.jit(method.update)
-    keys, params = sample_keys(rng, jnp.arange(16)), {'params': state.nets[name].params}
+def test_the_loss_is_of_augmented_pictures_and_their_probability_moves_with_the_step(arg, name):
+    """The smoothed entropy of a picture, or the contrast between two views of it."""
+    (method, state, update), batch, rng = moving(arg), stripes(16), jax.random.key(3)
 
     @jax.jit
-    def loss(p):
+    def expected(p):
+        keys, params = sample_keys(rng, jnp.arange(16)), {'params': state.nets[name].params}
         augmented = lambda name: method.augment(to_float(batch['image']), p, streams(keys, name))
         if arg is None:
-            return cross_entropy(method.net.apply(params, augmented('augment'))[1], batch['label'], 0.1).mean()
-        first, second = (method.net.apply(params, augmented(name))[1] for name in ('first', 'second'))
-        return nt_xent(first, second, 0.2).mean()
+            image = augmented('augment')
+            return image, cross_entropy(method.net.apply(params, image)[1], batch['label'], 0.1).mean()
+        first, second = augmented('first'), augmented('second')
+        return first - second, nt_xent(*(method.net.apply(params, view)[1] for view in (first, second)), 0.2).mean()
 
-    for step, p in ((0, 0.0), (30, 0.4), (60, 0.8)):  # half a cosine over 60 updates
+    for step, p in ((0, 0.8), (30, 0.4), (60, 0.0)):
         _, metrics = update(state.replace(step=jnp.asarray(step, jnp.int32)), batch, rng)
-        np.testing.assert_allclose(metrics['loss'].value, loss(p), rtol=1e-3)
+        image, loss = expected(p)
+        np.testing.assert_allclose(metrics['loss'].value, loss, rtol=1e-4)
+        assert np.allclose(image, to_float(batch['image']) if arg is None else 0, atol=1e-6) == (p == 0)
 
 
 def test_features_are_dropped_in_training_only():
-    plain, dropped = (method_of(method__augment__p='0', model__dropout=p) for p in (0.0, 0.5))
-    batch, rng = stripes(16), jax.random.key(3)
-    state = jax.jit(plain.init)(jax.random.key(0), batch, {})
-    loss = [jax.jit(method.update)(state, batch, rng)[1]['loss'].value for method in (plain, dropped)]
+    batch, rng, (_, state, _) = stripes(16), jax.random.key(3), plain()
+    loss = [update(state, batch, rng)[1]['loss'].value for _, _, update in (plain(), plain(0.5))]
     assert abs(loss[0] - loss[1]) > 1e-3
-    figures = [method.evaluate(state, batch, rng)['loss'] for method in (plain, dropped)]
+    figures = [jax.jit(method.evaluate)(state, batch, rng)['loss'] for method, _, _ in (plain(), plain(0.5))]
     np.testing.assert_array_equal(*figures)
 
 
 def test_errors_are_counted_over_known_attributes():
     method = method_of(labels=(2, 3))
     batch = stripes(4) | {'label': np.array([[0, 1], [1, -1], [-1, -1], [0, 0]], np.int32)}
-    state = jax.jit(method.init)(jax.random.key(0), batch, {})
-    answers = [np.argmax(x, -1) for x in method.classify(state, batch, jax.random.key(0))]
+
+    @jax.jit
+    def results(rng):
+        state = method.init(rng, batch, {})
+        return method.classify(state, batch, rng), method.evaluate(state, batch, rng)
+
+    logits, figures = results(jax.random.key(0))
+    answers = [np.argmax(x, -1) for x in logits]
     wrong = np.stack(answers, 1) != batch['label']
-    figures = method.evaluate(state, batch, jax.random.key(0))
     np.testing.assert_allclose(figures['error'], [wrong[0].mean(), wrong[1, 0], np.nan, wrong[3].mean()])
     assert list(np.isfinite(figures['loss'])) == [True, True, False, True]
 
 
 def test_a_batch_in_parts_gives_what_the_whole_gives():
-    batch, states = stripes(16), []
-    for accumulate in (1, 4):
-        method = method_of(accumulate=accumulate, optim__classifier__name='sgd')
-        state = jax.jit(method.init)(jax.random.key(0), batch, {})
-        states.append(jax.jit(method.update)(state, batch, jax.random.key(1))[0].nets['classifier'].params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *states)
-
-
-def test_contrast_is_between_two_views_of_each_picture():
-    method, batch = method_of('simclr'), stripes(16)
-    state, rng = jax.jit(method.init)(jax.random.key(0), batch, {}), jax.random.key(3)
-    _, metrics = jax.jit(method.update)(state, batch, rng)
-    keys = sample_keys(rng, jnp.arange(16))
-    image, params = to_float(batch['image']), {'params': state.nets['encoder'].params}
-    project = jax.jit(lambda keys: method.net.apply(params, method.augment(image, 0.8, keys))[1])
-    views = [project(streams(keys, name)) for name in ('first', 'second')]
-    np.testing.assert_allclose(metrics['loss'].value, nt_xent(*views, 0.2).mean(), rtol=1e-3)
+    states = moving()[1], trained(*moving(), 1), trained(*moving(accumulate=4), 1)
+    before, *after = (state.nets['classifier'].params for state in states)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *after)
+    change = jax.tree.map(lambda a, b: np.abs(a - b).max(), before, after[0])
+    assert np.max(jax.tree.leaves(change)) > 1e-3
 
 
 def test_contrast_learns_to_distinguish_pictures_without_labels():
-    method = method_of('simclr', labels=(), optim__encoder__learning_rate=3e-3)
-    start, first = trained(method, 1)
-    _, last = trained(method, 40)
-    assert last['loss'].value < 0.9 * first['loss'].value
-    assert method.represent(start, stripes(5), jax.random.key(0)).shape == (5, 16)
+    method, state, update = moving('simclr')
+    # Under the first update's augmentation, of pictures that were not learned.
+    loss = lambda state: update(state.replace(step=0), stripes(16, 1000), jax.random.key(2))[1]['loss'].value
+    assert loss(trained(*moving('simclr'), 40)) < 0.9 * loss(state)
+    assert jax.eval_shape(method.represent, state, stripes(5), jax.random.key(0)).shape == (5, 16)
 
 
 @pytest.mark.parametrize('arg, capabilities', [(None, {Classifies, Represents, Evaluable}), ('simclr', {Represents})])
@@ -147,16 +155,20 @@ def test_capabilities(arg, capabilities):
 
 @pytest.mark.parametrize('arg, name', [(None, 'classifier'), ('simclr', 'encoder')])
 def test_results_come_from_the_averaged_weights_and_pictures_as_they_are(arg, name):
-    method = method_of(arg, optim__classifier__learning_rate=1e-2) if arg is None else method_of(arg)
-    state, batch, key = trained(method, 3)[0], stripes(4), jax.random.key(0)
-    features, outputs = method.net.apply({'params': state.nets[name].ema}, to_float(batch['image']))
-    np.testing.assert_array_equal(method.represent(state, batch, key), features)
-    current = method.net.apply({'params': state.nets[name].params}, to_float(batch['image']))[0]
-    assert not np.allclose(current, features, rtol=1e-4)
+    (method, _, _), batch = moving(arg), stripes(4)
+    state = trained(*moving(arg), 3)
+    averages, image, key = state.nets[name].ema, batch['image'], jax.random.key(0)
+    features, outputs = (
+        jax.jit(lambda params, image, i=i: method.net.apply({'params': params}, to_float(image))[i]) for i in (0, 1)
+    )
+    expected = features(averages, image)
+    np.testing.assert_array_equal(jax.jit(method.represent)(state, batch, key), expected)
+    assert not np.allclose(features(state.nets[name].params, image), expected, rtol=1e-4)
     if arg is None:
-        np.testing.assert_array_equal(method.classify(state, batch, key)[0], outputs[0])
-        expected = cross_entropy(outputs, batch['label'])
-        np.testing.assert_allclose(method.evaluate(state, batch, key)['loss'], expected, rtol=1e-5)
+        logits = outputs(averages, image)
+        np.testing.assert_array_equal(jax.jit(method.classify)(state, batch, key)[0], logits[0])
+        loss = jax.jit(method.evaluate)(state, batch, key)['loss']
+        np.testing.assert_allclose(loss, cross_entropy(logits, batch['label']), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

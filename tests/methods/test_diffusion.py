@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from small_unet import shrunk
 from tiny import full, open_run
 from typed import sections_of
 
@@ -56,8 +57,8 @@ def changed(**changes):
 
 
 def tiny(labels=LABELS, accumulate=1, resolution=RESOLUTION, **changes):
-    """The method, with fields such as method__eta changed."""
-    return make(sections_of(FAMILY, changed(**changes)), Problem(resolution, labels, BATCH, accumulate, 100))
+    """The method, with fields such as method__eta changed, and with a smaller network."""
+    return shrunk(make(sections_of(FAMILY, changed(**changes)), Problem(resolution, labels, BATCH, accumulate, 100)))
 
 
 def batch_of(seed=0):
@@ -72,8 +73,18 @@ def start():
 
 
 @functools.cache
+def compiled(accumulate=1):
+    return jax.jit(tiny(accumulate=accumulate).update)
+
+
+@functools.cache
 def stepped(accumulate=1):
-    return jax.jit(tiny(accumulate=accumulate).update)(start(), batch_of(), KEY)
+    return compiled(accumulate)(start(), batch_of(), KEY)
+
+
+@jax.jit
+def evaluated(state, batch):
+    return tiny().evaluate(state, batch, KEY)['loss']
 
 
 def test_a_batch_in_parts_gives_the_same_update():
@@ -100,12 +111,12 @@ def stirred(params):
 def test_the_loss_is_that_of_the_denoiser_in_training():
     method, state, rng = tiny(), start(), jax.random.key(3)
     state = state.replace(nets={'unet': state.nets['unet'].replace(params=stirred(state.nets['unet'].params))})
-    _, metrics = jax.jit(method.update)(state, batch_of(1), rng)
+    _, metrics = compiled()(state, batch_of(1), rng)
     x0, keys = np.float32(batch_of(1)['image'] / 127.5 - 1), sample_keys(rng, jnp.arange(BATCH))
-    losses = jax.jit(method.denoiser.losses, static_argnames='train')
-    for train in (True, False):
-        expected = np.mean(losses(state.nets['unet'].params, x0, batch_of(1)['label'], keys, train=train))
-        assert np.isclose(metrics['loss'].value, expected, rtol=1e-4) == train
+    losses = lambda params, train: method.denoiser.losses(params, x0, batch_of(1)['label'], keys, train=train)
+    values = jax.jit(lambda params: [losses(params, train) for train in (True, False)])(state.nets['unet'].params)
+    for train, expected in zip((True, False), values, strict=True):
+        assert np.isclose(metrics['loss'].value, np.mean(expected), rtol=1e-4) == train
 
 
 def test_pictures_and_figures_come_from_the_averaged_weights():
@@ -114,13 +125,17 @@ def test_pictures_and_figures_come_from_the_averaged_weights():
     batch = batch_of(1) | {'seed': np.arange(3, 3 + BATCH, dtype=np.int32)}
     x0, keys, knobs = np.float32(batch['image'] / 127.5 - 1), sample_keys(KEY, batch['seed']), {'denoising_steps': 3}
     generated = jax.jit(lambda state: method.generate(state, batch, KEY, knobs))(state)
-    loss = jax.jit(method.evaluate)(state, batch, KEY)['loss']
-    draw = jax.jit(lambda params: method.denoiser.draw(params, (*RESOLUTION, 3), batch['label'], keys, knobs))
-    figure = jax.jit(lambda params: method.denoiser.evaluate(params, x0, batch['label'], keys))
+    loss = evaluated(state, batch)
+
+    @jax.jit
+    def expected(params):
+        image = method.denoiser.draw(params, (*RESOLUTION, 3), batch['label'], keys, knobs)
+        return image, method.denoiser.evaluate(params, x0, batch['label'], keys)
+
     for part in ('ema', 'params'):
-        weights = getattr(state.nets['unet'], part)
-        assert np.allclose(generated, draw(weights), atol=1e-5) == (part == 'ema')
-        assert np.allclose(loss, figure(weights), rtol=1e-5) == (part == 'ema')
+        image, figure = expected(getattr(state.nets['unet'], part))
+        assert np.allclose(generated, image, atol=1e-5) == (part == 'ema')
+        assert np.allclose(loss, figure, rtol=1e-5) == (part == 'ema')
 
 
 def test_frozen_weights_are_kept_in_the_state():
@@ -134,10 +149,9 @@ def test_figures_of_held_out_pictures_depend_on_their_own_row():
     method = tiny()
     assert isinstance(method, Evaluable) and isinstance(method, Generates)
     state, batch = stepped()[0], batch_of(1) | {'seed': np.arange(BATCH, dtype=np.int32)}
-    evaluate = jax.jit(method.evaluate)
-    loss = np.asarray(evaluate(state, batch, KEY)['loss'])
+    loss = np.asarray(evaluated(state, batch))
     assert loss.shape == (BATCH,) and np.isfinite(loss).all() and len(set(loss)) == BATCH
-    again = evaluate(state, {name: x[::-1] for name, x in batch.items()}, KEY)['loss']
+    again = evaluated(state, {name: x[::-1] for name, x in batch.items()})
     np.testing.assert_allclose(again[::-1], loss, rtol=1e-4)
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_unet import shrunk
 from typed import sections_of
 
 from productgen.config import UserError
@@ -26,11 +27,11 @@ CONFIG = {
         'steps': 50,
         'prediction': 'v',
         'min_snr': 0.0,
-        'label_dropout': 0.1,
+        'label_dropout': 0.5,
         'sampler': 'ddim',
         'eta': 0.0,
         'ema_kimg': 0.02,
-        'ema_rampup': 0.0,
+        'ema_rampup': 0.5,
         'autoencoder_share': 0.0,
         'vae': {
             'name': 'vae',
@@ -87,16 +88,29 @@ def batch_of(seed=0):
 
 
 @functools.cache
+def compiled(share, accumulate=1):
+    """The method with a smaller network, and its update: slow to compile, so once for all tests."""
+    method = shrunk(tiny(share, accumulate=accumulate))
+    return method, jax.jit(method.update)
+
+
+@functools.cache
 def history(share):
     """States of four updates, the first included, and the metrics of each."""
-    method = tiny(share)
+    method, update = compiled(share)
     states, metrics = [jax.jit(method.init)(stream(KEY, 'init'), batch_of(), {})], []
-    update = jax.jit(method.update)
     for step in range(4):
         state, row = update(states[-1], batch_of(step), jax.random.fold_in(KEY, step))
         states.append(state)
         metrics.append(jax.device_get(row))
     return jax.device_get(states), metrics
+
+
+@jax.jit
+def encoded(params, batch, rng):
+    """Keys of the rows and their codes."""
+    keys = sample_keys(rng, jnp.arange(BATCH))
+    return keys, tiny()._encode(params, to_float(batch['image']), keys)
 
 
 def moved(share, name):
@@ -131,10 +145,9 @@ def test_each_network_is_trained_in_its_time(share, vae, unet):
 
 def test_parts_of_a_batch_give_what_the_whole_gives():
     """In the first stage and in the second."""
-    update = jax.jit(tiny(0.5, accumulate=2).update)
     for step, name in ((0, 'vae'), (3, 'unet')):
         before, whole = history(0.5)[0][step : step + 2]
-        parts, _ = update(before, batch_of(step), jax.random.fold_in(KEY, step))
+        parts, _ = compiled(0.5, accumulate=2)[1](before, batch_of(step), jax.random.fold_in(KEY, step))
         change = jax.tree.map(lambda a, b: np.abs(a - b).max(), before.nets[name].params, whole.nets[name].params)
         # Far above the tolerance; most of the U-Net's layers wait for others that begin at zero.
         assert np.max(jax.tree.leaves(change)) > 1e-3
@@ -146,10 +159,9 @@ def test_parts_of_a_batch_give_what_the_whole_gives():
 def test_codes_are_scaled_by_their_deviation():
     """The first variance is that of the first batch's codes, over all components (appendix G)."""
     method, states = tiny(FROZEN), history(FROZEN)[0]
-    keys = sample_keys(stream(jax.random.fold_in(KEY, 0), 'unet'), jnp.arange(BATCH))
-    image = to_float(jnp.asarray(batch_of(0)['image']))
-    code = method._encode(states[0].nets['vae'].ema, image, keys)
-    mean, log_variance = method.autoencoder.encoder.apply({'params': states[0].nets['vae'].ema['encoder']}, image, None)
+    vae, image = states[0].nets['vae'].ema, to_float(batch_of(0)['image'])
+    _, code = encoded(vae, batch_of(0), stream(jax.random.fold_in(KEY, 0), 'unet'))
+    mean, log_variance = jax.jit(method.autoencoder.encoder.apply)({'params': vae['encoder']}, image, None)
     assert code.shape == (BATCH, 4, 6, 2)
     # A drawn code is a standard deviation away from its mean.
     deviations = (code - mean) / np.exp(log_variance / 2)
@@ -160,9 +172,8 @@ def test_codes_are_scaled_by_their_deviation():
 
 
 def test_the_first_variance_is_that_of_the_first_batch_of_its_stage():
-    method, states = tiny(0.5), history(0.5)[0]
-    keys = sample_keys(stream(jax.random.fold_in(KEY, 2), 'unet'), jnp.arange(BATCH))
-    code = method._encode(states[2].nets['vae'].ema, to_float(jnp.asarray(batch_of(2)['image'])), keys)
+    states = history(0.5)[0]
+    _, code = encoded(states[2].nets['vae'].ema, batch_of(2), stream(jax.random.fold_in(KEY, 2), 'unet'))
     assert states[2].nets['unet'].stats['code_variance'] == 1
     np.testing.assert_allclose(states[3].nets['unet'].stats['code_variance'], np.var(code), rtol=1e-4)
 
@@ -175,70 +186,72 @@ def stirred(params):
 
 
 def test_diffusion_learns_scaled_codes_of_the_averaged_encoder_that_the_same_update_has_moved():
-    method, batch = tiny(0.0, method__label_dropout=0.5), batch_of(1)
-    update = jax.jit(method.update)
-    old = update(jax.jit(method.init)(KEY, batch_of(), {}), batch_of(), KEY)[0]
+    method, update = compiled(0.0)
+    batch, old = batch_of(1), update(history(0.5)[0][0], batch_of(), KEY)[0]
     unet = old.nets['unet']
     old = old.replace(nets=old.nets | {'unet': unet.replace(params=stirred(unet.params))})
     new, metrics = update(old, batch, KEY)
-    keys = sample_keys(stream(KEY, 'unet'), jnp.arange(BATCH))
 
-    @functools.partial(jax.jit, static_argnames='train')
-    def loss(encoder, variance, train):
+    @jax.jit
+    def losses(encoder, variance):
+        """In training and outside it."""
+        keys = sample_keys(stream(KEY, 'unet'), jnp.arange(BATCH))
         x0 = method._encode(encoder, to_float(batch['image']), keys) / jnp.sqrt(variance)
-        return jnp.mean(method.denoiser.losses(old.nets['unet'].params, x0, batch['label'], keys, train=train))
+        of = lambda train: method.denoiser.losses(old.nets['unet'].params, x0, batch['label'], keys, train=train)
+        return jnp.mean(of(True)), jnp.mean(of(False))
 
     variance = old.nets['unet'].stats['code_variance']
-    close = lambda *args: np.isclose(metrics['loss/unet'].value, loss(*args), rtol=1e-5)
-    assert close(new.nets['vae'].ema, variance, True)
-    assert not close(new.nets['vae'].params, variance, True) and not close(old.nets['vae'].ema, variance, True)
-    assert not close(new.nets['vae'].ema, 1.0, True) and not close(new.nets['vae'].ema, variance, False)
+    close = lambda *args: list(np.isclose(metrics['loss/unet'].value, losses(*args), rtol=1e-5))
+    assert close(new.nets['vae'].ema, variance) == [True, False]
+    assert not close(new.nets['vae'].params, variance)[0] and not close(old.nets['vae'].ema, variance)[0]
+    assert not close(new.nets['vae'].ema, 1.0)[0]
 
 
 def test_averages_and_schedules_run_over_the_updates_of_their_own_stage():
     linear = {'name': 'sgd', 'learning_rate': 1.0, 'b1': 0.0, 'schedule': 'linear'}
     optim = {'unet': linear, 'vae': linear}
-    method = tiny(0.4, steps=10, optim=optim, method__ema_rampup=0.05, method__ema_kimg=1.0)
+    method = tiny(0.4, steps=10, optim=optim)
     for tx, steps in ((method.autoencoder.tx, 4), (method.tx, 6)):
-        opt, moved = tx.init(jnp.zeros(())), []
+        opt, moved, update = tx.init(np.zeros((), np.float32)), [], jax.jit(tx.update)
         for _ in range(steps + 1):
-            step, opt = tx.update(jnp.ones(()), opt, jnp.zeros(()))
+            step, opt = update(np.float32(1), opt, np.float32(0))
             moved.append(-float(step))
         np.testing.assert_allclose(moved, 1 - np.arange(steps + 1) / steps, atol=1e-6)
-    state = jax.jit(method.init)(KEY, batch_of(), {})
-    net, _ = jax.jit(lambda state: method._diffusion_step(state, state.nets['vae'], batch_of(), KEY))(
-        state.replace(step=jnp.asarray(4))
-    )
-    decay = 0.5**20  # of a half-life of 5 % of the first batch
-    expected = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, state.nets['unet'].ema, net.params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), net.ema, expected)
+    old, new = (state.nets['unet'] for state in history(0.5)[0][2:4])
+    decay = 0.5**2  # of a half-life of half the first batch
+    expected = jax.tree.map(lambda old, new: decay * old + (1 - decay) * new, old.ema, new.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), new.ema, expected)
 
 
 def test_pictures_are_decoded_from_scaled_codes():
     """The sampled code is that of the denoiser times the deviation; the decoder's average makes it a picture."""
-    method, state = tiny(FROZEN), history(FROZEN)[0][-1]
+    method, state = compiled(FROZEN)[0], history(FROZEN)[0][-1]
     batch = {'seed': np.arange(3, dtype=np.int32), 'label': np.zeros((3, 1), np.int32)}
     knobs = {'denoising_steps': 4}
+    vae = state.nets['vae']  # whose biases are zeros, without which the decoder's normalisation undoes any scale
+    state = state.replace(nets=state.nets | {'vae': vae.replace(ema=stirred(vae.ema))})
+
+    @jax.jit
+    def pictures(nets, batch):
+        draw = method.denoiser.draw
+        code = draw(nets['unet'].ema, (4, 6, 2), batch['label'], sample_keys(KEY, batch['seed']), knobs)
+        code *= jnp.sqrt(nets['unet'].stats['code_variance'])
+        return method.autoencoder.decoder.apply({'params': nets['vae'].ema['decoder']}, code, None)
+
     image = jax.jit(lambda state, batch: method.generate(state, batch, KEY, knobs))(state, batch)
-    draw = lambda params, keys: method.denoiser.draw(params, (4, 6, 2), batch['label'], keys, knobs)
-    code = jax.jit(draw)(state.nets['unet'].ema, sample_keys(KEY, batch['seed']))
-    decoder = {'params': state.nets['vae'].ema['decoder']}
-    expected = method.autoencoder.decoder.apply(
-        decoder, code * np.sqrt(state.nets['unet'].stats['code_variance']), None
-    )
-    np.testing.assert_allclose(image, np.clip(expected, -1, 1), atol=1e-4)
+    np.testing.assert_allclose(image, np.clip(pictures(state.nets, batch), -1, 1), atol=1e-4)
 
 
 def test_figures_and_reconstructions_of_held_out_pictures():
-    method, state = tiny(FROZEN), history(FROZEN)[0][-1]
+    method, state = compiled(FROZEN)[0], history(FROZEN)[0][-1]
     batch = batch_of(9) | {'seed': np.arange(BATCH, dtype=np.int32)}
     assert all(isinstance(method, protocol) for protocol in (Evaluable, Generates, Reconstructs))
     figures = jax.jit(method.evaluate)(state, batch, KEY)
     assert {'loss', 'vae_mse', 'vae_kl'} <= figures.keys()
     assert all(x.shape == (BATCH,) and np.isfinite(x).all() for x in figures.values())
-    assert method.reconstruct(state, batch, KEY).shape == (BATCH, *RESOLUTION, 3)
-    keys, nets = sample_keys(KEY, batch['seed']), state.nets
-    x0 = method._encode(nets['vae'].ema, to_float(batch['image']), keys) / np.sqrt(nets['unet'].stats['code_variance'])
+    assert jax.eval_shape(method.reconstruct, state, batch, KEY).shape == (BATCH, *RESOLUTION, 3)
+    nets, (keys, code) = state.nets, encoded(state.nets['vae'].ema, batch, KEY)
+    x0 = code / np.sqrt(nets['unet'].stats['code_variance'])
     loss = jax.jit(method.denoiser.evaluate)(nets['unet'].ema, x0, batch['label'], keys)
     np.testing.assert_allclose(figures['loss'], loss, rtol=1e-4)
     assert not method.denoiser.bounded and method.autoencoder.problem.labels == ()
@@ -283,12 +296,12 @@ def test_conventions_are_those_of_the_autoencoder():
 
 
 def test_both_networks_take_the_batch_in_one_part():
-    method = tiny(accumulate=2).in_one_part()
+    method, update = compiled(0.5, accumulate=2)
+    method = method.in_one_part()
     assert (method.problem.accumulate, method.autoencoder.problem.accumulate) == (1, 1)
-    update = jax.make_jaxpr(tiny(accumulate=2).in_one_part().update)
-    state = jax.eval_shape(tiny().init, KEY, batch_of(), {})
-    assert 'scan' not in str(update(state, batch_of(), KEY))
-    assert 'scan' in str(jax.make_jaxpr(tiny(accumulate=2).update)(state, batch_of(), KEY))
+    args = history(0.5)[0][0], batch_of(), KEY
+    assert 'scan' not in str(jax.make_jaxpr(method.update)(*args))
+    assert 'scan' in str(update.trace(*args).jaxpr)
 
 
 def test_frozen_weights_are_kept_in_the_state():

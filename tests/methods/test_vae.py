@@ -4,6 +4,7 @@ import copy
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
@@ -69,13 +70,16 @@ def compiled(function, **changes):
     return jax.jit(getattr(tiny(**changes), function))
 
 
+@functools.cache
 def start(**changes):
-    return compiled('init', **changes)(stream(KEY, 'init'), batch_of(), {})
+    """The state before the first update; most settings of the method do not matter."""
+    matter = {name: x for name, x in changes.items() if name in ('labels', 'method__learn_scale') or 'model' in name}
+    return jax.device_get(compiled('init', **matter)(stream(KEY, 'init'), batch_of(), {}))
 
 
-def trained(steps=3, **changes):
+def trained(updates=3, **changes):
     state, rows = start(**changes), []
-    for step in range(steps):
+    for step in range(updates):
         state, metrics = compiled('update', **changes)(state, batch_of(step), jax.random.fold_in(KEY, step))
         rows.append(values(metrics))
     return state, rows
@@ -91,24 +95,35 @@ def generate(state, rows, rng=KEY, knobs=None, **changes):
     return compiled('generate', **changes)(state, rows, rng, knobs or {})
 
 
-def bound(method, params, batch, keys):
+def one_hot(batch):
+    label = batch['label']
+    return np.concatenate([np.eye(n + 1, dtype=np.float32)[label[:, a]][:, :n] for a, n in enumerate(LABELS)], 1)
+
+
+@jax.jit
+def through_nets(params, image, label, keys):
+    """Means and log-variances, and what is decoded from a sample, or from the means where there are no keys."""
+    mean, log_variance = tiny().encoder.apply({'params': params['encoder']}, image, label)
+    z = mean if keys is None else mean + jnp.exp(log_variance / 2) * normal(streams(keys, 'posterior'), tiny().latent)
+    return mean, log_variance, tiny().decoder.apply({'params': params['decoder']}, z, label)
+
+
+def bound(params, batch, rng):
     """Reconstruction and divergences by element, [B, D] and [B, Z], from the nets and SciPy."""
     image = batch['image'] / 127.5 - 1
-    label = np.concatenate([np.eye(n + 1)[batch['label'][:, a]][:, :n] for a, n in enumerate(LABELS)], 1)
-    mean, log_variance = method.encoder.apply({'params': params['encoder']}, np.float32(image), label)
-    z = mean + np.exp(log_variance / 2) * normal(streams(keys, 'posterior'), method.latent)
-    location = method.decoder.apply({'params': params['decoder']}, z, label)
+    mean, log_variance, location = jax.device_get(
+        through_nets(params, np.float32(image), one_hot(batch), sample_keys(rng, np.arange(BATCH)))
+    )
     log_prob = scipy.stats.norm(location, np.exp(params['log_scale'])).logpdf(image).reshape(BATCH, -1)
     return -log_prob, 0.5 * (np.exp(log_variance) + mean**2 - 1 - log_variance)
 
 
 def test_the_loss_is_the_bound_with_beta_warm_up_and_free_bits():
-    method = tiny(method__free_bits=0.5)
     state, _ = trained(2, method__free_bits=0.5)
     batch, rng = batch_of(7), jax.random.key(3)
     _, metrics = compiled('update', method__free_bits=0.5)(state, batch, rng)
     params = jax.device_get(state.nets['vae'].params)
-    reconstruction, kl = bound(method, params, batch, sample_keys(rng, np.arange(BATCH)))
+    reconstruction, kl = bound(params, batch, rng)
     by_dimension = kl.mean(0)
     assert (by_dimension < 0.5).any() and (by_dimension > 0.5).any(), 'free bits would not show'
     expected = reconstruction.sum(1).mean() + 3.0 * np.maximum(by_dimension, 0.5).sum()
@@ -133,7 +148,7 @@ def test_measures_are_the_bound_of_the_averaged_weights_without_beta():
     state, rng = trained(3)[0], jax.random.key(3)
     figures = compiled('evaluate')(state, batch_of(), rng)
     params = jax.device_get(state.nets['vae'].ema)
-    reconstruction, kl = bound(tiny(), params, batch_of(), sample_keys(rng, np.arange(BATCH)))
+    reconstruction, kl = bound(params, batch_of(), rng)
     np.testing.assert_allclose(figures['kl'], kl.sum(1), rtol=1e-4)
     np.testing.assert_allclose(figures['reconstruction'], reconstruction.sum(1), rtol=1e-4)
     np.testing.assert_allclose(figures['loss'], (reconstruction.sum(1) + kl.sum(1)), rtol=1e-4)
@@ -188,16 +203,29 @@ def test_the_temperature_of_each_picture_is_its_own_and_scales_its_latent():
     state = trained(2)[0]
     rows = {'seed': np.arange(BATCH, dtype=np.int32), 'label': np.zeros((BATCH, 2), np.int32)}
     temperature = np.float32([0.0, 0.5, 1.0, 1.5])
-    z = temperature[:, None] * normal(streams(sample_keys(KEY, rows['seed']), 'z'), (5,))
-    label = np.float32([[1, 0, 0, 1, 0]] * BATCH)
-    decoded = tiny().decoder.apply({'params': state.nets['vae'].ema['decoder']}, z, label)
+
+    @jax.jit
+    def decoded(params):
+        z = temperature[:, None] * normal(streams(sample_keys(KEY, rows['seed']), 'z'), (5,))
+        return tiny().decoder.apply({'params': params}, z, np.float32([[1, 0, 0, 1, 0]] * BATCH))
+
     images = generate(state, rows, knobs={'truncation': temperature})
-    np.testing.assert_allclose(images, np.clip(decoded, -1, 1), atol=1e-5)
+    np.testing.assert_allclose(images, np.clip(decoded(state.nets['vae'].ema['decoder']), -1, 1), atol=1e-5)
+
+
+# Without labels, and with an optimiser that learns quickly.
+LEARNING = {
+    'labels': (),
+    'optim__vae': (('name', 'adam'), ('learning_rate', 0.01)),
+    'method__beta': 1.0,
+    'method__kl_weight': '1',
+    'steps': 600,
+}
 
 
 @pytest.mark.parametrize('labels', [LABELS, ()])
 def test_labels_matter_where_it_is_conditional(labels):
-    changes = {'labels': labels}
+    changes = {'labels': labels} if labels else LEARNING
     state, batch = trained(1, **changes)[0], batch_of()
     other = batch | {'label': np.stack([(batch['label'][:, 0] + 1) % 3, batch['label'][:, 1]], 1)}
     for function, knobs in (('generate', [{}]), ('reconstruct', [])):
@@ -222,11 +250,9 @@ def test_reconstructions_need_no_chance():
 
 def test_reconstructions_are_decoded_from_the_mean_code_by_the_averaged_weights():
     state, batch = trained(2)[0], batch_of()
-    image, label = np.float32(batch['image'] / 127.5 - 1), batch['label']
-    label = np.concatenate([np.eye(n + 1)[label[:, a]][:, :n] for a, n in enumerate(LABELS)], 1)
+    image = np.float32(batch['image'] / 127.5 - 1)
     for weights, same in ((state.nets['vae'].ema, True), (state.nets['vae'].params, False)):
-        mean, _ = tiny().encoder.apply({'params': weights['encoder']}, image, label)
-        decoded = np.clip(tiny().decoder.apply({'params': weights['decoder']}, mean, label), -1, 1)
+        decoded = np.clip(through_nets(weights, image, one_hot(batch), None)[-1], -1, 1)
         close = np.allclose(compiled('reconstruct')(state, batch, KEY), decoded, atol=1e-5)
         assert close == same
 
@@ -264,8 +290,8 @@ def test_frozen_weights_are_kept_in_the_state():
 
 
 def test_map_latents_have_a_size_and_give_samples():
-    changes = {'model__latent': 'map', 'model__downsampling': 4, 'model__z_dim': 2, 'model__dropout': 0.1}
-    assert tiny(**changes).latent == (2, 3, 2)
+    changes = {'model__latent': 'map', 'model__downsampling': 2, 'model__z_dim': 2, 'model__dropout': 0.1}
+    assert tiny(**changes).latent == (4, 6, 2) and tiny(**changes | {'model__downsampling': 4}).latent == (2, 3, 2)
     state, rows = trained(1, **changes)
     assert generate(state, batch_of(), **changes).shape == (BATCH, *RESOLUTION, 3)
     assert np.isfinite(rows[0]['loss'])
@@ -273,12 +299,7 @@ def test_map_latents_have_a_size_and_give_samples():
 
 def test_it_learns_pictures_and_the_scale_of_its_errors():
     """Where a Gaussian's likelihood is highest, its variance is the mean square error."""
-    config = copy.deepcopy(CONFIG)
-    config['optim']['vae'] = {'name': 'adam', 'learning_rate': 0.01}
-    config['method'] |= {'beta': 1.0, 'kl_weight': '1'}
-    method = make(sections_of(FAMILY, config), Problem(RESOLUTION, (), BATCH, 1, 600))
-    batch, state = batch_of(low=100, high=200), compiled('init', labels=())(KEY, batch_of(), {})
-    update, errors = jax.jit(method.update), []
+    batch, state, update, errors = batch_of(low=100, high=200), start(**LEARNING), compiled('update', **LEARNING), []
     for step in range(600):
         state, metrics = update(state, batch, jax.random.fold_in(KEY, step))
         errors.append(float(metrics['mse'].value))
