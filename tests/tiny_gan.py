@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -103,10 +104,30 @@ def one_hot(label):
     return jnp.concatenate([jax.nn.one_hot(label[:, a], n) for a, n in enumerate(LABELS)], 1)
 
 
+STARTS = {}  # by names and shapes of what they hold
+
+
+def start_of(method, batch=None):
+    """The state before the first update, the same for methods with the same networks and optimisers."""
+    batch = batch_of() if batch is None else batch
+    shapes = str(jax.eval_shape(method.init, KEY, batch, {}))
+    if shapes not in STARTS:
+        STARTS[shapes] = jax.device_get(jax.jit(method.init)(stream(KEY, 'init'), batch, {}))
+    return STARTS[shapes].replace(extra=method.critic.initial())
+
+
+PROGRAMS = {}  # by the identity of the method, which stays alive with its program
+
+
+def compiled(method):
+    """The update."""
+    return PROGRAMS.setdefault(id(method), (method, jax.jit(method.update)))[1]
+
+
 def update(method, batch=None, state=None):
     batch = batch_of() if batch is None else batch
-    start = state or method.init(stream(KEY, 'init'), batch, {})
-    state, metrics = jax.jit(method.update)(start, batch, KEY)
+    start = state or start_of(method, batch)
+    state, metrics = compiled(method)(start, batch, KEY)
     assert all(metric.weight == 1 for name, metric in metrics.items() if name != 'loss/penalty')
     return start, state, {name: metric.value for name, metric in metrics.items()}
 
@@ -117,14 +138,28 @@ def moved(start, state, name):
     return jax.tree.map(lambda a, b: (a - b) / SGD['learning_rate'], old, new)
 
 
+def slopes(g_loss, d_loss, start):
+    """The gradients of both players' objectives before an update."""
+    g, d = (start.nets[name].params for name in ('generator', 'discriminator'))
+    return jax.jit(lambda g, d: (jax.grad(g_loss)(g), jax.grad(d_loss)(d)))(g, d)
+
+
+@functools.cache
 def keys_of(name, size=BATCH):
-    return sample_keys(stream(KEY, name), jnp.arange(size))
+    with jax.ensure_compile_time_eval():  # not part of the programs that use them, which take long to compile with it
+        return sample_keys(stream(KEY, name), jnp.arange(size))
 
 
-def fakes(method, params, name, label, label_weight=1.0):
+@functools.cache
+def drawn(name, size):
+    """Latents of a step."""
+    with jax.ensure_compile_time_eval():
+        return gan().draw(keys_of(name, size))
+
+
+def fakes(params, name, label, label_weight=1.0):
     variables = {'params': params, 'stats': {'count': jnp.zeros(()), 'mean': jnp.zeros(())}}
-    z = method.draw(keys_of(name, len(label)))
-    return Generator().apply(variables, z, one_hot(label), None, label_weight=label_weight)
+    return Generator().apply(variables, drawn(name, len(label)), one_hot(label), None, label_weight=label_weight)
 
 
 def verdict(params, image, label, **fields):

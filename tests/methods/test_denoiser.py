@@ -1,6 +1,7 @@
 """The denoiser: its loss against the formula, its samplers with a network whose output is known."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -36,15 +37,18 @@ def known(prediction='v', labels=(), bounded=False, **changes):
     return Denoiser(config, Known(prediction), labels, bounded)
 
 
-def drawn(denoiser, label=None, count=200, steps=200, guidance=1.0):
+@functools.cache
+def sampler(denoiser, **constant):
+    """What draws samples, compiled, with knobs that are part of the program."""
+    return jax.jit(lambda keys, label, knobs: denoiser.draw({}, (4, 4, 1), label, keys, constant | knobs))
+
+
+def drawn(denoiser, count=200, steps=200, guidance=1.0):
     """Samples; guidance is part of the program where it is a number, an argument of it where it is an array."""
-    label = np.zeros((count, 1 if denoiser.labels else 0), np.int32) if label is None else label
-    keys, constant = sample_keys(KEY, jnp.arange(count)), {'denoising_steps': steps}
-    given = {'guidance': guidance}
+    label, keys = np.zeros((count, 1 if denoiser.labels else 0), np.int32), sample_keys(KEY, np.arange(count))
     if isinstance(guidance, float):
-        constant, given = constant | given, {}
-    draw = jax.jit(lambda keys, given: denoiser.draw({}, (4, 4, 1), label, keys, constant | given))
-    return np.asarray(draw(keys, given))
+        return np.asarray(sampler(denoiser, denoising_steps=steps, guidance=guidance)(keys, label, {}))
+    return np.asarray(sampler(denoiser, denoising_steps=steps)(keys, label, {'guidance': guidance}))
 
 
 @pytest.mark.parametrize(
@@ -93,10 +97,10 @@ def test_without_guidance_the_net_is_evaluated_once_a_step():
 def test_guidance_is_the_same_as_a_constant_and_as_an_argument(changes):
     denoiser = known(labels=(2,), **changes)
     for w in (0.0, 2.0):
-        constant = drawn(denoiser, guidance=w, count=8, steps=20)
-        np.testing.assert_allclose(drawn(denoiser, guidance=np.full(8, w, np.float32), count=8, steps=20), constant)
-    plain = drawn(denoiser, guidance=1.0, count=8, steps=20)
-    np.testing.assert_allclose(drawn(denoiser, guidance=np.ones(8, np.float32), count=8, steps=20), plain, atol=1e-5)
+        constant = drawn(denoiser, guidance=w, count=4, steps=20)
+        np.testing.assert_allclose(drawn(denoiser, guidance=np.full(4, w, np.float32), count=4, steps=20), constant)
+    plain = drawn(denoiser, guidance=1.0, count=4, steps=20)
+    np.testing.assert_allclose(drawn(denoiser, guidance=np.ones(4, np.float32), count=4, steps=20), plain, atol=1e-5)
 
 
 def test_each_picture_has_its_own_guidance():
@@ -154,7 +158,8 @@ def test_times_are_drawn_from_the_entire_range_or_a_span():
 
     denoiser = dataclasses.replace(known('epsilon'), unet=Tell())
     keys, x0 = sample_keys(KEY, jnp.arange(4000)), np.zeros((4000, 1, 1, 1), np.float32)
-    times = lambda span: np.round(np.sqrt(denoiser.losses({}, x0, np.zeros((4000, 0)), keys, span=span)) / 1e3)
+    losses = jax.jit(lambda span: denoiser.losses({}, x0, np.zeros((4000, 0)), keys, span=span))
+    times = lambda span: np.round(np.sqrt(losses(span)) / 1e3)
     whole = times((0.0, 1.0))
     assert (whole.min(), whole.max()) == (1, 200) and abs(whole.mean() - 100.5) < 4
     assert set(times((0.5, 0.52))) == {101, 102, 103, 104}

@@ -36,7 +36,7 @@ def test_all_modes_are_covered():
 
     rng, key = np.random.default_rng(0), jax.random.key(0)
     empty = np.zeros((BATCH, 0), np.int32)
-    state = method.init(key, {'image': points(rng, BATCH), 'label': empty}, {})
+    state = jax.jit(method.init)(key, {'image': points(rng, BATCH), 'label': empty}, {})
 
     @jax.jit
     def train(state, images):
@@ -49,7 +49,8 @@ def test_all_modes_are_covered():
         state = train(state, points(rng, 500 * BATCH).reshape(500, BATCH, 1, 1, 3))
 
     seeds = np.arange(4000, dtype=np.int32)
-    fakes = method.generate(state, {'seed': seeds, 'label': np.zeros((4000, 0), np.int32)}, key, {})[:, 0, 0]
+    rows = {'seed': seeds, 'label': np.zeros((4000, 0), np.int32)}
+    fakes = np.asarray(jax.jit(method.generate)(state, rows, key, {}))[:, 0, 0]
     distance = np.linalg.norm(np.asarray(fakes)[:, None, :2] - CENTRES, axis=-1)
     covered = np.bincount(distance.argmin(1)[distance.min(1) < 4 * SPREAD], minlength=MODES) / len(seeds)
     print(covered, covered.sum(), np.abs(fakes[:, 2]).max())

@@ -1,6 +1,7 @@
 """The adversarial method: losses, penalties and schedules, compared with updates written out by hand."""
 
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -23,6 +24,8 @@ from tiny_gan import (
     keys_of,
     moved,
     one_hot,
+    slopes,
+    start_of,
     update,
     verdict,
 )
@@ -39,6 +42,7 @@ from productgen.methods.gan import Gan
 from productgen.model.config import family_of
 
 LINEAR = SGD | {'schedule': 'linear'}
+shared = functools.cache(gan)
 
 
 @pytest.mark.parametrize(
@@ -51,33 +55,34 @@ LINEAR = SGD | {'schedule': 'linear'}
 )
 def test_both_players_descend_what_loss_and_penalty_say(loss, penalty):
     """Any loss with any penalty: the discriminator's step against the objective written out, the generator's too."""
-    method, batch = gan(loss=loss, penalty=penalty, penalty_weight='0.7'), batch_of()
+    method, batch = shared(loss=loss, penalty=penalty, penalty_weight='0.7'), batch_of()
     start, state, metrics = update(method, batch)
     real, label = to_float(batch['image']), batch['label']
+    keys = jax.vmap(lambda key: stream(key, 'penalty'))(keys_of('discriminator'))
 
     def g_loss(params):
         d = start.nets['discriminator'].params
-        fake = verdict(d, fakes(method, params, 'generator', label), label).logit
+        fake = verdict(d, fakes(params, 'generator', label), label).logit
         return jnp.mean(ADVERSARIAL[loss].generator(verdict(d, real, label).logit, fake))
 
     def d_loss(params):
-        fake = fakes(method, state.nets['generator'].params, 'discriminator', label)
+        fake = fakes(state.nets['generator'].params, 'discriminator', label)
         logits = lambda image: verdict(params, image, label).logit
         value = jnp.mean(ADVERSARIAL[loss].discriminator(logits(real), logits(fake)))
         if penalty == 'none':
             return value
-        keys = jax.vmap(lambda key: stream(key, 'penalty'))(keys_of('discriminator'))
         return value + 0.7 * jnp.mean(PENALTIES[penalty](logits, real, fake, keys))
 
-    close(moved(start, state, 'generator'), jax.grad(g_loss)(start.nets['generator'].params))
-    close(moved(start, state, 'discriminator'), jax.grad(d_loss)(start.nets['discriminator'].params))
+    g_slope, d_slope = slopes(g_loss, d_loss, start)
+    close(moved(start, state, 'generator'), g_slope)
+    close(moved(start, state, 'discriminator'), d_slope)
     assert ('loss/penalty' in metrics) == (penalty != 'none')
     assert ('sign/real' in metrics) == (loss in ('hinge', 'minimax', 'non_saturating'))
 
 
 def test_lazy_penalties_take_steps_of_their_own():
     method = gan(penalty='r1', penalty_weight='0.7', penalty_interval=3)
-    state, weights, values = method.init(KEY, batch_of(), {}), [], []
+    state, weights, values = start_of(method), [], []
     run = jax.jit(method.update)
     for step in range(5):
         state, metrics = run(state, batch_of(step), jax.random.fold_in(KEY, step))
@@ -91,20 +96,25 @@ def test_lazy_penalties_take_steps_of_their_own():
 def test_several_critic_steps_share_the_batch_among_them():
     method, batch = gan(critic_steps=4, loss='wasserstein'), batch_of()
     start, state, _ = update(method, batch)
-    g, d = state.nets['generator'], start.nets['discriminator'].params
-    keys = sample_keys(stream(KEY, 'discriminator'), jnp.arange(8)).reshape(4, 2)
-    for turn in range(4):  # two images each
-        rows = {name: x[turn::4] for name, x in batch.items()}
-        z = method.draw(keys[turn])
-        variables = {'params': g.params, 'stats': g.stats}
-        fake = Generator().apply(variables, z, one_hot(rows['label']), None)
+    g = state.nets['generator']
 
-        def loss(params, fake=fake, rows=rows):
-            logit = lambda image: verdict(params, image, rows['label']).logit
-            return jnp.mean(logit(fake) - logit(to_float(rows['image'])))
+    @jax.jit
+    def stepped(d):
+        keys = sample_keys(stream(KEY, 'discriminator'), jnp.arange(8)).reshape(4, 2)
+        for turn in range(4):  # two images each
+            rows = {name: x[turn::4] for name, x in batch.items()}
+            z = method.draw(keys[turn])
+            variables = {'params': g.params, 'stats': g.stats}
+            fake = Generator().apply(variables, z, one_hot(rows['label']), None)
 
-        d = optax.apply_updates(d, jax.tree.map(lambda x: -SGD['learning_rate'] * x, jax.grad(loss)(d)))
-    close(state.nets['discriminator'].params, d)
+            def loss(params, fake=fake, rows=rows):
+                logit = lambda image: verdict(params, image, rows['label']).logit
+                return jnp.mean(logit(fake) - logit(to_float(rows['image'])))
+
+            d = optax.apply_updates(d, jax.tree.map(lambda x: -SGD['learning_rate'] * x, jax.grad(loss)(d)))
+        return d
+
+    close(state.nets['discriminator'].params, stepped(start.nets['discriminator'].params))
     assert state.nets['discriminator'].stats['count'] == 8 and g.stats['count'] == 1
 
 
@@ -113,10 +123,10 @@ def test_running_statistics_are_those_of_the_averaged_weights():
     method, batch = gan(critic_steps=2), batch_of()
     _, state, _ = update(method, batch)
     g, label = state.nets['generator'], batch['label'][::2]
-    made = fakes(method, g.ema, 'statistics', label)
-    np.testing.assert_allclose(g.stats['mean'], jnp.mean(jnp.arctanh(made)), rtol=1e-4, atol=1e-6)
+    mean = jax.jit(lambda params: jnp.mean(jnp.arctanh(fakes(params, 'statistics', label))))
+    np.testing.assert_allclose(g.stats['mean'], mean(g.ema), rtol=1e-4, atol=1e-6)
     assert g.stats['count'] == 1
-    assert abs(float(jnp.mean(jnp.arctanh(fakes(method, g.params, 'statistics', label))) - g.stats['mean'])) > 1e-4
+    assert abs(float(mean(g.params) - g.stats['mean'])) > 1e-4
 
 
 def test_the_penalty_steps_of_a_critic_count_in_its_own_steps():
@@ -156,16 +166,17 @@ def test_labels_gain_weight_during_the_transition():
     label = batch['label']
 
     def g_loss(params):
-        fake = fakes(method, params, 'generator', label, label_weight=0.5)
+        fake = fakes(params, 'generator', label, label_weight=0.5)
         said = verdict(start.nets['discriminator'].params, fake, label, plain_head=True)
         return jnp.mean(jax.nn.softplus(-said.plain) + 0.5 * jax.nn.softplus(-said.logit))
 
-    close(moved(start, state, 'generator'), jax.grad(g_loss)(start.nets['generator'].params))
+    close(moved(start, state, 'generator'), jax.jit(jax.grad(g_loss))(start.nets['generator'].params))
 
 
 def test_a_batch_in_parts_gives_what_the_whole_gives():
-    for changes in ({'penalty': 'wgan_gp', 'penalty_weight': '10'}, {'critic_steps': 2, 'loss': 'hinge'}):
-        whole, parts = (update(gan(accumulate=n, **changes))[1] for n in (1, 2))
+    penalty = {'loss': 'non_saturating', 'penalty': 'wgan_gp', 'penalty_weight': '0.7'}
+    for changes in (penalty, {'critic_steps': 2, 'loss': 'hinge'}):
+        whole, parts = update(shared(**changes))[1], update(gan(accumulate=2, **changes))[1]
         for name in ('generator', 'discriminator'):
             close(parts.nets[name].params, whole.nets[name].params)
 
@@ -208,7 +219,7 @@ class Regularised(Gan):
 def test_a_regulariser_follows_the_generator_step_on_samples_of_its_own_and_precedes_the_average():
     plain, batch = gan(critic_steps=2), batch_of()
     method = Regularised(**{field.name: getattr(plain, field.name) for field in dataclasses.fields(plain)})
-    start = plain.init(stream(KEY, 'init'), batch, {}).replace(extra={'steps': jnp.zeros(())})
+    start = start_of(plain, batch).replace(extra={'steps': jnp.zeros(())})
     _, without, _ = update(plain, batch, start)
     _, state, metrics = update(method, batch, start)
     assert state.extra['steps'] == 1 and without.extra['steps'] == 0
@@ -225,13 +236,13 @@ def test_in_one_part_there_are_no_loops():
     method, batch = gan(critic_steps=2, accumulate=2, penalty='r1', penalty_weight='1'), batch_of()
     one = method.in_one_part()
     assert (one.problem.accumulate, one.config.critic_steps, one.size) == (1, 1, BATCH)
-    program = lambda m: str(jax.make_jaxpr(m.update)(m.init(KEY, batch, {}), batch, KEY))
+    program = lambda m: str(jax.make_jaxpr(m.update)(start_of(m, batch), batch, KEY))
     assert 'scan[' in program(method) and 'scan[' not in program(one)
 
 
 def test_images_come_from_the_averaged_weights_at_the_label_weight_of_the_step():
     method, label = gan(transition_kimg='0.016->0.048'), batch_of()['label'][:3]
-    state = method.init(KEY, batch_of(), {})
+    state = start_of(method)
     g = state.nets['generator']
     ema = jax.tree.map(lambda x: 2 * x + 0.1, g.params)
     state = state.replace(step=jnp.int32(4), nets=state.nets | {'generator': g.replace(ema=ema)})
@@ -262,7 +273,7 @@ def test_images_are_clipped():
 
 def test_truncation_scales_z():
     method = gan()
-    state = method.init(KEY, batch_of(), {})
+    state = start_of(method)
     batch = {'seed': np.arange(3, dtype=np.int32), 'label': batch_of()['label'][:3]}
     zero = method.generate(state, batch, KEY, {'truncation': np.zeros(3, np.float32)})
     bias = state.nets['generator'].ema['pixels']['bias']

@@ -30,7 +30,7 @@ CONFIG = {
         'beta': 3.0,
         'kl_weight': '0->1',
         'anneal': 0.02,
-        'free_bits': 0.0,
+        'free_bits': 0.5,
         'ema_kimg': 0.01,
         'ema_rampup': 0.0,
     },
@@ -119,9 +119,9 @@ def bound(params, batch, rng):
 
 
 def test_the_loss_is_the_bound_with_beta_warm_up_and_free_bits():
-    state, _ = trained(2, method__free_bits=0.5)
+    state, _ = trained(2)
     batch, rng = batch_of(7), jax.random.key(3)
-    _, metrics = compiled('update', method__free_bits=0.5)(state, batch, rng)
+    _, metrics = compiled('update')(state, batch, rng)
     params = jax.device_get(state.nets['vae'].params)
     reconstruction, kl = bound(params, batch, rng)
     by_dimension = kl.mean(0)
@@ -138,8 +138,12 @@ def test_the_divergence_is_warmed_up_over_its_share_of_the_training():
     np.testing.assert_allclose([row['beta'] for row in rows], [0, 1.5, 3], atol=1e-6)
 
 
+# Without free bits, which are of the mean over a part.
+LOGISTIC = {'method__likelihood': 'discretized_logistic', 'method__learn_scale': True, 'method__free_bits': 0.0}
+
+
 def test_parts_of_a_batch_give_what_the_whole_gives():
-    whole, parts = (trained(3, accumulate=n)[0] for n in (1, 2))
+    whole, parts = trained(3, **LOGISTIC)[0], trained(3, accumulate=2, **LOGISTIC)[0]
     for a, b in zip(*(jax.tree.leaves(s.nets['vae'].params) for s in (whole, parts)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
@@ -165,7 +169,7 @@ def test_bits_are_the_nats_of_a_density_over_bins():
 
 @pytest.mark.parametrize('likelihood', ['bernoulli', 'discretized_logistic'])
 def test_other_likelihoods_train_and_are_measured(likelihood):
-    changes = {'method__likelihood': likelihood, 'method__learn_scale': likelihood != 'bernoulli'}
+    changes = LOGISTIC | {'method__likelihood': likelihood, 'method__learn_scale': likelihood != 'bernoulli'}
     state, rows = trained(2, **changes)
     figures = compiled('evaluate', **changes)(state, batch_of(), KEY)
     assert ('bits_per_dim' in figures) == ('log_scale' in state.nets['vae'].params) == (likelihood != 'bernoulli')
@@ -219,6 +223,7 @@ LEARNING = {
     'optim__vae': (('name', 'adam'), ('learning_rate', 0.01)),
     'method__beta': 1.0,
     'method__kl_weight': '1',
+    'method__free_bits': 0.0,
     'steps': 600,
 }
 
@@ -257,13 +262,15 @@ def test_reconstructions_are_decoded_from_the_mean_code_by_the_averaged_weights(
         assert close == same
 
 
+MAP = {'model__latent': 'map', 'model__downsampling': 2, 'model__z_dim': 2, 'model__dropout': 0.5}
+
+
 def test_activations_are_dropped_in_training_only():
-    changes = {'model__dropout': 0.5}
-    state, batch = trained(1, **changes)[0], batch_of() | {'seed': np.arange(BATCH, dtype=np.int32)}
+    state, batch = trained(1, **MAP)[0], batch_of() | {'seed': np.arange(BATCH, dtype=np.int32)}
     state = state.replace(nets={'vae': state.nets['vae'].replace(ema=state.nets['vae'].params)})
-    loss = values(compiled('update', **changes)(state, batch, KEY)[1])['reconstruction']
-    dropped = np.mean(compiled('evaluate', **changes)(state, batch, KEY)['reconstruction'])
-    kept = np.mean(compiled('evaluate')(state, batch, KEY)['reconstruction'])
+    loss = values(compiled('update', **MAP)(state, batch, KEY)[1])['reconstruction']
+    dropped = np.mean(compiled('evaluate', **MAP)(state, batch, KEY)['reconstruction'])
+    kept = np.mean(compiled('evaluate', **MAP | {'model__dropout': 0.0})(state, batch, KEY)['reconstruction'])
     np.testing.assert_allclose(dropped, kept, rtol=1e-5)
     assert abs(loss / kept - 1) > 1e-3
 
@@ -290,10 +297,9 @@ def test_frozen_weights_are_kept_in_the_state():
 
 
 def test_map_latents_have_a_size_and_give_samples():
-    changes = {'model__latent': 'map', 'model__downsampling': 2, 'model__z_dim': 2, 'model__dropout': 0.1}
-    assert tiny(**changes).latent == (4, 6, 2) and tiny(**changes | {'model__downsampling': 4}).latent == (2, 3, 2)
-    state, rows = trained(1, **changes)
-    assert generate(state, batch_of(), **changes).shape == (BATCH, *RESOLUTION, 3)
+    assert tiny(**MAP).latent == (4, 6, 2) and tiny(**MAP | {'model__downsampling': 4}).latent == (2, 3, 2)
+    state, rows = trained(1, **MAP)
+    assert jax.eval_shape(tiny(**MAP).generate, state, batch_of(), KEY, {}).shape == (BATCH, *RESOLUTION, 3)
     assert np.isfinite(rows[0]['loss'])
 
 
