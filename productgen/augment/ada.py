@@ -121,6 +121,7 @@ def ada(images, p, keys, config=PRESETS['bgc']):
         raise ValueError(f'ada takes one key for each of {len(images)} images, got keys {keys.shape}')
     if not config.uses(TRANSFORMS):
         return images
+    p = jnp.asarray(p, jnp.float32)
     return jax.lax.cond(p > 0, lambda x: _augment(x, p, keys, config), lambda x: x, images)
 
 

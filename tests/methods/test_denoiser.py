@@ -154,7 +154,7 @@ def test_times_are_drawn_from_the_entire_range_or_a_span():
 
     class Tell(nn.Module):
         def __call__(self, x, time, label=None, keys=None, *, train=False):
-            return jnp.broadcast_to(time[:, None, None, None] * 1e3, x.shape)
+            return jnp.broadcast_to(1e3 * time.astype(jnp.float32)[:, None, None, None], x.shape)
 
     denoiser = dataclasses.replace(known('epsilon'), unet=Tell())
     keys, x0 = sample_keys(KEY, jnp.arange(4000)), np.zeros((4000, 1, 1, 1), np.float32)
@@ -174,7 +174,7 @@ def test_a_picture_is_evaluated_at_one_time_in_each_eighth_of_the_range_without_
         def __call__(self, x, time, label=None, keys=None, *, train=False):
             assert not train
             jax.debug.callback(lambda time: seen.append(np.asarray(time)), time, ordered=True)
-            return jnp.broadcast_to(time[:, None, None, None] * 1e3, x.shape)
+            return jnp.broadcast_to(1e3 * time.astype(jnp.float32)[:, None, None, None], x.shape)
 
     denoiser = dataclasses.replace(known('epsilon'), unet=Tell())
     keys, x0 = sample_keys(KEY, jnp.arange(100)), np.zeros((100, 1, 1, 1), np.float32)

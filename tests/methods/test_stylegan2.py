@@ -97,7 +97,7 @@ def test_lazy_terms_run_on_their_intervals_with_a_step_of_their_own(history):
     assert due('loss/penalty') == [0, 3, 6]
     assert due('loss/path') == changes(states, 'path_mean') == [0, 2, 4, 6]
     for name in ('loss/penalty', 'loss/path'):
-        assert all((row[name].value > 0) == row[name].weight for row in metrics)
+        assert all((row[name].value > 0) == bool(row[name].weight) for row in metrics)
     assert all(
         row['path_mean'].value == state.extra['path_mean'] for row, state in zip(metrics, states[1:], strict=True)
     )
