@@ -217,7 +217,8 @@ def first(method, extra):
     """State before the first update, whose optimisers are those of the method."""
     state, _ = trained(0)
     remade = lambda name, net: create_net(net.params, method._optimizer(name), ema=bool(net.ema))
-    return state.replace(nets={name: remade(name, net) for name, net in state.nets.items()}, extra=extra)
+    nets = jax.jit(lambda: {name: remade(name, net) for name, net in state.nets.items()})()
+    return state.replace(nets=nets, extra=extra)
 
 
 @functools.cache
