@@ -33,26 +33,11 @@ gc.freeze()
 gc.set_threshold(200_000)
 
 
-# Files whose tests share something that takes long to make: one test process takes them all.
-SHARING = {
-    'communication',
-    'devices',
-    'ensemble',
-    'evaluate',
-    'inception',
-    'old_runs',
-    'resume',
-    'sample',
-    'stylegan2',
-    'train',
-    'validate',
-}
-
-
 @pytest.hookimpl(wrapper=True)  # to be before xdist, which reads the marks
 def pytest_collection_modifyitems(items):
+    """One test process takes all tests of a file, which share what takes long to make, but where they name a group."""
     for item in items:
-        if item.path.stem.removeprefix('test_') in SHARING:
+        if not item.get_closest_marker('xdist_group'):
             item.add_marker(pytest.mark.xdist_group(item.path.parent.stem + item.path.stem))
     return (yield)
 

@@ -32,7 +32,7 @@ class Colours(Method):
         return jnp.mean(batch['image'].astype(jnp.float32), (1, 2)) + 1
 
     def evaluate(self, state, batch, rng):
-        value = jnp.mean(batch['image'].astype(jnp.float32), (1, 2, 3)) + state.step
+        value = jnp.mean(batch['image'].astype(jnp.float32), (1, 2, 3)) + state.step.astype(jnp.float32)
         return {'loss': jnp.where((batch['label'] >= 0).any(-1), value, jnp.nan)}
 
 
@@ -207,7 +207,7 @@ def test_a_figure_that_is_not_finite_is_not_left_out(monkeypatch, labels):
 
     def failing(self, state, batch, rng):
         value = jnp.ones(len(batch['image']))
-        return {'loss': jnp.where(batch['seed'] == 39, jnp.nan, value), 'far': value / state.step}
+        return {'loss': jnp.where(batch['seed'] == 39, jnp.nan, value), 'far': value / state.step.astype(jnp.float32)}
 
     monkeypatch.setattr(Colours, 'evaluate', failing)
     figures = Validator(run, run.batches())(state_of(run))
