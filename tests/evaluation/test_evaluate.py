@@ -12,12 +12,14 @@ from peers.features import pictures as peer_pictures
 from PIL import Image
 from tiny import classifier_config, evaluate, full, open_run, sample, train
 from toy import toy_config
+from toy_features import once
 
 from configs import from_workdir
 from productgen.config import UserError
 from productgen.config.sections import EvalConfig
 from productgen.data import spread
 from productgen.data.pipeline import Batches
+from productgen.evaluation import report as report_page
 from productgen.metrics.distribution import Reference
 from productgen.model.features import open_features
 from productgen.model.rows import ImageMaker
@@ -26,6 +28,15 @@ from productgen.model.workdir import read_config
 from productgen.train.validate import Validator
 
 pytestmark = pytest.mark.usefixtures('toy')
+PLOT = report_page._plot
+
+
+@pytest.fixture(scope='module', autouse=True)
+def shared():
+    """Only the report of `measured` has plots."""
+    with once(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report_page, '_plot', lambda figure: '')
+        yield
 
 
 @pytest.fixture(scope='module')
@@ -58,8 +69,10 @@ def report(path):
 
 @pytest.fixture(scope='module')
 def measured(features, generator):
-    """Report of the generator."""
-    return evaluate(config_of(features=str(features)), generator)
+    """Report of the generator, with plots."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report_page, '_plot', PLOT)
+        return evaluate(config_of(features=str(features)), generator)
 
 
 def folder_of(path, images):
