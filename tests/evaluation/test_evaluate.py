@@ -12,12 +12,14 @@ from peers.features import pictures as peer_pictures
 from PIL import Image
 from tiny import classifier_config, evaluate, full, open_run, sample, train
 from toy import toy_config
+from toy_features import once
 
 from configs import from_workdir
 from productgen.config import UserError
 from productgen.config.sections import EvalConfig
 from productgen.data import spread
 from productgen.data.pipeline import Batches
+from productgen.evaluation import report as report_page
 from productgen.metrics.distribution import Reference
 from productgen.model.features import open_features
 from productgen.model.rows import ImageMaker
@@ -26,6 +28,15 @@ from productgen.model.workdir import read_config
 from productgen.train.validate import Validator
 
 pytestmark = pytest.mark.usefixtures('toy')
+PLOT = report_page._plot
+
+
+@pytest.fixture(scope='module', autouse=True)
+def shared():
+    """Only the report of `measured` has plots."""
+    with once(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report_page, '_plot', lambda figure: '')
+        yield
 
 
 @pytest.fixture(scope='module')
@@ -58,8 +69,10 @@ def report(path):
 
 @pytest.fixture(scope='module')
 def measured(features, generator):
-    """Report of the generator."""
-    return evaluate(config_of(features=str(features)), generator)
+    """Report of the generator, with plots."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report_page, '_plot', PLOT)
+        return evaluate(config_of(features=str(features)), generator)
 
 
 def folder_of(path, images):
@@ -148,21 +161,14 @@ def test_features_are_measured_by_their_own_predictions(features):
     known = run.batches().load(run.items)
     unit = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
     found = np.argmax(unit(rows) @ unit(net(known['image'])[0]).T, 1)
-    assert ours['nearest/label'] == pytest.approx(
-        np.mean(known['label'][found, 0] == pictures['label'][:, 0]), abs=0.03
-    )
+    same = known['label'][found, 0] == pictures['label'][:, 0]
+    assert ours['nearest/label'] == pytest.approx(np.mean(same), abs=0.03)
     assert trained['nearest/label'] < 1  # the nearest other picture
 
 
 def test_training_on_generated_pictures_gives_a_lower_accuracy_than_on_real_ones(features, generator):
-    fields = {
-        'features': str(features),
-        'recognition': '150steps',
-        'count': 320,
-        'truncations': '1,0.5',
-        'out': str(generator.parent / 'recognition'),
-    }
-    result = report(evaluate(config_of(**fields), generator))
+    fields = {'features': str(features), 'recognition': '150steps', 'count': 320, 'truncations': '1,0.5'}
+    result = report(evaluate(config_of(**fields, out=str(generator.parent / 'recognition')), generator))
     ours, real = (result['figures'][name] for name in ('measured', 'real'))
     assert ours['recognition/colour'] < real['recognition/colour'] and real['recognition/colour'] > 0.25
     assert [row['truncation'] for row in result['truncation']] == [0.5, 1]
@@ -300,10 +306,9 @@ def test_a_run_from_before_there_was_evaluation_can_be_measured(generator, tmp_p
     assert full(from_workdir.get_config(str(tmp_path)))['eval']['reference'] == 'train'
 
 
-def test_an_earlier_report_is_kept_and_can_be_shown_in_a_new_one(features, generator, tmp_path):
-    out = {'features': str(features), 'out': str(tmp_path / 'out')}
-    first = evaluate(config_of(**out), generator)
-    before = report(first)
+def test_an_earlier_report_is_kept_and_can_be_shown_in_a_new_one(features, generator, measured, tmp_path):
+    shutil.copytree(measured.parent, tmp_path / 'out')
+    out, before = {'features': str(features), 'out': str(tmp_path / 'out')}, report(measured)
     second = evaluate(config_of(**out, against=str(tmp_path / 'out' / 'report.json')), generator)
     assert report(second) == before  # the same run, seeds and features
     assert json.loads((tmp_path / 'out' / 'report.0.json').read_text()) == before
@@ -378,11 +383,8 @@ def test_inception_from_a_file_gives_the_features_of_fid(tmp_path):
     (tmp_path / 'own.safetensors').write_bytes(struct.pack('<Q', len(text)) + text + data)
     net = open_features(f'inception:{tmp_path / "own.safetensors"}', 3)
     found, predicted = net(peer_pictures(0)[:4])
-    assert (
-        found.shape == (4, 2048)
-        and predicted['imagenet'].shape == (4, 1008)
-        and net.resize_of((32, 32)) == 'by the network'
-    )
+    assert found.shape == (4, 2048) and predicted['imagenet'].shape == (4, 1008)
+    assert net.resize_of((32, 32)) == 'by the network'
     expected = stored('torch-fidelity')['2048']  # of the first picture
     np.testing.assert_allclose(pick(found[0]), expected, 1e-4, 1e-5 * abs(expected).max())
 

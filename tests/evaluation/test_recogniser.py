@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny import evaluate, open_run, train
 from toy import toy_config
-from toy_features import CELLS, FAMILIES, features_config
+from toy_features import CELLS, FAMILIES, features_config, once
 
 from productgen.config import UserError
 from productgen.evaluation.sets import mixed
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group('evaluation_recogniser')
 
 @pytest.fixture(scope='module', autouse=True)
 def methods():
-    with pytest.MonkeyPatch.context() as patch:
+    with once(), pytest.MonkeyPatch.context() as patch:
         for name, family in FAMILIES.items():
             patch.setitem(METHODS, name, family)
         yield

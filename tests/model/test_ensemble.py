@@ -6,16 +6,38 @@ import shutil
 import types
 
 import imageio.v3 as iio
+import jax
 import numpy as np
 import pytest
 from tiny import open_run, sample, train
 from toy import FAMILY, make, toy_config
+from toy_features import once
 
 from productgen.config import UserError
 from productgen.core.checkpoint import CheckpointError, Checkpoints
 from productgen.methods import METHODS
+from productgen.model.workdir import write_workdir
 
 pytestmark = pytest.mark.usefixtures('toy')
+
+
+@pytest.fixture(scope='module', autouse=True)
+def shared():
+    with once():
+        yield
+
+
+def zeros(run):
+    """A state."""
+    return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), run.abstract()[0])
+
+
+def untrained(workdir, **fields):
+    """A run of `toy_config` with these fields, whose weights are zeros."""
+    run = open_run(toy_config(**fields))
+    write_workdir(workdir, run.config, run.facts, {})
+    Checkpoints(workdir).save(zeros(run), {})
+    return workdir
 
 
 @pytest.fixture(scope='module')
@@ -63,7 +85,7 @@ def test_an_average_has_the_mean_of_the_weights(runs, pictures, tmp_path):
     copy = shutil.copytree(runs / 'a', tmp_path / 'mean')
     shutil.rmtree(copy / 'checkpoints')
     weights = [Checkpoints(runs / name, writing=False).read_weights(6)[1]['painter']['ema'] for name in ('a', 'b')]
-    state = open_run(toy_config()).initial_state()
+    state = zeros(open_run(toy_config()))
     mean = {name: (weights[0][name] + weights[1][name]) / 2 for name in ('canvas', 'embed')}
     painter = state.nets['painter'].replace(ema={**mean, 'spare': {'bias': np.zeros(5, np.float32)}})
     Checkpoints(copy).save(state.replace(nets=state.nets | {'painter': painter}, step=np.int32(6)), {})
@@ -86,17 +108,6 @@ def test_runs_of_one_name_have_distinct_file_names(runs, pictures, tmp_path):
     assert one == again != two
 
 
-@pytest.fixture
-def other(runs, tmp_path):
-    """A run of other pictures, 8 x 16, labels, and nets."""
-
-    def call(**fields):
-        train(toy_config(**fields), tmp_path / 'other')
-        return tmp_path / 'other'
-
-    return call
-
-
 @pytest.mark.parametrize(
     'fields, combine, message',
     [
@@ -105,15 +116,15 @@ def other(runs, tmp_path):
         ({'model__width': 4}, 'average', r'sample\.combine: average needs generators of one architecture'),
     ],
 )
-def test_runs_that_cannot_be_combined_are_refused(pictures, other, fields, combine, message):
-    workdir = other(**fields)
+def test_runs_that_cannot_be_combined_are_refused(pictures, tmp_path, fields, combine, message):
+    workdir = untrained(tmp_path / 'other', **fields)
     with pytest.raises(UserError, match=message):
         pictures(also=str(workdir), combine=combine)
 
 
 def test_runs_with_attributes_in_another_order_cannot_be_combined(tmp_path):
     for name, labels in (('a', 'label,colour'), ('b', 'colour,label')):
-        train(toy_config(data__labels=labels, train__duration='3steps'), tmp_path / name)
+        untrained(tmp_path / name, data__labels=labels)
     config = toy_config()
     config['sample'] |= {'also': str(tmp_path / 'b'), 'seeds': '0'}
     with pytest.raises(UserError, match=r'sample\.also=.*other labels'):
