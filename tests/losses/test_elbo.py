@@ -12,7 +12,9 @@ from productgen.losses.elbo import LIKELIHOODS, bits_per_dim, by_group, free_bit
 DRAW = np.random.default_rng(0)
 VALUES = np.arange(256) / 127.5 - 1  # every 8-bit value
 COMPILED = {
-    name: one._replace(log_prob=jax.jit(one.log_prob), mean=jax.jit(one.mean), log_mass=one.log_mass and jax.jit(one.log_mass))
+    name: one._replace(
+        log_prob=jax.jit(one.log_prob), mean=jax.jit(one.mean), log_mass=one.log_mass and jax.jit(one.log_mass)
+    )
     for name, one in LIKELIHOODS.items()
 }
 gaussian_kl = jax.jit(elbo.gaussian_kl)
