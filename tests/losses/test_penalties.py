@@ -8,7 +8,6 @@ from productgen.losses import penalties
 from productgen.losses.penalties import PENALTIES, dragan, gradient_norms, path_lengths, wgan_gp
 from productgen.nets.stylegan2 import Synthesis, Widths
 
-
 norms_of = jax.jit(gradient_norms, static_argnums=0)
 KEY = jax.random.key(0)
 
