@@ -1,5 +1,6 @@
 """Checkpoints restore every kind of array, those of older versions too, and errors say which checkpoint is meant."""
 
+import functools
 import json
 import shutil
 import socket
@@ -21,10 +22,12 @@ from productgen.core.state import State, create_net
 from productgen.nets.vq import create_codebook
 
 Usage = namedtuple('Usage', 'total used free')
+A, B = jnp.arange(6.0).reshape(2, 3), jnp.ones(3, ml_dtypes.bfloat16)
 
 
+@functools.cache
 def make_state(step=1):
-    params = {'a': jnp.arange(6.0).reshape(2, 3), 'b': jnp.ones(3, ml_dtypes.bfloat16)}
+    params = {'a': A, 'b': B}
     net = create_net(params, optax.adam(0.1), {'mean': jnp.zeros(2)}, ema=True)
     bare = create_net({'c': jnp.ones(1)}, optax.sgd(0.1))
     extra = {'p': jnp.float32(0.25), 'key': jax.random.key(3)}
@@ -150,9 +153,6 @@ def test_an_average_that_the_template_lacks_is_not_read(tmp_path):
 def other_params(**params):
     net = create_net(params, optax.adam(0.1), {'mean': jnp.zeros(2)}, ema=True)
     return make_state().replace(nets=make_state().nets | {'net': net})
-
-
-A, B = jnp.arange(6.0).reshape(2, 3), jnp.ones(3, ml_dtypes.bfloat16)
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,15 @@ from productgen.core.step import apply_gradients
 
 def trace(tx, grads, start=1.0):
     """The value of a parameter after each of several gradients."""
-    net, values = create_net({'w': jnp.full((2, 3), start)}, tx), []
-    for grad in grads:
+
+    def step(net, grad):
         net = apply_gradients(net, tx, {'w': jnp.full((2, 3), grad)})
-        values.append(float(net.params['w'][0, 0]))
-    return np.array(values)
+        return net, net.params['w'][0, 0]
+
+    def run(grads):
+        return jax.lax.scan(step, create_net({'w': jnp.full((2, 3), start)}, tx), grads)[1]
+
+    return np.asarray(jax.jit(run)(np.float32(grads)), float)
 
 
 def rate_at(schedule, count):
@@ -189,10 +193,11 @@ def test_b2_follows_its_schedule(anneal, lazy, end):
     config = OptimConfig('adam', 0.1, b1=0.0, b2=0.9, end_b2=0.99, anneal=anneal)
     tx = make_optimizer(config, 10, lazy)
     c = lazy / (lazy + 1) if lazy else 1.0
-    net, second, expected = create_net(jnp.zeros(3), tx), np.zeros(3), np.zeros(3)
+    net, second, expected = create_net(np.zeros(3, np.float32), tx), np.zeros(3), np.zeros(3)
+    update = jax.jit(lambda net, grad: apply_gradients(net, tx, grad))
     for step in range(10):
         grad = np.array([1.0, -0.5, 0.1]) * (1 + step)
-        net = apply_gradients(net, tx, jnp.float32(grad))
+        net = update(net, np.float32(grad))
         b2 = 0.99**c + (0.9**c - 0.99**c) * 0.5 * (1 + np.cos(np.pi * min(step / end, 1)))
         second = b2 * second + (1 - b2) * grad**2
         expected -= 0.1 * c * grad / (np.sqrt(second / (1 - b2 ** (step + 1))) + 1e-8)
@@ -206,19 +211,18 @@ def test_annealing_out_of_range_is_refused(options):
 
 
 PARAMS = {
-    'conv5_0': {'kernel': jnp.full((2, 2), 0.3)},
-    'conv5_1': {'bias': jnp.ones(3)},
-    'from_rgb': {'w': jnp.ones(2)},
+    'conv5_0': {'kernel': np.full((2, 3), 0.3, np.float32)},
+    'conv5_1': {'bias': np.ones((2, 3), np.float32)},
+    'from_rgb': {'w': np.ones((2, 3), np.float32)},
 }
 
 
 def moved(config, params):
     """Names of the layers that three steps change, with gradients of one everywhere."""
     tx = make_optimizer(config, 100)
-    net = create_net(params, tx)
-    for _ in range(3):
-        net = apply_gradients(net, tx, jax.tree.map(jnp.ones_like, params))
-    same = jax.tree.map(np.array_equal, net.params, params)
+    step = lambda _, net: apply_gradients(net, tx, jax.tree.map(jnp.ones_like, params))
+    after = jax.jit(lambda params: jax.lax.fori_loop(0, 3, step, create_net(params, tx)).params)(params)
+    same = jax.tree.map(np.array_equal, after, params)
     return {name for name, layer in same.items() if not any(jax.tree.leaves(layer))}
 
 
@@ -243,13 +247,14 @@ def test_frozen_parameters_keep_their_bits(name, freeze, free):
 def test_the_gradients_of_frozen_parameters_do_not_count_for_clipping():
     tx = make_optimizer(OptimConfig('sgd', 1.0, b1=0.0, clip=1.0, freeze='large'), None)
     params = {'large': jnp.ones(1), 'small': jnp.ones(1)}
-    updates, _ = tx.update({'large': jnp.full(1, 1e6), 'small': jnp.full(1, 0.5)}, tx.init(params), params)
+    grads = {'large': np.float32([1e6]), 'small': np.float32([0.5])}
+    updates = jax.jit(lambda grads: tx.update(grads, tx.init(params), params)[0])(grads)
     assert updates['small'] == -0.5 and updates['large'] == 0
 
 
 def test_frozen_parameters_have_no_moments():
     tx = make_optimizer(OptimConfig('adam', 0.1, freeze='conv5_.*'), None)
-    assert sum(x.size for x in jax.tree.leaves(tx.init(PARAMS)) if x.ndim) == 2 * 2
+    assert sum(x.size for x in jax.tree.leaves(tx.init(PARAMS)) if x.ndim) == 2 * 2 * 3
 
 
 def test_a_pattern_that_matches_no_parameter_is_refused_with_the_nearest():

@@ -7,10 +7,18 @@ import pytest
 import scipy.stats
 
 from productgen.losses import elbo
-from productgen.losses.elbo import LIKELIHOODS, bits_per_dim, by_group, free_bits, gaussian_kl
+from productgen.losses.elbo import LIKELIHOODS, bits_per_dim, by_group, free_bits
 
 DRAW = np.random.default_rng(0)
 VALUES = np.arange(256) / 127.5 - 1  # every 8-bit value
+COMPILED = {
+    name: one._replace(
+        log_prob=jax.jit(one.log_prob), mean=jax.jit(one.mean), log_mass=one.log_mass and jax.jit(one.log_mass)
+    )
+    for name, one in LIKELIHOODS.items()
+}
+gaussian_kl = jax.jit(elbo.gaussian_kl)
+gaussian, discretized_gaussian = COMPILED['gaussian'].log_prob, COMPILED['gaussian'].log_mass
 EACH = pytest.mark.parametrize('name', sorted(LIKELIHOODS))
 MASSES = pytest.mark.parametrize('name', sorted(name for name, one in LIKELIHOODS.items() if one.log_mass))
 
@@ -64,7 +72,7 @@ def test_free_bits_bound_each_group_and_stop_its_gradient():
     kl = np.float32([[0.1, 2.0], [0.3, 4.0]])  # means 0.2 and 3
     assert free_bits(kl, 0.5) == pytest.approx(3.5)
     assert free_bits(kl, 0.0) == pytest.approx(3.2)
-    np.testing.assert_allclose(jax.grad(free_bits)(kl, 0.5), [[0, 0.5], [0, 0.5]])
+    np.testing.assert_allclose(jax.jit(jax.grad(free_bits))(kl, 0.5), [[0, 0.5], [0, 0.5]])
     assert free_bits(np.float32([[0.1], [0.9]]), 0.3) == pytest.approx(0.5)  # the mean is inside the maximum
     with pytest.raises(ValueError):
         free_bits(kl[0], 0.5)
@@ -77,21 +85,21 @@ def test_gaussian_matches_scipy(x64):
     image, location = DRAW.normal(size=(2, 3, 4, 2, 3))
     for log_scale in (-3.0, 0.4, DRAW.normal(size=image.shape)):
         expected = scipy.stats.norm(location, np.exp(log_scale)).logpdf(image).sum((1, 2, 3))
-        np.testing.assert_allclose(elbo.gaussian(image, location, log_scale), expected, rtol=1e-10)
+        np.testing.assert_allclose(gaussian(image, location, log_scale), expected, rtol=1e-10)
 
 
 def test_bernoulli_of_binary_images_matches_scipy(x64):
     image, logits = DRAW.integers(0, 2, size=(3, 4, 2, 3)), 3 * DRAW.normal(size=(3, 4, 2, 3))
     expected = scipy.stats.bernoulli(1 / (1 + np.exp(-logits))).logpmf(image).sum((1, 2, 3))
-    np.testing.assert_allclose(elbo.bernoulli(2.0 * image - 1, logits), expected, rtol=1e-9)
-    np.testing.assert_allclose(LIKELIHOODS['bernoulli'].mean(logits), 2 / (1 + np.exp(-logits)) - 1, rtol=1e-9)
+    np.testing.assert_allclose(COMPILED['bernoulli'].log_prob(2.0 * image - 1, logits), expected, rtol=1e-9)
+    np.testing.assert_allclose(COMPILED['bernoulli'].mean(logits), 2 / (1 + np.exp(-logits)) - 1, rtol=1e-9)
 
 
 @MASSES
 @pytest.mark.parametrize('log_scale', [-6.0, -3.0, -1.0, 1.0])
 def test_masses_of_all_values_sum_to_one(name, log_scale, x64):
     image, location = table([-1.3, -1.0, -0.2, 0.001, 0.7, 1.0, 2.0])
-    mass = np.exp(LIKELIHOODS[name].log_mass(image, location, log_scale)).reshape(-1, 256)
+    mass = np.exp(COMPILED[name].log_mass(image, location, log_scale)).reshape(-1, 256)
     np.testing.assert_allclose(mass.sum(1), 1, rtol=1e-9)
 
 
@@ -106,7 +114,7 @@ def test_masses_are_differences_of_the_distribution_function(name, x64):
     expected = law.cdf(upper) - law.cdf(lower)
     accurate = expected > 1e-6  # in the upper tail the difference cancels
     assert accurate.mean() > 0.2
-    value = np.asarray(LIKELIHOODS[name].log_mass(image, location, np.log(scale)))
+    value = np.asarray(COMPILED[name].log_mass(image, location, np.log(scale)))
     np.testing.assert_allclose(value[accurate], np.log(expected[accurate]), rtol=1e-8)
 
 
@@ -117,7 +125,7 @@ def test_gaussian_mass_in_the_tails_is_the_integral_of_its_density(x64):
         grid = np.linspace(x - 1 / 255, x + 1 / 255, 20_001)
         density = scipy.stats.norm(location, 0.05).logpdf(grid)
         expected = density.max() + np.log(np.trapezoid(np.exp(density - density.max()), grid))
-        value = elbo.discretized_gaussian(*(np.full((1, 1, 1, 1), v) for v in (x, location)), np.log(0.05))
+        value = discretized_gaussian(*(np.full((1, 1, 1, 1), v) for v in (x, location)), np.log(0.05))
         assert expected < -150
         np.testing.assert_allclose(value, [expected], rtol=1e-6)
 
@@ -125,8 +133,8 @@ def test_gaussian_mass_in_the_tails_is_the_integral_of_its_density(x64):
 def test_mass_of_wide_gaussians_is_density_times_bin_width(x64):
     image, location = (DRAW.uniform(-0.9, 0.9, size=(2, 4, 4, 3)) for _ in range(2))
     image = np.round((image + 1) * 127.5) / 127.5 - 1
-    expected = elbo.gaussian(image, location, -0.5) + image[0].size * np.log(2 / 255)
-    np.testing.assert_allclose(elbo.discretized_gaussian(image, location, -0.5), expected, rtol=1e-6)
+    expected = np.asarray(gaussian(image, location, -0.5)) + image[0].size * np.log(2 / 255)
+    np.testing.assert_allclose(discretized_gaussian(image, location, -0.5), expected, rtol=1e-6)
 
 
 def test_a_uniform_image_has_eight_bits_per_dimension():
@@ -136,10 +144,10 @@ def test_a_uniform_image_has_eight_bits_per_dimension():
 @EACH
 def test_likelihoods_by_name(name):
     """Each is the function of its name, uses the scale only if `scaled`, and shows the location of symmetric ones."""
-    one = LIKELIHOODS[name]
+    one = COMPILED[name]
     image, location = np.float32(VALUES[:48].reshape(1, 4, 4, 3)), np.float32(DRAW.normal(size=(1, 4, 4, 3)))
     values = [one.log_prob(image, location, log_scale) for log_scale in (0.0, 0.5)]
-    np.testing.assert_array_equal(values[1], getattr(elbo, name)(image, location, 0.5))
+    np.testing.assert_array_equal(values[1], jax.jit(getattr(elbo, name))(image, location, 0.5))
     assert one.scaled == bool(values[0] != values[1])
     if name != 'bernoulli':
         np.testing.assert_array_equal(one.mean(location), location)
@@ -151,9 +159,10 @@ def test_values_and_gradients_are_finite_at_extremes(name):
     image, location = np.float32(image), np.float32(location)
     one = LIKELIHOODS[name]
     for function in filter(None, (one.log_prob, one.log_mass)):
+        total = lambda location, s, f=function: jnp.sum(f(image, location, s))
+        slopes = jax.jit(jax.value_and_grad(total, (0, 1)))
         for log_scale in (-7.0, 7.0) if one.scaled else (0.0,):
-            total = lambda location, s, f=function: jnp.sum(f(image, location, s))
-            value, grads = jax.value_and_grad(total, (0, 1))(location, jnp.float32(log_scale))
+            value, grads = slopes(location, np.float32(log_scale))
             assert np.isfinite(value) and all(np.isfinite(g).all() for g in grads)
 
 
@@ -163,7 +172,7 @@ def test_likelihoods_of_different_shapes_raise(name):
     for function in filter(None, (one.log_prob, one.log_mass)):
         for shape in ((2, 4, 4, 1), (1, 4, 4, 3), (4, 4, 3)):
             with pytest.raises(ValueError, match='must both be'):
-                function(np.zeros((2, 4, 4, 3), 'f4'), np.zeros(shape, 'f4'), 0.0)
+                jax.eval_shape(function, np.zeros((2, 4, 4, 3), 'f4'), np.zeros(shape, 'f4'), 0.0)
 
 
 # The bound.
@@ -183,8 +192,8 @@ def test_the_bound_is_tight_only_at_the_posterior_of_a_linear_gaussian_model(x64
         shifts = np.sqrt(latents * variance) * np.concatenate([np.eye(latents), -np.eye(latents)])
         location = ((mean + shifts) @ columns.T).reshape(-1, 2, 2, 3)
         image = np.broadcast_to(x.reshape(1, 2, 2, 3), location.shape)
-        log_prob = elbo.gaussian(image, location, np.log(scale)).mean()
-        return float(log_prob - np.sum(gaussian_kl(mean, np.log(variance))))
+        log_prob = np.mean(gaussian(image, location, np.log(scale)))
+        return log_prob - np.sum(gaussian_kl(mean, np.log(variance)))
 
     assert bound(mean, variance) == pytest.approx(evidence, abs=1e-9)
     for shift, factor in ((0.3, 1.0), (0.0, 2.0), (0.0, 0.5), (-0.1, 1.2)):

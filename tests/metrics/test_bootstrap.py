@@ -53,7 +53,7 @@ def test_the_interval_of_a_mean_covers_it():
     assert 0.73 < coverage(0.0, [f.percentile(0.8) for f in found]) < 0.86
 
 
-def kernel_bootstraps(draw_a, draw_b, repeats=120):
+def kernel_bootstraps(draw_a, draw_b, repeats=60):
     statistic = lambda a, b: kernel_distance(a, b).value
     return [bootstrap(statistic, draw_a(), draw_b(), resamples=100, seed=i) for i in range(repeats)]
 
@@ -79,7 +79,7 @@ def test_the_basic_interval_of_the_frechet_distance_covers_it_and_percentiles_do
     """D = 10, 100 rows, shifted by 1 / 2 along each axis: the distance is 2.5, the bias 0.75."""
     draw = np.random.default_rng(4)
     statistic = lambda a, b: frechet_distance(Moments.of(a), Moments.of(b))
-    sets = [(draw.standard_normal((100, 10)), draw.standard_normal((100, 10)) + 0.5) for _ in range(120)]
+    sets = [(draw.standard_normal((100, 10)), draw.standard_normal((100, 10)) + 0.5) for _ in range(60)]
     found = [bootstrap(statistic, a, b, resamples=100, seed=i) for i, (a, b) in enumerate(sets)]
     assert coverage(2.5, [f.basic() for f in found]) > 0.88
     assert coverage(2.5, [f.percentile() for f in found]) < 0.2

@@ -37,7 +37,7 @@ def sets():
     catalog = Catalog((16, 16), 2 * COUNT)
     images = np.stack([catalog[i]['image'] for i in range(2 * COUNT)]).astype(np.float32)
     net = ResNet(8, (1, 1))
-    params = net.init(jax.random.key(0), images[:1])
+    params = jax.jit(net.init)(jax.random.key(0), images[:1])
     features = jax.jit(lambda x: net.apply(params, x / 127.5 - 1))
     return images[:COUNT], images[COUNT:], lambda x: np.asarray(features(np.asarray(x, np.float32)))
 

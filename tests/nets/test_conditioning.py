@@ -16,7 +16,7 @@ ROWS = [[0, 3], [1, 2], [4], []]
 
 def start(head, label=LABEL):
     """Variables with all parameters random, including biases."""
-    variables = head.init(jax.random.key(0), X, label, True)
+    variables = jax.eval_shape(lambda: head.init(jax.random.key(0), X, label, True))
     random = lambda p: np.float32(DRAW.normal(size=p.shape))
     return variables | {'params': jax.tree.map(random, variables['params'])}
 
@@ -57,7 +57,7 @@ def test_projection_adds_the_inner_product_with_the_embedding():
     variables = start(head)
     kernel = variables['params']['label']['kernel']
     expected = [logits(variables, 'logit')[i, 0] + kernel[pick].sum(0) @ X[i] for i, pick in enumerate(ROWS)]
-    output = head.apply(variables, X, LABEL, True)
+    output = jax.jit(head.apply, static_argnums=3)(variables, X, LABEL, True)
     np.testing.assert_allclose(output.logit, expected, atol=1e-5)
     assert output.plain is None and output.classes == ()
 
@@ -95,9 +95,10 @@ def test_head_without_a_label_has_a_single_logit(condition, label):
 @pytest.mark.parametrize('condition', ['projection', 'classes'])
 def test_spectral_normalises_every_matrix(condition):
     head = Head(condition, (2, 3), plain_head=True, spectral=True)
-    variables = head.init(jax.random.key(0), X, LABEL, True)
+    variables = jax.jit(head.init, static_argnums=3)(jax.random.key(0), X, LABEL, True)
     assert jax.tree.structure(variables['stats']) == jax.tree.structure({k: {'u': 0} for k in variables['params']})
-    larger = variables | {'params': jax.tree.map(lambda p: 9 * p, variables['params'])}
+    larger = variables | {'params': jax.tree.map(lambda p: 9 * np.asarray(p), variables['params'])}
+    apply = jax.jit(head.apply)
     # Biases are zero, so the outputs do not depend on the scale of the weights.
-    for a, b in zip(*(jax.tree.leaves(head.apply(v, X, LABEL)) for v in (variables, larger)), strict=True):
+    for a, b in zip(*(jax.tree.leaves(apply(v, X, LABEL)) for v in (variables, larger)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4)

@@ -37,13 +37,14 @@ def test_conv_matches_scipy(convolve, size, padding):
         [scipy.signal.correlate(image, kernel[..., d], 'valid')[..., 0] for d in range(kernel.shape[-1])]
         for image in padded
     ]
-    np.testing.assert_allclose(convolve(x, kernel, padding), np.moveaxis(expected, 1, -1), rtol=1e-4, atol=1e-5)
+    found = jax.jit(convolve, static_argnums=2)(x, kernel, padding)
+    np.testing.assert_allclose(found, np.moveaxis(expected, 1, -1), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize('size', [(1, 1), (3, 3), (5, 3)])
 def test_conv_same_keeps_the_size_with_zero_padding(size):
     x, kernel = arrays(size, np.float32)
-    out = conv_same(x, kernel)
+    out = jax.jit(conv_same)(x, kernel)
     assert out.shape == (2, 5, 6, 4)
     centre = (size[0] // 2, size[1] // 2)
     corner = np.einsum('bijc,ijcd->bd', x[:, : centre[0] + 1, : centre[1] + 1], kernel[centre[0] :, centre[1] :])
@@ -92,13 +93,14 @@ def test_gradients_match_xla(order, where, size, padding, x64):
 @pytest.mark.parametrize('size, padding', [((3, 3), (1, 1)), ((1, 4), (0, 3))])
 def test_gradients_match_finite_differences(size, padding, x64):
     x, kernel = arrays(size)
-    check_grads(lambda x, k: jnp.sin(module._canonical(x, k, padding)), (x, kernel), 2, ['rev'], eps=1e-5)
+    convolve = jax.jit(lambda x, k: jnp.sin(module._canonical(x, k, padding)))
+    check_grads(convolve, (x, kernel), 2, ['rev'], eps=1e-5)
 
 
 @BOTH
 def test_gradients_keep_bfloat16(convolve):
-    x, kernel = (jnp.asarray(a, jnp.bfloat16) for a in arrays((3, 3)))
-    assert [g.dtype for g in first_order(convolve, (1, 1))(x, kernel)] == [jnp.bfloat16] * 2
+    x, kernel = (a.astype(jnp.bfloat16) for a in arrays((3, 3)))
+    assert [g.dtype for g in jax.jit(first_order(convolve, (1, 1)))(x, kernel)] == [jnp.bfloat16] * 2
 
 
 @pytest.mark.parametrize('add', [module._added, add_bias])
@@ -113,13 +115,13 @@ def test_add_bias_and_its_gradients_match_addition(add, shape, x64):
     def penalty(add):
         return lambda x, bias: jnp.sum(jnp.square(jax.grad(loss(add), 0)(x, bias)))
 
-    for function in (loss, penalty):
-        found, expected = (jax.grad(function(f), (0, 1))(x, bias) for f in (add, jnp.add))
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), found, expected)
+    slopes = lambda add: [jax.grad(function(add), (0, 1))(x, bias) for function in (loss, penalty)]
+    found, expected = jax.jit(lambda: (slopes(add), slopes(jnp.add)))()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), found, expected)
 
 
 def test_add_bias_keeps_the_dtype_of_x():
-    x, bias = jnp.ones((2, 4, 3), jnp.bfloat16), jnp.ones(3)
-    assert add_bias(x, bias).dtype == jnp.bfloat16
-    gradient = jax.grad(lambda bias: jnp.sum(add_bias(x, bias).astype(jnp.float32)))(bias)
+    x, bias = np.ones((2, 4, 3), jnp.bfloat16), np.ones(3, np.float32)
+    assert jax.eval_shape(add_bias, x, bias).dtype == jnp.bfloat16
+    gradient = jax.jit(jax.grad(lambda bias: jnp.sum(add_bias(x, bias).astype(jnp.float32))))(bias)
     assert gradient.dtype == jnp.float32 and gradient.tolist() == [8, 8, 8]

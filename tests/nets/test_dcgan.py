@@ -19,9 +19,10 @@ def draw(*shape):
 
 
 def start(net, *args):
-    """Variables with all parameters random, including biases and gains."""
-    variables = jax.jit(lambda: net.init(jax.random.key(0), *args, train=True))()
-    return variables | {'params': jax.tree.map(lambda p: 0.3 * draw(*p.shape), variables['params'])}
+    """Variables with all parameters random, including biases and gains; running statistics are zero."""
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), *args, train=True))
+    zeros = jax.tree.map(lambda p: np.zeros(p.shape, np.float32), shapes)
+    return zeros | {'params': jax.tree.map(lambda p: 0.3 * draw(*p.shape), shapes['params'])}
 
 
 def call(net, variables, *args, **options):
@@ -41,12 +42,13 @@ def normal(x, p):
 
 def doubled(x, p):
     layer = nn.ConvTranspose(p['kernel'].shape[-1], (4, 4), (2, 2), padding='SAME', use_bias=False)
-    return layer.apply({'params': {'kernel': p['kernel'][::-1, ::-1]}}, x) + p.get('bias', 0)
+    kernel = p['kernel'][::-1, ::-1]
+    return np.asarray(jax.jit(layer.apply)({'params': {'kernel': kernel}}, x)) + p.get('bias', 0)
 
 
 def halved(x, p):
     layer = nn.Conv(p['kernel'].shape[-1], (4, 4), (2, 2), padding=[(1, 1), (1, 1)], use_bias=False)
-    return layer.apply({'params': {'kernel': p['kernel']}}, x) + p.get('bias', 0)
+    return np.asarray(jax.jit(layer.apply)({'params': {'kernel': p['kernel']}}, x)) + p.get('bias', 0)
 
 
 # Parameter counts and initialisation.
@@ -76,8 +78,9 @@ def test_parameter_counts_at_64_pixels(widths, generator, discriminator):
 
 def test_initial_weights_have_the_published_scale():
     g, z = Generator((4, 4), (64, 32)), jnp.zeros((2, 100))
-    params = g.init(jax.random.key(0), z, None)['params']
-    d = Discriminator((32, 64)).init(jax.random.key(0), jnp.zeros((2, 16, 16, 3)), None)['params']
+    params = jax.jit(g.init, static_argnums=2)(jax.random.key(0), z, None)['params']
+    d = Discriminator((32, 64))
+    d = jax.jit(d.init, static_argnums=2)(jax.random.key(0), jnp.zeros((2, 16, 16, 3)), None)['params']
     for kernel in (
         params['dense']['kernel'],
         params['conv1']['kernel'],
@@ -160,8 +163,9 @@ def test_batch_norm_condition_is_in_every_norm_and_not_in_z():
 def test_spectral_norm_removes_the_scale_of_every_layer():
     net, image = Discriminator((4, 6), 'projection', norm='none', spectral=True, plain_head=True), draw(4, 8, 8, 3)
     variables = jax.jit(lambda: net.init(jax.random.key(0), image, LABEL, train=True))()
-    larger = variables | {'params': jax.tree.map(lambda p: 7 * p, variables['params'])}
-    a, b = (call(net, v, image, LABEL, KEYS, train=True)[0] for v in (variables, larger))
+    larger = variables | {'params': jax.tree.map(lambda p: 7 * np.asarray(p), variables['params'])}
+    run = jax.jit(lambda variables: net.apply(variables, image, LABEL, KEYS, train=True, mutable=['stats'])[0])
+    a, b = run(variables), run(larger)
     np.testing.assert_allclose(a.logit, b.logit, rtol=1e-4)
     np.testing.assert_allclose(a.plain, b.plain, rtol=1e-4)
 

@@ -15,6 +15,7 @@ from productgen.nets.stylegan2 import Widths
 FILTER = np.outer([1, 3, 3, 1], [1, 3, 3, 1]) / 64
 SMALL = {'base': (3, 2), 'widths': Widths(64, 8, 2, 0), 'blocks': 1, 'group': 4}  # 8, 8 and 4 channels, 12 x 8 pixels
 LABEL = np.eye(3, dtype=np.float32)[[0, 2]]
+KEY = jax.random.key(0)
 
 
 def draw(*shape, seed=0):
@@ -25,8 +26,12 @@ def init(net, *args):
     return jax.jit(net.init)(jax.random.key(0), *args)['params']
 
 
+def shapes(net, *args):
+    return jax.eval_shape(net.init, jax.random.key(0), *args)['params']
+
+
 def randomize(params):
-    """Random parameters, none of which is zero."""
+    """Random parameters, none of which is zero, of given shapes."""
     leaves, tree = jax.tree.flatten(params)
     return tree.unflatten([0.5 * draw(*leaf.shape, seed=i) for i, leaf in enumerate(leaves)])
 
@@ -36,7 +41,7 @@ def apply(net, params, *args, **options):
 
 
 def count(net, *args):
-    return sum(x.size for x in jax.tree.leaves(jax.eval_shape(net.init, jax.random.key(0), *args)['params']))
+    return sum(x.size for x in jax.tree.leaves(shapes(net, *args)))
 
 
 # Parameter counts and shapes.
@@ -92,7 +97,7 @@ def test_outputs_have_the_configured_resolution(resolution):
 
 def test_block_matches_numpy():
     block, x = Block(group=4, depth=3), draw(2, 5, 4, 6)
-    params = randomize(init(block, x))
+    params = randomize(shapes(block, x))
     leaky = lambda x: np.where(x > 0, x, 0.2 * x)
     inner = leaky(x.astype(np.float64) @ params['expand']['kernel'] + params['bias0'])  # [B, H, W, 12]
     mixed = np.zeros_like(inner)
@@ -115,7 +120,8 @@ def test_blocks_start_as_the_identity_with_the_published_gain():
 
 def test_depth_counts_the_blocks_of_all_levels():
     net = Generator(**SMALL | {'widths': Widths(4096, 256, 2, 0), 'blocks': 3})
-    kernel = init(net, draw(1, 5), None)['block1_2']['expand']['kernel']
+    args = jax.random.key(0), draw(1, 5), None
+    kernel = jax.jit(lambda *args: net.init(*args)['params']['block1_2']['expand']['kernel'])(*args)
     assert np.std(kernel) == pytest.approx(np.sqrt(2 / 1.04) * 9**-0.25 / 16, rel=0.01)
 
 
@@ -163,13 +169,20 @@ def test_discriminator_matches_numpy_at_initialisation():
 def test_initial_weights_have_the_published_scales():
     stages = {'base': (4, 4), 'widths': Widths(4096, 256, 1, 0), 'blocks': 1, 'group': 16}
     label = np.eye(10, dtype=np.float32)[:2]
-    std = lambda net, x, name: np.std(jax.tree.leaves(init(net, x, label)[name])[0])
     g, d, z, image = Generator(**stages), Discriminator(**stages), draw(2, 64), draw(2, 8, 8, 3)
-    assert std(g, z, 'basis') == pytest.approx(1, rel=0.05)
-    assert std(g, z, 'label') == pytest.approx(10**-0.5, rel=0.1)
-    assert std(d, image, 'basis') == pytest.approx(1 / 4, rel=0.05)
-    assert std(d, image, 'features') == pytest.approx(1 / 16, rel=0.05)
-    assert std(d, image, 'label') == pytest.approx((10 * 256) ** -0.5, rel=0.05)
+
+    def std(net, x, *names):
+        chosen = lambda *args: {name: net.init(KEY, *args)['params'][name] for name in names}
+        params = jax.jit(chosen)(x, label)
+        return [np.std(jax.tree.leaves(params[name])[0]) for name in names]
+
+    basis, labels = std(g, z, 'basis', 'label')
+    assert basis == pytest.approx(1, rel=0.05)
+    assert labels == pytest.approx(10**-0.5, rel=0.1)
+    basis, features, labels = std(d, image, 'basis', 'features', 'label')
+    assert basis == pytest.approx(1 / 4, rel=0.05)
+    assert features == pytest.approx(1 / 16, rel=0.05)
+    assert labels == pytest.approx((10 * 256) ** -0.5, rel=0.05)
 
 
 # Labels and precision, with random parameters.
@@ -184,7 +197,7 @@ def network(request):
     else:
         net, x = Discriminator(**SMALL), draw(2, 12, 8, 3)
         call = lambda params, x, label, weight: net.apply({'params': params}, x, weight * label).logit
-    params = randomize(init(net, x, LABEL))
+    params = randomize(shapes(net, x, LABEL))
     return jax.jit(functools.partial(call, params)), x
 
 
@@ -207,11 +220,12 @@ def test_samples_are_independent(network):
 
 def test_plain_head_ignores_the_label():
     net, image = Discriminator(**SMALL, plain_head=True), draw(2, 12, 8, 3)
-    params = randomize(init(net, image, LABEL))
-    output, other = (apply(net, params, image, label) for label in (LABEL, LABEL[::-1]))
+    params = randomize(shapes(net, image, LABEL))
+    run = jax.jit(lambda image, label: net.apply({'params': params}, image, label))
+    output, other = (run(image, label) for label in (LABEL, LABEL[::-1]))
     np.testing.assert_array_equal(output.plain, other.plain)
     assert np.all(output.logit != other.logit)
-    assert output.plain.shape == (2,) and np.all(output.plain != apply(net, params, 2 * image, LABEL).plain)
+    assert output.plain.shape == (2,) and np.all(output.plain != run(2 * image, LABEL).plain)
 
 
 def test_bfloat16_levels_are_close_to_float32():

@@ -19,9 +19,10 @@ def draw(*shape):
 
 
 def start(net, *args, **options):
-    """Variables with all parameters random, including biases and gains."""
-    variables = jax.jit(lambda: net.init(jax.random.key(0), *args, **options))()
-    return variables | {'params': jax.tree.map(lambda p: 0.3 * draw(*p.shape), variables['params'])}
+    """Variables with all parameters random, including biases and gains; running statistics are zero."""
+    shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), *args, **options))
+    zeros = jax.tree.map(lambda p: np.zeros(p.shape, np.float32), shapes)
+    return zeros | {'params': jax.tree.map(lambda p: 0.3 * draw(*p.shape), shapes['params'])}
 
 
 def call(net, variables, *args, **options):
@@ -37,9 +38,13 @@ def count(net, *args):
 # Reference implementation in the published order.
 
 
+@jax.jit
+def convolved(x, kernel):
+    return nn.Conv(kernel.shape[-1], kernel.shape[:2], use_bias=False).apply({'params': {'kernel': kernel}}, x)
+
+
 def conv(x, p):
-    layer = nn.Conv(p['kernel'].shape[-1], p['kernel'].shape[:2], use_bias=False)
-    return layer.apply({'params': {'kernel': p['kernel']}}, x) + p.get('bias', 0)
+    return np.asarray(convolved(x, p['kernel'])) + p.get('bias', 0)
 
 
 def larger(x):
@@ -48,7 +53,7 @@ def larger(x):
 
 def smaller(x):
     with jax.numpy_dtype_promotion('standard'):
-        return nn.avg_pool(x, (2, 2), (2, 2))
+        return np.asarray(jax.jit(lambda x: nn.avg_pool(x, (2, 2), (2, 2)))(x))
 
 
 def relu(x):
@@ -78,14 +83,14 @@ def down_block(x, p, down, first):
 
 def test_up_conv_matches_upsampling_and_convolution():
     x, kernel = draw(2, 4, 3, 3), draw(3, 3, 3, 5)
-    np.testing.assert_allclose(up_conv(x, kernel), conv(larger(x), {'kernel': kernel}), atol=1e-4)
-    np.testing.assert_array_equal(upsample(x), larger(x))
+    np.testing.assert_allclose(jax.jit(up_conv)(x, kernel), conv(larger(x), {'kernel': kernel}), atol=1e-4)
+    np.testing.assert_array_equal(jax.jit(upsample)(x), larger(x))
 
 
 def test_conv_pool_matches_convolution_and_pooling():
     x, kernel = draw(2, 6, 4, 3), draw(3, 3, 3, 5)
-    np.testing.assert_allclose(conv_pool(x, kernel), smaller(conv(x, {'kernel': kernel})), atol=1e-4)
-    np.testing.assert_allclose(pool(x), smaller(x), atol=1e-6)
+    np.testing.assert_allclose(jax.jit(conv_pool)(x, kernel), smaller(conv(x, {'kernel': kernel})), atol=1e-4)
+    np.testing.assert_allclose(jax.jit(pool)(x), smaller(x), atol=1e-6)
 
 
 @pytest.mark.parametrize('label', [None, LABEL])
@@ -139,8 +144,9 @@ def test_discriminator_matches_the_reference():
 def test_spectral_norm_removes_the_scale_of_every_layer():
     net, image = Discriminator((4, 5), 1, plain_head=True), draw(4, 4, 4, 3)
     variables = jax.jit(lambda: net.init(jax.random.key(0), image, LABEL, train=True))()
-    larger = variables | {'params': jax.tree.map(lambda p: 7 * p, variables['params'])}
-    a, b = (call(net, v, image, LABEL, KEYS, train=True) for v in (variables, larger))
+    larger = variables | {'params': jax.tree.map(lambda p: 7 * np.asarray(p), variables['params'])}
+    run = jax.jit(lambda variables: net.apply(variables, image, LABEL, KEYS, train=True, mutable=['stats'])[0])
+    a, b = run(variables), run(larger)
     np.testing.assert_allclose(a.logit, b.logit, rtol=1e-4)
     np.testing.assert_allclose(a.plain, b.plain, rtol=1e-4)
 

@@ -21,31 +21,40 @@ TIME, LABEL = np.float32([3, 700]), np.eye(4, dtype=np.float32)[:2]
 
 @functools.cache
 def tiny():
-    """A small network with all features and random parameters, none of which is zero."""
+    """(x, time, label, label weight, keys, train) -> output of a small network with all features and random parameters,
+    none of which is zero."""
     net = UNet(outputs=5, patch=2, channels=8, multipliers=(1, 2), blocks=1, attention=(1,), heads=2, dropout=0.5)
-    params = jax.jit(net.init)(jax.random.key(0), X, TIME, LABEL)['params']
-    keys = jax.random.split(jax.random.key(2), len(jax.tree.leaves(params)))
-    noise = jax.tree.unflatten(jax.tree.structure(params), list(keys))
-    params = jax.tree.map(lambda p, key: p + 0.2 * jax.random.normal(key, p.shape), params, noise)
-    return jax.jit(functools.partial(net.apply, {'params': params}), static_argnames='train')
+    shapes = jax.eval_shape(net.init, jax.random.key(0), X, TIME, LABEL)['params']
+    params = jax.tree.map(lambda p: np.float32(0.3 * DRAW.normal(size=p.shape)), shapes)
+
+    @functools.partial(jax.jit, static_argnums=5)
+    def apply(x, time, label, weight, keys, train):
+        return net.apply({'params': params}, x, time, label, keys, train=train, label_weight=weight)
+
+    def run(x=X, time=TIME, label=LABEL, weight=1.0, keys=KEYS, train=False):
+        return np.asarray(apply(x, time, label, weight, keys, train))
+
+    return run
 
 
 def test_halve_matches_xla_with_same_padding():
     kernel = np.float32(DRAW.normal(size=(3, 3, 3, 4)))
-    expected = jax.lax.conv_general_dilated(X, kernel, (2, 2), 'SAME', dimension_numbers=LAYOUT)
+    xla = lambda x, kernel: jax.lax.conv_general_dilated(x, kernel, (2, 2), 'SAME', dimension_numbers=LAYOUT)
+    found, expected = jax.jit(lambda *args: (halve(*args), xla(*args)))(X, kernel)
     assert expected.shape == (2, 4, 6, 4)
-    np.testing.assert_allclose(halve(X, kernel), expected, atol=1e-4)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_double_matches_repetition_and_convolution():
     kernel = np.float32(DRAW.normal(size=(3, 3, 3, 4)))
     repeated = X.repeat(2, 1).repeat(2, 2)
-    expected = jax.lax.conv_general_dilated(repeated, kernel, (1, 1), 'SAME', dimension_numbers=LAYOUT)
-    np.testing.assert_allclose(double(X, kernel), expected, atol=1e-4)
+    xla = lambda x, kernel: jax.lax.conv_general_dilated(x, kernel, (1, 1), 'SAME', dimension_numbers=LAYOUT)
+    found, expected = jax.jit(lambda x, x2, kernel: (double(x, kernel), xla(x2, kernel)))(X, repeated, kernel)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_time_embedding_matches_the_transformer():
-    got = embed_time(jnp.asarray([0.0, 17.0]), 8)
+    got = jax.jit(embed_time, static_argnums=1)(np.float32([0, 17]), 8)
     frequency = 10_000.0 ** -(np.arange(4) / 3)
     np.testing.assert_allclose(got[0], [0] * 4 + [1] * 4, atol=1e-6)
     np.testing.assert_allclose(got[1], [*np.sin(17 * frequency), *np.cos(17 * frequency)], atol=1e-5)
@@ -54,7 +63,7 @@ def test_time_embedding_matches_the_transformer():
 def test_attention_matches_numpy():
     x = np.float32(DRAW.normal(size=(1, 2, 3, 8)))
     module = Attention(heads=2)
-    params = module.init(jax.random.key(0), x)['params']
+    params = jax.eval_shape(module.init, jax.random.key(0), x)['params']
     params = jax.tree.map(lambda p: np.float64(DRAW.normal(size=p.shape)), params)
     groups = x.reshape(1, 6, 2, 4).astype(np.float64)  # 8 channels make two groups of 4
     y = (groups - groups.mean((1, 3), keepdims=True)) / np.sqrt(groups.var((1, 3), keepdims=True) + 1e-6)
@@ -65,7 +74,7 @@ def test_attention_matches_numpy():
     weights = np.exp(logits - logits.max(-1, keepdims=True))
     y = np.einsum('hqk,khc->qhc', weights / weights.sum(-1, keepdims=True), v).reshape(6, 8)
     expected = x + (y @ params['out']['kernel'] + params['out']['bias']).reshape(1, 2, 3, 8)
-    got = module.apply({'params': jax.tree.map(np.float32, params)}, x)
+    got = jax.jit(module.apply)({'params': jax.tree.map(np.float32, params)}, x)
     np.testing.assert_allclose(got, expected, atol=1e-3)
 
 
@@ -88,39 +97,36 @@ def test_parameter_count_of_the_published_network_for_cifar10():
 
 
 def test_output_depends_on_time_label_and_every_pixel():
-    out = np.asarray(tiny()(X, TIME, LABEL))
+    run = tiny()
+    out = run()
     assert out.shape == (2, 8, 12, 5)
-    for other in (
-        tiny()(X, TIME + 1, LABEL),
-        tiny()(X, TIME, LABEL[::-1]),
-        tiny()(X, TIME, LABEL, label_weight=0.5),
-    ):
+    for other in (run(time=TIME + 1), run(label=LABEL[::-1]), run(weight=0.5)):
         assert not np.allclose(out, other, atol=1e-3)
     # The receptive field is the whole image: a corner affects the opposite one.
     changed = X.copy()
     changed[0, 0, 0] += 1
-    other = np.asarray(tiny()(changed, TIME, LABEL))
+    other = run(changed)
     assert np.abs(out - other)[0, -1, -1].max() > 1e-5
     np.testing.assert_array_equal(out[1], other[1])
 
 
 def test_labels_of_weight_zero_are_like_unknown_labels():
-    without = tiny()(X, TIME, np.zeros_like(LABEL))
-    np.testing.assert_allclose(tiny()(X, TIME, LABEL, label_weight=0.0), without, atol=1e-5)
+    np.testing.assert_allclose(tiny()(weight=0.0), tiny()(label=np.zeros_like(LABEL)), atol=1e-5)
 
 
 def test_dropout_uses_the_keys_of_samples_and_only_in_training():
-    expected = np.asarray(tiny()(X, TIME, LABEL))
-    np.testing.assert_allclose(tiny()(X, TIME, LABEL, KEYS), expected, atol=1e-5)
-    dropped = np.asarray(tiny()(X, TIME, LABEL, KEYS, train=True))
+    run = tiny()
+    expected = run()
+    np.testing.assert_allclose(run(keys=KEYS[::-1]), expected, atol=1e-5)
+    dropped = run(train=True)
     assert not np.allclose(dropped, expected, atol=1e-2)
-    swapped = tiny()(X[::-1], TIME[::-1], LABEL[::-1], KEYS[::-1], train=True)
+    swapped = run(X[::-1], TIME[::-1], LABEL[::-1], keys=KEYS[::-1], train=True)
     np.testing.assert_allclose(swapped, dropped[::-1], atol=1e-4)
 
 
 def test_initial_output_is_zero_and_time_and_label_are_optional():
     net = UNet(outputs=3, channels=4, multipliers=(1,), blocks=1, attention=())
-    out, variables = net.init_with_output(jax.random.key(0), X)
+    out, variables = jax.jit(net.init_with_output)(jax.random.key(0), X)
     np.testing.assert_array_equal(out, np.zeros_like(X))
     assert not any('time' in name or 'label' in name for name in variables['params'])
 

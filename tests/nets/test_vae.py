@@ -24,15 +24,23 @@ def run(net, params, *inputs, **options):
     return jax.jit(lambda params, *inputs: net.apply({'params': params}, *inputs, **options))(params, *inputs)
 
 
+def shapes_of(net, params, *inputs):
+    return jax.eval_shape(net.apply, {'params': params}, *inputs)
+
+
 def count(params):
     return sum(x.size for x in jax.tree.leaves(params))
 
 
 def make(net, *inputs):
-    """Initial parameters plus noise, so that none is zero."""
-    params = jax.jit(net.init)(KEY, *inputs)['params']
-    leaves, tree = jax.tree.flatten(params)
-    return tree.unflatten([x + 0.1 * np.float32(DRAW.normal(size=x.shape)) for x in leaves])
+    """Random parameters, none of which is zero."""
+    params = jax.eval_shape(net.init, KEY, *inputs)['params']
+
+    def one(path, x):
+        scale = np.prod(x.shape[:-1]) ** -0.5 if x.ndim > 1 else 0.1
+        return np.float32(scale * DRAW.normal(size=x.shape) + (path[-1].key in ('scale', 'gain')))
+
+    return jax.tree_util.tree_map_with_path(one, params)
 
 
 def conv(kernel, inputs, outputs):
@@ -45,7 +53,7 @@ def test_vector_latents_of_images_that_are_not_square(label, levels):
     encoder, base = Encoder(5, levels, True, **SMALL), (16 >> levels, 24 >> levels)
     decoder = Decoder(base, levels, **SMALL)
     params = make(encoder, image(), label)
-    mean, log_variance = run(encoder, params, image(), label)
+    mean, log_variance = shapes_of(encoder, params, image(), label)
     assert mean.shape == log_variance.shape == (2, 5)
     # Convolutions 3 -> 8 -> 16 -> 16, a gain and bias per channel before each activation, then a dense layer.
     sizes = [8, 16, 16, 16][: levels + 1]
@@ -53,7 +61,7 @@ def test_vector_latents_of_images_that_are_not_square(label, levels):
     expected += base[0] * base[1] * sizes[-1] * 10 + 10 + (0 if label is None else 3 * 8)
     assert count(params) == expected
     params = make(decoder, mean, label)
-    assert run(decoder, params, mean, label).shape == (2, 16, 24, 3)
+    assert shapes_of(decoder, params, mean, label).shape == (2, 16, 24, 3)
     flat = base[0] * base[1] * sizes[-1]
     expected = 5 * flat + flat + (0 if label is None else 3 * flat) + conv(3, 8, 3) + 2 * sum(sizes)
     assert count(params) == expected + sum(conv(4, b, a) for a, b in zip(sizes, sizes[1:], strict=False))
@@ -63,10 +71,10 @@ def test_map_latents_of_several_sizes():
     encoder, decoder = Encoder(4, 2, False, blocks=1, **SMALL), Decoder(None, 2, blocks=1, outputs=6, **SMALL)
     params = make(encoder, image(), LABEL)
     for size in ((16, 24), (8, 4)):
-        mean, log_variance = run(encoder, params, image(*size), LABEL)
+        mean, log_variance = shapes_of(encoder, params, image(*size), LABEL)
         assert mean.shape == log_variance.shape == (2, size[0] // 4, size[1] // 4, 4)
     weights = make(decoder, mean, LABEL)
-    assert run(decoder, weights, mean, LABEL).shape == (2, 8, 4, 6)
+    assert shapes_of(decoder, weights, mean, LABEL).shape == (2, 8, 4, 6)
 
 
 @pytest.mark.parametrize('up', [False, True])
@@ -127,8 +135,10 @@ def test_dropout_uses_the_keys_of_samples_and_only_in_training():
         (Decoder((4, 4), 1, blocks=1, dropout=0.5, **SMALL), x[:, 0, 0]),
     ):
         params = make(net, value, None)
-        first = lambda keys, train, net=net, params=params, value=value: np.asarray(
-            jax.tree.leaves(run(net, params, value, None, keys, train=train))[0]
+        call = lambda params, value, keys, train, net=net: net.apply({'params': params}, value, None, keys, train=train)
+        apply = jax.jit(call, static_argnums=3)
+        first = lambda keys, train, apply=apply, params=params, value=value: np.asarray(
+            jax.tree.leaves(apply(params, value, keys, train))[0]
         )
         kept, dropped = first(keys, False), first(keys, True)
         np.testing.assert_array_equal(kept, first(None, True))
@@ -166,7 +176,7 @@ def test_encoder_and_decoder_can_overfit_two_images():
             updates, opt = tx.update(grads, opt)
         return optax.apply_updates(params, updates), opt, value
 
-    opt = tx.init(params)
+    opt = jax.jit(tx.init)(params)
     for _ in range(150):
         params, opt, value = step(params, opt)
     assert value < 0.02 * np.var(x)

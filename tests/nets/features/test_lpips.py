@@ -30,26 +30,27 @@ def squeeze():
 
 
 def test_equal_images_have_distance_zero_and_gradients_are_finite(squeeze):
-    image = jnp.asarray(floats(3, 1, 32))
+    image = floats(3, 1, 32)
     value, grad = squeeze(image, -image)
-    assert value > 0 and jnp.any(grad) and jnp.all(jnp.isfinite(grad))
+    grad = np.asarray(grad)
+    assert value > 0 and np.any(grad) and np.all(np.isfinite(grad))
     zero, flat = squeeze(image, image)
     np.testing.assert_allclose(zero, 0, atol=1e-9 * value)
-    np.testing.assert_allclose(flat, 0, atol=1e-5 * jnp.abs(grad).max())
+    np.testing.assert_allclose(flat, 0, atol=1e-5 * np.abs(grad).max())
 
 
 def test_gradient_matches_finite_differences(squeeze):
-    a, b = jnp.asarray(floats(3, 1, 32)), jnp.asarray(floats(4, 1, 32))
-    _, grad = squeeze(a, b)
-    step = 0.02 * grad / jnp.linalg.norm(grad)
+    a, b = floats(3, 1, 32), floats(4, 1, 32)
+    grad = np.asarray(squeeze(a, b)[1])
+    step = np.float32(0.02) * grad / np.linalg.norm(grad)
     slope = (squeeze(a + step, b)[0] - squeeze(a - step, b)[0]) / 2
-    np.testing.assert_allclose(jnp.sum(grad * step), slope, rtol=0.05)
+    np.testing.assert_allclose(np.sum(grad * step), slope, rtol=0.05)
 
 
 def test_unit_normalize_keeps_zeros_and_has_finite_gradients():
     x = jnp.asarray([[3.0, 4.0], [0.0, 0.0]])
-    np.testing.assert_allclose(unit_normalize(x), [[0.6, 0.8], [0, 0]], rtol=1e-6)
-    assert jnp.all(jnp.isfinite(jax.grad(lambda x: jnp.sum(unit_normalize(x)))(x)))
+    np.testing.assert_allclose(jax.jit(unit_normalize)(x), [[0.6, 0.8], [0, 0]], rtol=1e-6)
+    assert np.all(np.isfinite(jax.jit(jax.grad(lambda x: jnp.sum(unit_normalize(x))))(x)))
 
 
 def test_different_shapes_raise():
