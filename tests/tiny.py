@@ -20,6 +20,7 @@ TINY = {
     'data.catalog_items': 128,
     'model.z_dim': 8,
     'model.w_dim': 16,
+    'model.mapping_layers': 1,
     'model.channel_base': 64,
     'model.channel_max': 8,
     'model.stddev_group': 2,

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny import tiny_config, train
+from tiny import tiny_gan_config, train
 
 from productgen.core.checkpoint import Checkpoints
 from productgen.core.state import State, create_net
@@ -31,7 +31,7 @@ def test_a_metric_that_is_not_finite_is_an_error_with_step_term_and_checkpoint(v
 
 
 def test_a_run_that_diverges_stops_before_it_saves_weights_that_are_not_finite(tmp_path):
-    config = tiny_config(
+    config = tiny_gan_config(
         optim__generator__learning_rate=1e30, train__duration='40steps', train__checkpoint_every='1steps'
     )
     with pytest.raises(NotFiniteError, match='Training stopped at step'):
