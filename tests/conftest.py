@@ -28,7 +28,7 @@ jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
 # An int32 and a float32, or a bfloat16 and a float32, meet only where the code says so.
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
 
-# Tracing makes so many objects that looking for cycles among them takes longer than the rest of it.
+# Tracing makes objects by the million and hardly any garbage: searching them for cycles is a part of its time.
 gc.freeze()
 gc.set_threshold(200_000)
 
