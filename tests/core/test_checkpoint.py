@@ -255,7 +255,9 @@ def test_a_reader_changes_nothing_on_disk(tmp_path):
     incomplete = tmp_path / 'checkpoints' / '2.orbax-checkpoint-tmp'
     incomplete.mkdir()
     assert Checkpoints(tmp_path, writing=False).steps() == [1] and incomplete.exists()
-    assert Checkpoints(tmp_path).steps() == [1] and not incomplete.exists()
+    writer = Checkpoints(tmp_path)
+    writer.save(make_state(3), {})  # what is incomplete is removed before, in the background
+    assert writer.steps() == [1, 3] and not incomplete.exists()
     assert Checkpoints(tmp_path / 'empty', writing=False).steps() == [] and not (tmp_path / 'empty').exists()
 
 

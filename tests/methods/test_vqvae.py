@@ -162,7 +162,7 @@ def test_the_codebook_moves_by_the_means_of_the_vectors_nearest_to_each_code():
     for vector in np.asarray(found.vectors)[~alive]:
         assert np.abs(z - vector).max(1).min() < 1e-4
     metrics = values(metrics)
-    assert metrics['codes/revived'] == (~alive).sum()
+    assert float(metrics['codes/revived']) == (~alive).sum()
     p = share[share > 0]
     np.testing.assert_allclose(metrics['codes/perplexity'], np.exp(-np.sum(p * np.log(p))), rtol=1e-4)
 

@@ -25,15 +25,13 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def portrait(photos, tmp_path_factory):
-    """Workdir of a run on them: 12 pixels wide, 16 high, unconditional, bfloat16 at the finest level, DiffAugment, two
-    parts a batch."""
+    """Workdir of a run on them: 12 pixels wide, 16 high, unconditional, bfloat16 at the finest level, DiffAugment."""
     workdir = tmp_path_factory.mktemp('portrait') / 'run'
     config = tiny_config(
         data__source=f'folder:{photos}',
         data__resolution='12x16',
         model__bf16_levels=1,
         method__augment__name='diffaugment',
-        train__accumulate=2,
         train__duration='2epochs',
     )
     train(config, workdir)

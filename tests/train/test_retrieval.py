@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny import classifier_config, describe, open_run
+from toy_features import once
 
 from productgen.config import UserError
 from productgen.core.state import State
@@ -44,6 +45,12 @@ class ColoursConfig:
 @dataclasses.dataclass(frozen=True)
 class NoModel:
     pass
+
+
+@pytest.fixture(scope='module', autouse=True)
+def drawn_once():
+    with once():
+        yield
 
 
 @pytest.fixture(scope='module', autouse=True)
