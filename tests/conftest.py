@@ -1,5 +1,6 @@
 """Shared by all tests: one compilation of each program, float64, and one finished tiny run."""
 
+import functools
 import gc
 import os
 import pathlib
@@ -50,6 +51,18 @@ def tiny_run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp('tiny') / 'run'
     train(tiny_config(), workdir)
     return workdir
+
+
+@pytest.fixture(scope='module')
+def once():
+    """What runs and evaluations share is made once: pictures of the catalog, networks of features, pairwise figures."""
+    from productgen.data.catalog import scene
+    from productgen.evaluation import figures, plan
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in (scene, 'render'), (plan, 'open_features'), (figures, 'pair_distances'):
+            patch.setattr(module, name, functools.cache(getattr(module, name)))
+        yield
 
 
 @pytest.fixture(scope='module')

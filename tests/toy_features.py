@@ -1,20 +1,15 @@
 """Methods with features that compile quickly: one that only represents, one that classifies, one that generates."""
 
-import contextlib
 import dataclasses
-import functools
 
 import jax.numpy as jnp
 import optax
-import pytest
 import toy
 
 from productgen.core.optim import make_optimizer
 from productgen.core.pixels import to_float
 from productgen.core.state import State, create_net
 from productgen.core.step import average, step_net
-from productgen.data.catalog import scene
-from productgen.evaluation import figures, plan
 from productgen.losses.classification import cross_entropy
 from productgen.methods import METHODS
 from productgen.methods.base import Family, Method, Problem, weighted
@@ -124,12 +119,3 @@ def features_config(name, **sections):
         'eval': {'count': 60},
     }
     return complete_config({part: config.get(part, {}) | sections.get(part, {}) for part in {*config, *sections}})
-
-
-@contextlib.contextmanager
-def once():
-    """What runs and evaluations share is made once: pictures of the catalog, networks of features, pairwise figures."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module, name in (scene, 'render'), (plan, 'open_features'), (figures, 'pair_distances'):
-            patch.setattr(module, name, functools.cache(getattr(module, name)))
-        yield

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from productgen.core.pixels import to_float
 from productgen.data.labels import LabelTable
 from productgen.evaluation.sets import SEED, Measured, PictureSet
 from productgen.metrics.distribution import Reference, intervals_of_class
@@ -122,12 +122,11 @@ def pair_distances(size: tuple[int, int], lpips: Distance | None) -> dict[str, D
     MS-SSIM has as many scales as fit; small pictures have neither SSIM nor MS-SSIM. `lpips` is added where given.
     """
     levels, found = ms_ssim_levels(size), {}
-    signed = lambda x: jnp.asarray(x, jnp.float32) / 127.5 - 1
     for name, distance in PAIRWISE.items():
         if name == 'ms_ssim':
             distance = lambda a, b: ms_ssim(a, b, levels)
         if levels or name not in ('ssim', 'ms_ssim'):
-            found[name] = jax.jit(lambda a, b, distance=distance: distance(signed(a), signed(b)))
+            found[name] = jax.jit(lambda a, b, distance=distance: distance(to_float(a), to_float(b)))
     return found | ({'lpips': lpips} if lpips else {})
 
 

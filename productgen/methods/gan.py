@@ -100,8 +100,9 @@ class Gan(Method):
 
     def label_weight(self, step: jax.Array) -> jax.Array | float:
         """Weight of the labels at a step, 0 to 1: lambda of Shahbazi et al. 2022, equation 3."""
-        kimg = jnp.asarray(step, jnp.float32) * (self.problem.batch_size / 1000)
-        return self.transition(kimg) if self.transition else 1.0
+        if not self.transition:
+            return 1.0
+        return self.transition(jnp.asarray(step, jnp.float32) * (self.problem.batch_size / 1000))
 
     def one_hot(self, label: jax.Array) -> jax.Array | None:
         """Codes [B, A] as [B, N], None where unconditional."""

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from productgen.core.pixels import to_float
 from productgen.losses.pixel import SSIM_WINDOW, mse, ssim_index, ssim_terms
 from productgen.metrics.colour import ciede2000, lab
 
@@ -136,7 +137,6 @@ def ms_ssim_diversity(images: np.ndarray, pairs: int = 100, seed: int = 0, level
     draw = np.random.default_rng(seed)
     first = draw.integers(len(images), size=pairs)
     second = (first + draw.integers(1, len(images), size=pairs)) % len(images)
-    scaled = lambda x: x.astype(jnp.float32) / 127.5 - 1
-    similarity = jax.jit(lambda a, b: ms_ssim(scaled(a), scaled(b), levels))
+    similarity = jax.jit(lambda a, b: ms_ssim(to_float(a), to_float(b), levels))
     found = [similarity(images[first[i : i + _CHUNK]], images[second[i : i + _CHUNK]]) for i in range(0, pairs, _CHUNK)]
     return float(np.mean(np.concatenate(found)))

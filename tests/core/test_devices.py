@@ -16,8 +16,7 @@ from productgen.core.checkpoint import Checkpoints
 FIELDS = {'train__batch_size': 16, 'train__duration': '4steps', 'method__augment__name': 'ada',
           'method__augment__transforms': 'xflip,contrast', 'method__augment__p': 0.5, 'data__resolution': '8',
           'data__balance': 0.5, 'train__stop_on': 'swd', 'train__validate_every': '2steps'}  # fmt: skip
-STYLEGAN = FIELDS | {'method__path_weight': 2.0, 'model__channel_base': 128,
-                     'model__channel_max': 16}  # fmt: skip
+STYLEGAN = FIELDS | {'method__path_weight': 2.0, 'model__channel_base': 128, 'model__channel_max': 16}
 GAN = FIELDS | {'data__labels': 'label', 'model__generator_width': 64, 'model__discriminator_width': 64}
 
 

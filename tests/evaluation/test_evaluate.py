@@ -12,7 +12,6 @@ from peers.features import pictures as peer_pictures
 from PIL import Image
 from tiny import classifier_config, evaluate, full, open_run, sample, train
 from toy import toy_config
-from toy_features import once
 
 from configs import from_workdir
 from productgen.config import UserError
@@ -32,9 +31,9 @@ PLOT = report_page._plot
 
 
 @pytest.fixture(scope='module', autouse=True)
-def shared():
+def shared(once):
     """Only the report of `measured` has plots."""
-    with once(), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(report_page, '_plot', lambda figure: '')
         yield
 

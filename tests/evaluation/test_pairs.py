@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny import evaluate, open_run, train
-from toy_features import FAMILIES, features_config, once
+from toy_features import FAMILIES, features_config
 from toy_pairs import FAMILY, Lines, lines_config
 
 from productgen.config import UserError
@@ -19,8 +19,8 @@ pytestmark = pytest.mark.xdist_group('evaluation_pairs')
 
 
 @pytest.fixture(scope='module', autouse=True)
-def methods():
-    with once(), pytest.MonkeyPatch.context() as patch:
+def methods(once):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setitem(METHODS, 'lines', FAMILY)
         patch.setitem(METHODS, 'sorter', FAMILIES['sorter'])
         yield

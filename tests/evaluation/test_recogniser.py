@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny import evaluate, open_run, train
 from toy import toy_config
-from toy_features import CELLS, FAMILIES, features_config, once
+from toy_features import CELLS, FAMILIES, features_config
 
 from productgen.config import UserError
 from productgen.evaluation.sets import mixed
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.xdist_group('evaluation_recogniser')
 
 
 @pytest.fixture(scope='module', autouse=True)
-def methods():
-    with once(), pytest.MonkeyPatch.context() as patch:
+def methods(once):
+    with pytest.MonkeyPatch.context() as patch:
         for name, family in FAMILIES.items():
             patch.setitem(METHODS, name, family)
         yield

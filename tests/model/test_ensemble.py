@@ -11,20 +11,13 @@ import numpy as np
 import pytest
 from tiny import open_run, sample, train
 from toy import FAMILY, make, toy_config
-from toy_features import once
 
 from productgen.config import UserError
 from productgen.core.checkpoint import CheckpointError, Checkpoints
 from productgen.methods import METHODS
 from productgen.model.workdir import write_workdir
 
-pytestmark = pytest.mark.usefixtures('toy')
-
-
-@pytest.fixture(scope='module', autouse=True)
-def shared():
-    with once():
-        yield
+pytestmark = pytest.mark.usefixtures('toy', 'once')
 
 
 def zeros(run):

@@ -22,7 +22,7 @@ FIELDS = {'train__duration': f'{STEPS}steps', 'train__log_every': '5steps', 'tra
           'train__sample_every': '100steps', 'method__augment__name': 'ada', 'method__augment__adjust_kimg': 1.0,
           'method__augment__transforms': 'xflip,contrast', 'data__resolution': '8'}  # fmt: skip
 GAN = {'config': 'configs/gan.py', 'tiny': TINY_GAN, 'method__penalty': 'r1', 'method__penalty_weight': 1.0,
-       'method__penalty_interval': 3}  # fmt: skip
+       'method__penalty_interval': 3, 'train__accumulate': 2}  # fmt: skip
 STYLEGAN = {'method__path_weight': 2.0, 'method__mixing': 0.9}
 
 

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny import classifier_config, describe, open_run
-from toy_features import once
 
 from productgen.config import UserError
 from productgen.core.state import State
@@ -48,13 +47,7 @@ class NoModel:
 
 
 @pytest.fixture(scope='module', autouse=True)
-def drawn_once():
-    with once():
-        yield
-
-
-@pytest.fixture(scope='module', autouse=True)
-def colours():
+def colours(once):
     METHODS['colours'] = Family(ColoursConfig, NoModel, (), lambda sections, problem: Colours(problem))
     yield
     del METHODS['colours']

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from tiny import describe, open_run, sample, timeless, train
 from toy import Toy, toy_config
-from toy_features import once
 
 from productgen.config import UserError
 from productgen.core.checkpoint import CheckpointError, Checkpoints
@@ -21,13 +20,7 @@ from productgen.train.record import Recorder
 from productgen.train.validate import Validator
 from productgen.train.watch import NotFiniteError
 
-pytestmark = pytest.mark.usefixtures('toy')
-
-
-@pytest.fixture(scope='module', autouse=True)
-def drawn_once():
-    with once():
-        yield
+pytestmark = pytest.mark.usefixtures('toy', 'once')
 
 
 FIELDS = {
