@@ -1,6 +1,7 @@
 """Reads image files into pictures of a given size, uint8 [H, W, 3] in sRGB, whatever the file's format and mode.
 
-Handles what a shop's archive contains: transparency, palettes, CMYK, 16 bits, camera orientation, wide-gamut profiles.
+Handles what a shop's archive contains: transparency, palettes, CMYK, 16 bits, camera orientation, wide-gamut profiles;
+HEIC where `pillow-heif` is installed.
 A file that cannot be read raises `BadImage` with a reason to show to a user; a truncated file is never decoded in part
 (Pillow's LOAD_TRUNCATED_IMAGES stays off). All functions are safe to call from many threads.
 """
@@ -10,14 +11,23 @@ from __future__ import annotations
 import functools
 import io
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageColor
+from PIL import Image, ImageCms, ImageColor, PngImagePlugin, TiffImagePlugin
 
 from productgen.data.source import DataError
 
-EXTENSIONS = frozenset(['.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.avif'])
+try:
+    import pillow_heif
+except ImportError:
+    HEIC = frozenset()
+else:
+    pillow_heif.register_heif_opener()
+    HEIC = frozenset(['.heic', '.heif'])
+
+EXTENSIONS = HEIC | {'.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.avif'}
 FITS = ('pad', 'crop', 'stretch')
 
 # Largest width x height that is decoded: more than a 150 megapixel product camera, less than fills a machine's memory.
@@ -26,6 +36,11 @@ MAX_PIXELS = 178_956_970
 # Lanczos, which Pillow widens by the downsampling ratio (so it is antialiased): of Pillow's filters it keeps fabric,
 # print and edges sharpest without aliasing. Another filter would change every FID, so it is no setting.
 FILTER = Image.Resampling.LANCZOS
+
+# Pillow warns of pictures of half as many; MAX_PIXELS is checked instead, before anything is decoded.
+Image.MAX_IMAGE_PIXELS = None
+# Editors write their history into PNGs as compressed text, more of it than Pillow accepts. It is not read.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 2**28
 
 _SRGB = ImageCms.createProfile('sRGB')
 _EXIF_ORIENTATION = 0x0112
@@ -41,7 +56,7 @@ _TURNS = {
 
 Image.init()  # Pillow registers its formats on first use, where threads would race
 # Only these parsers may run.
-_FORMATS = tuple({'JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF', 'AVIF'} & Image.OPEN.keys())
+_FORMATS = tuple({'JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF', 'AVIF', 'HEIF'} & Image.OPEN.keys())
 
 
 class BadImage(ValueError):
@@ -88,11 +103,19 @@ def read_file(path: str | os.PathLike) -> bytes:
     """
     path = Path(path)
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe waits for ever, a device may have no end
+            raise BadImage('not a file, but a ' + _kind(path.stat().st_mode))
         return path.read_bytes()
     except FileNotFoundError:
         raise BadImage('dangling link' if path.is_symlink() else 'no such file') from None
     except OSError as error:
         raise BadImage(f'unreadable: {error.strerror or error}') from error
+
+
+def _kind(mode: int) -> str:
+    """What is at a path that is no regular file."""
+    kinds = {stat.S_IFDIR: 'folder', stat.S_IFIFO: 'pipe', stat.S_IFSOCK: 'socket'}
+    return kinds.get(stat.S_IFMT(mode), 'device')
 
 
 @functools.lru_cache(maxsize=64)
@@ -139,7 +162,8 @@ def _decode(data: bytes, size: tuple[int, int], fit: str, color: tuple[int, int,
     except MemoryError:
         raise BadImage('too large for the memory of this machine') from None
     except Exception as error:  # decoders report damage as OSError, SyntaxError, ValueError, struct.error, ...
-        raise BadImage(f'damaged: {error or type(error).__name__}') from error
+        reason = ' '.join(str(error).split()) or type(error).__name__  # in one line
+        raise BadImage(f'damaged: {reason}') from error
     return image if orientation == 1 else image.transpose(_TURNS[orientation])
 
 
@@ -190,17 +214,23 @@ def _opaque(image: Image.Image, color: tuple[int, int, int]) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scales 16-bit, 32-bit and float gray images to 0..255; Pillow's own conversion clips them.
+    """Scales 12-bit, 16-bit, 32-bit and float gray images to 0..255; Pillow's own conversion clips them.
 
-    Such files do not say which value is white. It is taken to be 65535 for integers up to that, else 2^31 - 1; for
-    floats the first of 1, 255, 65535 of which the brightest pixel is at most twice (65535 if none).
+    Files of more than 16 bits do not say which value is white. It is taken to be 65535 for integers up to that, else
+    2^31 - 1; for floats the first of 1, 255, 65535 of which the brightest pixel is at most twice (65535 if none).
+    Pillow inverts TIFFs whose zero is white (TIFF 6.0, PhotometricInterpretation 0) up to 8 bits only.
     """
     pixels = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0, neginf=0)
     peak = pixels.max()
+    tags = getattr(image, 'tag_v2', {})
     if image.mode == 'F':
         white = 1 if peak <= 2 else 255 if peak <= 510 else 65535
+    elif tags.get(TiffImagePlugin.BITSPERSAMPLE) == (12,):
+        white = 4095
     else:
         white = 65535 if peak <= 65535 else 2**31 - 1
+    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:
+        pixels = white - pixels
     result = Image.fromarray(np.rint(np.clip(pixels / white, 0, 1) * 255).astype(np.uint8))
     key = image.info.get('transparency')
     if isinstance(key, int):  # PNG: the gray value that is transparent
