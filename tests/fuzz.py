@@ -41,8 +41,15 @@ def pictures() -> list[bytes]:
     text.add_text('a', 'b' * 99, zip=True)
     extras = {'exif': exif.tobytes(), 'icc_profile': images.ImageCms.ImageCmsProfile(images._SRGB).tobytes()}
     files = []
-    for kind, mode in itertools.product(images._FORMATS, ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'I;16', 'F')):
-        for options in ({}, extras, {'pnginfo': text, 'transparency': 3}, {'compression': 'tiff_lzw', 'save_all': True}):
+    for kind, mode in itertools.product(
+        images._FORMATS, ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'I;16', 'F')
+    ):
+        for options in (
+            {},
+            extras,
+            {'pnginfo': text, 'transparency': 3},
+            {'compression': 'tiff_lzw', 'save_all': True},
+        ):
             buffer = io.BytesIO()
             try:
                 Image.fromarray(pixels).convert('RGB').convert(mode).save(buffer, kind, **options)

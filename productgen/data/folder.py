@@ -1,7 +1,7 @@
 """A folder of product photos as a source: `folder:PATH`.
 
-The class of a picture is its first-level sub-folder. If the folder has a metadata table (see `metadata`), attributes
-come from the table only, and pictures that it does not list stay in the data set without attributes (code -1).
+The class of a picture is its first-level sub-folder. If the folder has metadata tables (see `tables`, `metadata`),
+attributes come from these only, and pictures that they do not list stay in the data set without attributes (code -1).
 
 Every file is read, hashed and decoded once before training starts, so that a broken one is found at once and not after
 the first hour. It is skipped and listed in `skipped`; only where most files are broken is it an error.
@@ -13,8 +13,9 @@ import difflib
 import hashlib
 import json
 import os
+import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from productgen.config.text import counted, examples, printable
 from productgen.data import cache, images
-from productgen.data.metadata import categorical, read_metadata
+from productgen.data.metadata import Metadata, categorical, read_metadata
+from productgen.data.scan import Found, scan
 from productgen.data.source import DataError
+from productgen.data.tables import NAMES, is_missing
 
 _SPLIT_NAMES = frozenset(['train', 'training', 'test', 'testing', 'val', 'valid', 'validation', 'dev'])
+_TABULAR = ('.csv', '.tsv', '.json', '.jsonl', '.json1', '.ndjson', '.parquet', '.xls', '.xlsx', '.ods', '.feather')
 _SHOWN = 5  # reasons quoted in an error
 
 
@@ -38,6 +43,9 @@ class Folder:
       names: relative posix path of every picture, sorted; this is the order of the items.
       skipped: (relative path, reason) of every file that cannot be used.
       duplicates: groups of names of pictures with byte-identical files; all are kept.
+      usual_conditions: what `data.labels=auto` means: `label`, or the columns of a label that is a vector.
+      unused: columns of the tables that are no attributes.
+      remarks: how the folder was read, lines for the user.
     """
 
     def __init__(
@@ -63,36 +71,49 @@ class Folder:
           workers: threads that read and decode.
 
         Raises:
-          DataError: the folder does not exist, has no usable picture, more unusable files than usable ones, a malformed
-            table, or no column `group`.
+          DataError: the folder does not exist, has no usable picture, more damaged files than usable ones, a malformed
+            table or one that names none of the pictures, or no column `group`.
         """
         self.path = Path(path).expanduser()
-        self.skipped: list[tuple[str, str]] = []
         self.columns = {'image': (*size, 3)}
         self._load = {'size': size, 'fit': fit, 'background': background}
         images.check_fit(fit)
         images.parse_color(background)
         _check_folder(self.path)
-        found, rows = self._scan(), read_metadata(self.path)
-        if rows is None:
-            rows = _rows_from_folders(found, self.path)
-        candidates = sorted(found | set(rows))
+        found = scan(self.path)
+        table = read_metadata(self.path, found.tables, found.pictures)
+        by_name, remark = (table.rows, '') if table.rows is not None else _classes(found.pictures, self.path)
+        candidates = sorted(found.pictures | set(by_name))
 
         # One slot for each candidate; the slots of unusable ones stay empty.
         self._pixels = cache.PixelCache(len(candidates), self.columns, cache_bytes)
-        hashes = self._examine(candidates, workers)
+        hashes, damaged = self._examine(candidates, workers)
         self._slots = [slot for slot, digest in enumerate(hashes) if digest]
-        self._check_usable(len(candidates))
+        self._check_usable(len(candidates), damaged, found)
+        self.skipped = sorted([*found.odd, *damaged])
+        self.skipped += [(name, f'no such file, but a row at {place}') for name, place in table.missing]
 
         self.names = tuple(candidates[slot] for slot in self._slots)
-        rows = [rows.get(name, {}) for name in self.names]
+        rows = [by_name.get(name, {}) for name in self.names]
         self.attributes, self.codes = _attributes(rows)
+        vector = tuple(name for name in self.attributes if re.fullmatch(r'label_\d+', name))
+        self.usual_conditions = ('label',) if 'label' in self.attributes else vector
+        self.unused = tuple(dict.fromkeys(c for row in rows for c in row if c not in (*self.attributes, 'text')))
+        self.remarks = [*filter(None, [remark]), *table.remarks, *_rest(found)]
+        if table.rows is not None:
+            self._compare(table, found.pictures)
         self.keys = self._keys(rows, group)
         self._texts = [str(row.get('text') or '') for row in rows]
         files = [hashes[slot] for slot in self._slots]
         self.duplicates = _duplicates(self.names, files)
         content = [self._load, list(zip(self.names, files, rows, strict=True))]
         self.digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+    def _compare(self, table: Metadata, pictures: set[str]) -> None:
+        """Adds remarks on the rows without a picture and the pictures without a row."""
+        absent, bare = [name for name, _ in table.missing], sorted(pictures - set(table.rows))
+        self.remarks += [f'{counted(absent, "row")} without a picture: {examples(absent)}'] if absent else []
+        self.remarks += [f'{counted(bare, "picture")} without a row: {examples(bare)}'] if bare else []
 
     def __len__(self) -> int:
         return len(self.names)
@@ -114,23 +135,8 @@ class Folder:
         """The `text` column of the item, or ''."""
         return self._texts[index]
 
-    def _scan(self) -> set[str]:
-        """Relative posix paths of all files with the extension of an image format."""
-        found = set()
-
-        def unreadable(error: OSError):
-            self.skipped.append((_posix(error.filename, self.path), f'unreadable folder: {error.strerror}'))
-
-        for root, folders, files in os.walk(self.path, onerror=unreadable, followlinks=True):
-            # Linked folders are followed, except links back to a folder that is being walked, which would never end.
-            folders[:] = [name for name in folders if _visible(name) and not _is_loop(root, name, self.path)]
-            for name in files:
-                if _visible(name) and os.path.splitext(name)[1].lower() in images.EXTENSIONS:
-                    found.add(_posix(os.path.join(root, name), self.path))
-        return found
-
-    def _examine(self, candidates: list[str], workers: int) -> list[str]:
-        """Content hash of every candidate that can be decoded; '' for the others, which are added to `skipped`.
+    def _examine(self, candidates: list[str], workers: int) -> tuple[list[str], list[tuple[str, str]]]:
+        """Content hash of every candidate that can be decoded, '' for the others; (name, reason) of these.
 
         Files that have not changed since an earlier run (same size and modification time) are not opened again.
         """
@@ -160,7 +166,7 @@ class Folder:
             except images.BadImage as error:
                 return '', error.reason
 
-        hashes = []
+        hashes, damaged = [], []
         with ThreadPoolExecutor(max(1, workers)) as pool:
             results = pool.map(attempt, range(len(candidates)))
             # Shown after two seconds; in a log file a line every 20 seconds.
@@ -169,23 +175,29 @@ class Folder:
             for name, (digest, reason) in zip(candidates, results, strict=True):
                 hashes.append(digest)
                 if reason:
-                    self.skipped.append((name, reason))
+                    damaged.append((name, reason))
         if entries != known:
             cache.write('folders', key, entries)
-        return hashes
+        return hashes, damaged
 
-    def _check_usable(self, candidates: int) -> None:
-        usable, bad = len(self._slots), self.skipped
+    def _check_usable(self, candidates: int, damaged: list[tuple[str, str]], found: Found) -> None:
+        """Raises a DataError if no file or fewer than half of the candidates can be used.
+
+        Pictures of kinds that are not read do not count: a folder may have each photo as camera raw too.
+        """
+        usable = len(self._slots)
         if usable and 2 * usable >= candidates:
             return
-        if not candidates and not bad:
+        bad = damaged or found.odd
+        if not bad:
             kinds = ' '.join(sorted(images.EXTENSIONS))
             raise DataError('data.source', f'no picture in {self.path} or below it (looked for {kinds})')
-        reasons = ''.join(f'\n  {name}: {reason}' for name, reason in bad[:_SHOWN])
+        reasons = ''.join(f'\n  {printable(name)}: {reason}' for name, reason in bad[:_SHOWN])
         more = f'\n  and {len(bad) - _SHOWN} more' if len(bad) > _SHOWN else ''
         many = 'more than half of them' if usable else 'all of them'
+        count = candidates or len(bad)
         raise DataError(
-            'data.source', f'{len(bad)} of {candidates} files of {self.path} cannot be used, {many}:{reasons}{more}'
+            'data.source', f'{len(bad)} of {count} files of {self.path} cannot be used, {many}:{reasons}{more}'
         )
 
     def _keys(self, rows: list[dict[str, Any]], group: str) -> tuple[str, ...]:
@@ -195,7 +207,7 @@ class Folder:
             raise DataError('data.group', f'{self.path} has no column {group!r}', f'it has {existing}')
         column = group or 'sku'
         values = [row.get(column) for row in rows]
-        return tuple(name if v is None or v == '' else str(v) for name, v in zip(self.names, values, strict=True))
+        return tuple(name if is_missing(v) else str(v) for name, v in zip(self.names, values, strict=True))
 
 
 def _check_folder(path: Path) -> None:
@@ -213,28 +225,74 @@ def _check_folder(path: Path) -> None:
     raise DataError('data.source', f'there is no folder {path}', hint)
 
 
-def _rows_from_folders(found: set[str], path: Path) -> dict[str, dict[str, Any]]:
-    rows = {name: {'label': name.split('/', 1)[0]} for name in found if '/' in name}
-    classes = {row['label'] for row in rows.values()}
-    if len(classes) > 1 and all(name.lower() in _SPLIT_NAMES for name in classes):
+def _classes(pictures: set[str], path: Path) -> tuple[dict[str, dict[str, Any]], str]:
+    """The rows of pictures in sub-folders, and a remark where these may be meant otherwise.
+
+    Where all pictures are in one folder that is named after a split, its sub-folders are the classes.
+
+    Raises:
+      DataError: the sub-folders are splits.
+    """
+    parts = {name: name.split('/')[:-1] for name in pictures}
+    tops = {folders[0] for folders in parts.values() if folders}
+    depth, remark = 0, ''
+    if len(tops) == 1 and all(parts.values()):
+        (top,) = tops
+        below = {folders[1] for folders in parts.values() if len(folders) > 1}
+        if len(below) > 1 and top.lower() in _SPLIT_NAMES:
+            depth, remark = 1, f'all pictures are in {printable(top)}/, so its sub-folders are taken as the classes'
+        elif len(below) > 1:
+            remark = (
+                f'all pictures are in one sub-folder, {printable(top)}, so there are no classes; if its '
+                f'{len(below)} sub-folders are the classes, use folder:{path / top}'
+            )
+    elif len(tops) > 1 and all(name.lower() in _SPLIT_NAMES for name in tops):
         raise DataError(
             'data.source',
-            f'the sub-folders of {path} ({", ".join(sorted(classes))}) are splits, not classes',
-            f'name one of them, such as folder:{path / max(classes, key=_is_train)}',
+            f'the sub-folders of {path} ({", ".join(sorted(tops))}) are splits, not classes',
+            f'name one of them, such as folder:{path / max(tops, key=_is_train)}',
         )
-    return rows
+    return {name: {'label': folders[depth]} for name, folders in parts.items() if len(folders) > depth}, remark
 
 
 def _is_train(name: str) -> bool:
     return name.lower().startswith('train')
 
 
+def _rest(found: Found) -> list[str]:
+    """Lines on what the folder holds besides its pictures and the tables that are read."""
+    tables = [name for name in found.others if name.lower().endswith(_TABULAR)]
+    lines = []
+    if tables:
+        lines.append(f'{examples(tables)}: no metadata by name, not read; tables are called {", ".join(NAMES)}')
+    if found.runs:
+        lines.append(f'{examples(found.runs)}: the folder of a run, whose pictures are not used')
+    kinds = Counter(os.path.splitext(name)[1].lower() or 'no ending' for name in set(found.others) - set(tables))
+    if kinds:
+        listed = ', '.join(f'{count:,} {printable(kind)}' for kind, count in kinds.most_common(5))
+        lines.append(f'files that are no pictures: {listed}{", ..." if len(kinds) > 5 else ""}')
+    return lines
+
+
 def _attributes(rows: list[dict[str, Any]]) -> tuple[dict[str, tuple[str, ...]], dict[str, np.ndarray]]:
     attributes, codes = {}, {}
     for column in dict.fromkeys(column for row in rows for column in row):
-        if column != 'text' and (found := categorical(column, [row.get(column) for row in rows])):
+        values = [row.get(column) for row in rows]
+        if column != 'text' and (found := categorical(column, values)):
+            _check_label(column, values, found[0])
             attributes[column], codes[column] = found
     return attributes, codes
+
+
+def _check_label(column: str, values: list[Any], names: tuple[str, ...]) -> None:
+    """Raises a DataError for a label that measures something, such as a price."""
+    fractions = [value for value in values if isinstance(value, float) and not value.is_integer()]
+    if column == 'label' and fractions and 2 * len(names) > len(values):
+        raise DataError(
+            'data.source',
+            f'the labels are numbers such as {fractions[0]}, most of which occur once; a label is a class',
+            'give the column another name, or round its values',
+        )
 
 
 def _duplicates(names: tuple[str, ...], hashes: list[str]) -> list[list[str]]:
@@ -242,19 +300,3 @@ def _duplicates(names: tuple[str, ...], hashes: list[str]) -> list[list[str]]:
     for name, digest in zip(names, hashes, strict=True):
         groups[digest].append(name)
     return [group for group in groups.values() if len(group) > 1]
-
-
-def _visible(name: str) -> bool:
-    return not name.startswith('.') and name != '__MACOSX'
-
-
-def _is_loop(root: str, name: str, top: Path) -> bool:
-    link = Path(root, name)
-    if not link.is_symlink():
-        return False
-    walked = [parent for parent in link.parents if parent.is_relative_to(top)]
-    return any(parent.resolve().is_relative_to(link.resolve()) for parent in walked)
-
-
-def _posix(path: str, root: Path) -> str:
-    return Path(os.path.relpath(path, root)).as_posix()

@@ -1,71 +1,160 @@
-"""Reads the metadata table of a folder of pictures and turns its columns into categorical attributes.
-
-Three formats are supported; the first file that exists is read: `metadata.jsonl` (one object with `file_name` a line),
-`metadata.csv` (a header with `file_name`), and `dataset.json` as StyleGAN's tools write it.
-"""
+"""Finds what the tables of a folder say of its pictures, and turns their columns into categorical attributes."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import dataclasses
+import os
 import posixpath
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from productgen.config.text import counted, examples, printable
 from productgen.data.source import DataError
+from productgen.data.tables import NAMES, Row, Table, is_missing, read_table
 
 MAX_VALUES = 1000  # a column with more distinct values than this identifies items instead of grouping them
 
-Row = dict[str, Any]
+
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+    """What the tables of a folder say.
+
+    Attributes:
+      rows: {relative posix path of a file: {column: value}}; None if no table was used.
+      missing: (path, place) of the rows whose file does not exist.
+      remarks: which tables were used and which were not, and what had to be understood; lines for the user.
+    """
+
+    rows: Mapping[str, Row] | None
+    missing: tuple[tuple[str, str], ...]
+    remarks: tuple[str, ...]
 
 
-def read_metadata(folder: Path) -> dict[str, Row] | None:
-    """Reads the columns of every file that a folder's table lists.
+def read_metadata(folder: Path, tables: Iterable[str], pictures: Iterable[str]) -> Metadata:
+    """Reads the tables of a folder and of its sub-folders, and finds the file of every row.
 
-    Returns:
-      {relative posix path: {column: value}}, without `file_name`; None if the folder has no table.
+    In each folder one table is read, the first of `tables.NAMES`. A picture that tables of several folders describe has
+    the columns of all of them.
+
+    Args:
+      folder: the folder.
+      tables: relative posix paths of the tables, whose names are in NAMES in any case.
+      pictures: relative posix paths of the pictures.
 
     Raises:
-      DataError: a table is malformed; `field` is the file and the line.
+      DataError: a table is malformed, none of its rows has a file, or two tables contradict each other; `field` is the
+        file and the line.
     """
-    for name, reader in (('metadata.jsonl', _jsonl), ('metadata.csv', _csv), ('dataset.json', _dataset_json)):
-        path = folder / name
-        if not path.exists():
+    spellings = defaultdict(list)  # names as they are on disk, by the form in which they are compared
+    for name in pictures:
+        spellings[_normal(name)].append(name)
+    rows: dict[str, Row] = {}
+    places: dict[str, str] = {}
+    missing, remarks, used = [], [], []
+    for name, others in sorted(_one_a_folder(tables).items()):
+        table = read_table(folder / name)
+        remarks += [f'{printable(other)} is not used, since {posixpath.basename(name)} is' for other in others]
+        remarks += [f'{printable(name)}: {remark}' for remark in table.remarks]
+        if not table.rows and not name.lower().endswith('.json'):  # a dataset.json without labels says so
+            remarks.append(f'{printable(name)} is not used, since it has no rows')
             continue
-        rows, places = {}, {}
-        for place, row in reader(path):
-            file = _relative(row.pop('file_name', None), place)
-            if file in rows:
-                raise DataError(place, f'{file} appears before, at {places[file]}', 'keep one of them')
-            rows[file], places[file] = row, place
-        return _expand_vectors(rows, path)
-    return None
+        used.append(name)
+        files, lost = _files(table, folder, posixpath.dirname(name), spellings)
+        missing += lost
+        for path, file in files.items():
+            _add(rows.setdefault(file, {}), table.rows[path], file, table.places[path], places.get(file, ''))
+            places[file] = table.places[path]
+    if used:
+        remarks.insert(0, f'labels and texts are from {examples(used)}')
+    return Metadata(rows if used else None, tuple(missing), tuple(remarks))
+
+
+def _one_a_folder(tables: Iterable[str]) -> dict[str, list[str]]:
+    """The table of each folder that is read, and the others there."""
+    folders = defaultdict(list)
+    for name in sorted(tables, key=lambda name: (NAMES.index(posixpath.basename(name).lower()), name)):
+        folders[posixpath.dirname(name)].append(name)
+    return {names[0]: names[1:] for names in folders.values()}
+
+
+def _files(
+    table: Table, folder: Path, prefix: str, spellings: Mapping[str, list[str]]
+) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """{path in the table: relative path of its file}, and (relative path, place) of the rows without one."""
+    files, missing = {}, []
+    for path, place in table.places.items():
+        name = posixpath.join(prefix, path)
+        alike = spellings.get(_normal(name), [])
+        if os.path.lexists(folder / name) or len(alike) == 1:
+            files[path] = name if os.path.lexists(folder / name) else alike[0]
+        else:
+            missing.append((name, place))
+    if missing and not files and spellings:
+        names = sorted(name for names in spellings.values() for name in names)
+        raise DataError(
+            str(table.path),
+            f'none of its {counted(missing, "row")} has a picture: it names {examples(table.places)}, and the pictures '
+            f'are {examples(names)}',
+            _advice(next(iter(table.places)), prefix, names),
+        )
+    return files, missing
+
+
+def _advice(path: str, prefix: str, names: Sequence[str]) -> str:
+    """How a path should have been written, where a picture has its name or stem."""
+    for wanted in (posixpath.basename, lambda name: posixpath.splitext(posixpath.basename(name))[0]):
+        for name in names:
+            if wanted(name) == posixpath.basename(path):
+                return f'write {printable(posixpath.relpath(name, prefix or "."))} for {printable(path)}'
+    return 'correct its `file_name`, or rename the table if it is not for these pictures'
+
+
+def _add(known: Row, row: Row, file: str, place: str, before: str) -> None:
+    """Adds the columns of a further table to those of a picture.
+
+    Raises:
+      DataError: they contradict each other.
+    """
+    for column, value in row.items():
+        if not is_missing(known.get(column)) and not is_missing(value) and known[column] != value:
+            raise DataError(
+                place,
+                f'{printable(column)} of {printable(file)} is {value!r}, and {known[column]!r} in {before}',
+                'keep one of them',
+            )
+        if is_missing(known.get(column)):
+            known[column] = value
+
+
+def _normal(name: str) -> str:
+    """A name in the form in which names are compared: macOS composes accents otherwise than other systems."""
+    return unicodedata.normalize('NFC', name).strip()
 
 
 def categorical(column: str, values: Sequence[Any]) -> tuple[tuple[str, ...], np.ndarray] | None:
     """Turns a column into an attribute, if it is one.
 
-    `label` always is one. Another column is one if it holds strings, integers or booleans, at most MAX_VALUES different
-    ones, and most items have the same value as another item. So a colour is an attribute; a price, a description and an
-    order number are not.
+    `label` always is one. Another column is one if it holds strings, whole numbers or booleans, at most MAX_VALUES
+    different ones, and most items have the same value as another item. So a colour is an attribute; a price, a
+    description and an order number are not.
 
     Args:
       column: its name.
-      values: one per item; None and '' mean that the item has none.
+      values: one per item; None, '' and NaN mean that the item has none.
 
     Returns:
       (value names in code order, int32 [N] codes with -1 for missing), or None where the column is no attribute. Names
       are sorted as numbers if all are integers, else as text.
     """
-    present = [value for value in values if value is not None and value != '']
+    present = [value for value in values if not is_missing(value)]
     names = Counter(map(_name, present))
     if column != 'label':
-        if not all(isinstance(value, (str, int)) for value in present):
+        if not all(isinstance(value, (str, int)) or _is_whole(value) for value in present):
             return None
         repeated = sum(count for count in names.values() if count > 1)
         if len(names) > MAX_VALUES or 2 * repeated <= len(present):
@@ -77,95 +166,15 @@ def categorical(column: str, values: Sequence[Any]) -> tuple[tuple[str, ...], np
     except ValueError:
         ordered = tuple(sorted(names))
     codes = {name: code for code, name in enumerate(ordered)}
-    missing = {None: -1, '': -1}
-    return ordered, np.array([missing[v] if v is None or v == '' else codes[_name(v)] for v in values], np.int32)
+    return ordered, np.array([-1 if is_missing(v) else codes[_name(v)] for v in values], np.int32)
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, float) and value.is_integer()
 
 
 def _name(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _jsonl(path: Path) -> Iterator[tuple[str, Row]]:
-    # Split as bytes: str.splitlines would also cut at the line separators that texts may contain.
-    for number, line in enumerate(_bytes(path).splitlines(), 1):
-        if not line.strip():
-            continue
-        place = f'{path}:{number}'
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(place, f'not a line of JSON ({error})') from error
-        if not isinstance(row, dict):
-            raise DataError(place, f'a JSON object with `file_name` is expected, not {line[:60]!r}')
-        yield place, row
-
-
-def _csv(path: Path) -> Iterator[tuple[str, Row]]:
-    try:
-        text = _bytes(path).decode('utf-8-sig')
-    except UnicodeDecodeError as error:
-        raise DataError(str(path), f'not UTF-8 ({error})', 'save it as UTF-8') from error
-    rows = csv.DictReader(io.StringIO(text, newline=''), restkey='')
-    try:
-        for row in rows:
-            place = f'{path}:{rows.line_num}'
-            if '' in row or None in row.values():
-                raise DataError(place, f'{len(rows.fieldnames)} fields are expected, as in the header')
-            yield place, row
-    except csv.Error as error:
-        raise DataError(f'{path}:{rows.line_num}', str(error)) from error
-
-
-def _dataset_json(path: Path) -> Iterator[tuple[str, Row]]:
-    try:
-        content = json.loads(_bytes(path))
-    except json.JSONDecodeError as error:
-        raise DataError(f'{path}:{error.lineno}', f'not JSON ({error.msg})') from error
-    except ValueError as error:
-        raise DataError(str(path), f'not JSON ({error})') from error
-    if not isinstance(content, dict) or not isinstance(content.get('labels', 0), (list, type(None))):
-        raise DataError(str(path), '{"labels": [["picture.png", label], ...]} or {"labels": null} is expected')
-    for number, entry in enumerate(content['labels'] or ()):
-        place = f'{path}: labels[{number}]'
-        if not isinstance(entry, list) or len(entry) != 2:
-            raise DataError(place, f'["picture.png", label] is expected, not {str(entry)[:60]}')
-        yield place, {'file_name': entry[0], 'label': entry[1]}
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(str(path), f'it cannot be read: {error.strerror}') from error
-
-
-def _relative(file: Any, place: str) -> str:
-    if not isinstance(file, str) or not file:
-        raise DataError(place, 'no `file_name`')
-    path = posixpath.normpath(file.replace('\\', '/'))
-    if path.startswith(('/', '../')):
-        raise DataError(place, f'{file} lies outside the folder')
-    return path
-
-
-def _expand_vectors(rows: dict[str, Row], path: Path) -> dict[str, Row]:
-    """Replaces labels that are vectors: one-hot ones by their index, others by the attributes label_0, label_1, ..."""
-    labels: Mapping[str, Any] = {file: row['label'] for file, row in rows.items() if row.get('label') is not None}
-    if not any(isinstance(label, (list, dict)) for label in labels.values()):
-        return rows
-    width = len(next(iter(labels.values()))) if isinstance(next(iter(labels.values())), list) else 0
-    for file, label in labels.items():
-        integers = isinstance(label, list) and all(isinstance(x, (int, float)) and float(x).is_integer() for x in label)
-        if not integers or len(label) != width or not width:
-            raise DataError(
-                str(path),
-                f'the label of {file} is {str(label)[:60]}, not a string, an integer, or for all pictures a list of '
-                'equally many integers',
-                'put other values into columns of their own',
-            )
-    one_hot = all(set(label) <= {0, 1} and sum(label) == 1 for label in labels.values())
-    for file, label in labels.items():
-        row = rows[file]
-        del row['label']
-        row |= {'label': label.index(1)} if one_hot else {f'label_{i}': int(x) for i, x in enumerate(label)}
-    return rows
+    """The name of a value; 3.0 is 3, as a column of integers becomes where one is missing."""
+    if isinstance(value, str):
+        return unicodedata.normalize('NFC', value)
+    return str(value).lower() if isinstance(value, bool) else str(int(value) if _is_whole(value) else value)

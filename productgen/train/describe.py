@@ -9,6 +9,7 @@ import numpy as np
 
 from productgen.core.sharding import bytes_on_each
 from productgen.core.state import PyTree, State
+from productgen.data.summary import summary
 from productgen.methods.base import Problem, parameter_counts
 from productgen.model.config import Config
 from productgen.model.prepared import in_one_part
@@ -59,13 +60,9 @@ def _step_cost(run: Run) -> tuple[float, float]:
 
 def _data(run: Run) -> list[str]:
     height, width = run.problem.resolution
-    lines = [f'{run.config.data.source}: {len(run.items):,} pictures to train on, {len(run.held_out):,} held out']
-    lines += [
-        f'{width} x {height} pixels (data.fit={run.config.data.fit}, data.background={run.config.data.background})'
-    ]
-    for name, values in run.facts.labels.attributes.items():
-        lines += [f'{name}: {len(values)} values, {", ".join(values[:8])}{", ..." if len(values) > 8 else ""}']
-    return lines if run.labels else [*lines, 'no labels']
+    config = run.config.data
+    first, *rest = summary(config, run.source, run.labels, run.items, len(run.held_out))
+    return [first, f'{width} x {height} pixels (data.fit={config.fit}, data.background={config.background})', *rest]
 
 
 def _per_device(problem: Problem) -> str:

@@ -21,6 +21,7 @@ from productgen.core.sharding import any_process, put_batch
 from productgen.core.state import State
 from productgen.data import DataError
 from productgen.data.pipeline import Batches
+from productgen.data.summary import summary, write_lists
 from productgen.methods.base import parameter_counts
 from productgen.model.config import Config
 from productgen.model.prepared import digest
@@ -159,26 +160,11 @@ def train(config: Config, workdir: Path, accept_change: bool = False) -> Outcome
 
 def _report_data(run: Run, workdir: Path, primary: bool) -> None:
     """Logs what the data set holds; lists files that cannot be used, and exact duplicates, in the workdir."""
-    source = run.source
-    _log.info(
-        '%s: %d pictures to train on, %d held out, %s',
-        run.config.data.source,
-        len(run.items),
-        len(run.held_out),
-        ' x '.join(f'{len(source.attributes[n])} values of {n}' for n in run.labels) or 'no labels',
-    )
-    skipped, duplicates = getattr(source, 'skipped', ()), getattr(source, 'duplicates', ())
-    if skipped:
-        _log.warning('%d files cannot be used; they are listed in %s', len(skipped), workdir / 'skipped_files.txt')
-    if duplicates:
-        _log.warning('%d groups of files are the same; see %s', len(duplicates), workdir / 'duplicate_files.txt')
+    for line in summary(run.config.data, run.source, run.labels, run.items, len(run.held_out)):
+        _log.info('%s', line)
     if primary:
-        for name, lines in (
-            ('skipped_files.txt', [f'{path}\t{reason}' for path, reason in skipped]),
-            ('duplicate_files.txt', ['\t'.join(group) for group in duplicates]),
-        ):
-            if lines:
-                (workdir / name).write_text('\n'.join(lines) + '\n')
+        for path in write_lists(workdir, run.source):
+            _log.info('The whole list is in %s', path)
 
 
 def _loop(

@@ -60,7 +60,11 @@ def test_truncated_jpeg_that_is_shrunk_while_it_decodes():
 def test_bad_paths(tmp_path):
     link = tmp_path / 'link.png'
     link.symlink_to(tmp_path / 'gone.png')
-    for path, reason in [(link, 'dangling link'), (tmp_path / 'gone.png', 'no such file'), (tmp_path, 'not a file, but a folder')]:
+    for path, reason in [
+        (link, 'dangling link'),
+        (tmp_path / 'gone.png', 'no such file'),
+        (tmp_path, 'not a file, but a folder'),
+    ]:
         with pytest.raises(BadImage, match=reason):
             load_image(path, (16, 16))
 

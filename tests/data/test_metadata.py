@@ -128,13 +128,22 @@ def test_dataset_json(table, labels, attributes, codes):
     [
         ('metadata.jsonl', [{'file_name': 'a.png'}, '{"file_name": "b.png"'], r'metadata.jsonl:2: not a line of JSON'),
         ('metadata.jsonl', [{'file_name': 'a.png'}, '["b.png"]'], r'metadata.jsonl:2: a JSON object'),
-        ('metadata.jsonl', ['', {'file': 'a.png'}], r'metadata.jsonl:2: no `file_name`'),
-        ('metadata.jsonl', [{'file_name': 'a.png'}, {'file_name': './a.png'}], r':2: a.png appears before, at .*:1'),
+        ('metadata.jsonl', ['', {'title': 'a.png'}], r'metadata.jsonl: no column `file_name`; its columns are title'),
+        ('metadata.jsonl', [{'file_name': 'a.png'}, {'label': 'x'}], r'metadata.jsonl:2: no `file_name`'),
+        (
+            'metadata.jsonl',
+            [{'file_name': 'a.png', 'label': 1}, {'file_name': './a.png', 'label': 2}],
+            r':2: a.png appears before, at .*:1',
+        ),
         ('metadata.jsonl', [{'file_name': '../a.png'}], r':1: ../a.png lies outside'),
         ('metadata.jsonl', [{'file_name': 'a.png', 'label': ['x']}], r'the label of a.png'),
         ('metadata.csv', ['file_name,label', 'a.png,shoe,red'], r'metadata.csv:2: 2 fields'),
         ('metadata.csv', ['file_name,label', 'a.png'], r'metadata.csv:2: 2 fields'),
-        ('metadata.csv', ['name,label', 'a.png,shoe'], r'metadata.csv:2: no `file_name`'),
+        (
+            'metadata.csv',
+            ['name,label', 'a.png,shoe'],
+            r'metadata.csv: no column `file_name`; its columns are name, lab',
+        ),
         ('dataset.json', ['{"labels":', '[}'], r'dataset.json:2: not JSON'),
         ('dataset.json', ['[1]'], r'dataset.json: \{"labels"'),
         ('dataset.json', ['{"labels": [["a.png", 1], ["b.png"]]}'], r'labels\[1\]'),
@@ -154,7 +163,8 @@ def test_named_but_absent_files_are_listed(table):
     path, write = table
     write({'file_name': 'a.png', 'label': 'x'}, {'file_name': 'gone.png', 'label': 'y'})
     folder = Folder(path, (8, 8))
-    assert folder.skipped == [('gone.png', 'no such file')]
+    assert folder.skipped == [('gone.png', f'no such file, but a row at {path / "metadata.jsonl"}:2')]
+    assert folder.remarks[1] == '1 row without a picture: gone.png'
     assert len(folder) == 4 and folder.attributes == {'label': ('x',)}
 
 
