@@ -2,6 +2,7 @@
 
   pip install atheris==3.0.0
   python tests/fuzz.py pictures CORPUS -max_total_time=3600
+  python tests/fuzz.py tables CORPUS -max_total_time=3600
 
 CORPUS is a folder of inputs, which is made and filled with small files of every kind. Anything that a reader raises but
 its own error is a finding: the run stops with the traceback and writes the input to `crash-*`. Further arguments are
@@ -10,7 +11,9 @@ those of libFuzzer.
 
 import io
 import itertools
+import json
 import sys
+import tempfile
 from pathlib import Path
 
 import atheris
@@ -22,6 +25,10 @@ with atheris.instrument_imports(include=['PIL', 'productgen']):
     from PIL import Image, PngImagePlugin
 
     from productgen.data import images
+    from productgen.data.folder import _attributes
+    from productgen.data.metadata import read_metadata
+    from productgen.data.source import DataError
+    from productgen.data.tables import NAMES
 
 
 def read_picture(data: bytes) -> None:
@@ -59,7 +66,42 @@ def pictures() -> list[bytes]:
     return files
 
 
-TARGETS = {'pictures': (read_picture, pictures)}
+_FOLDER = Path(tempfile.mkdtemp(dir='/dev/shm' if Path('/dev/shm').is_dir() else None))
+_PICTURES = ('a.png', 'b.png', 'd/e.png')
+
+
+def read_tables(data: bytes) -> None:
+    """Attributes of the pictures, or DataError with a reason; the first byte chooses the format and the folder."""
+    kind = data[0] if data else 0
+    name = ('' if kind & 4 else 'd/') + NAMES[kind % 4]
+    (_FOLDER / name).parent.mkdir(exist_ok=True)
+    (_FOLDER / name).write_bytes(data[1:])
+    try:
+        found = read_metadata(_FOLDER, [name], _PICTURES)
+        rows = [(found.rows or {}).get(picture, {}) for picture in _PICTURES]
+        attributes, codes = _attributes(rows)
+        assert all(codes[n].min() >= -1 and codes[n].max() < len(values) for n, values in attributes.items())
+        assert all(isinstance(line, str) and '\n' not in line for line in found.remarks)
+        json.dumps([rows, attributes])  # goes into the digest and into labels.json
+    except DataError as error:
+        assert str(error) and error.field, error
+
+
+def tables() -> list[bytes]:
+    """Tables of every format, alike and not."""
+    rows = [('a.png', 'mug', '3'), ('b.png', 'shirt', '4'), ('d/e.png', 'mug', 'NaN')]
+    lines = ['file_name,label,size', *(','.join(row) for row in rows)]
+    texts = ['\n'.join(lines), 'sep=;\r\n' + '\r\n'.join(lines).replace(',', ';'), ',' + '\n,'.join(lines)]
+    texts += ['\n'.join(line.replace(',', '\t') for line in lines), 'Image, Label\n"a.png" ,"a, ""b"""\n\n,,\n']
+    files = [text.encode(code) for text in texts for code in ('utf-8-sig', 'utf-16')]
+    objects = [{'file_name': a, 'label': b, 'size': float(c), 'new': True, 'text': '\u2028'} for a, b, c in rows]
+    files.append('\n'.join(map(json.dumps, objects)).encode())
+    for labels in (['mug', 'hat', None], [1, 2.0, 1], [[0, 1], [1, 0], [0, 1]], [[1, 1], [0, 1], [0, 0]]):
+        files.append(json.dumps({'labels': [[row[0], x] for row, x in zip(rows, labels, strict=True)]}).encode())
+    return [bytes([kind]) + data for data in files for kind in range(8)]
+
+
+TARGETS = {'pictures': (read_picture, pictures), 'tables': (read_tables, tables)}
 
 
 def main() -> None:

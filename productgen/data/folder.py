@@ -42,6 +42,7 @@ class Folder:
       columns, attributes, codes, keys, digest: see `Source`. The key of a picture is its `group` value, else its name.
       names: relative posix path of every picture, sorted; this is the order of the items.
       skipped: (relative path, reason) of every file that cannot be used.
+      missing: (relative path, reason) of every row of the tables without a file.
       duplicates: groups of names of pictures with byte-identical files; all are kept.
       usual_conditions: what `data.labels=auto` means: `label`, or the columns of a label that is a vector.
       unused: columns of the tables that are no attributes.
@@ -83,7 +84,7 @@ class Folder:
         found = scan(self.path)
         table = read_metadata(self.path, found.tables, found.pictures)
         by_name, remark = (table.rows, '') if table.rows is not None else _classes(found.pictures, self.path)
-        candidates = sorted(found.pictures | set(by_name))
+        candidates = sorted(found.pictures | (set(by_name) - {name for name, _ in found.odd}))
 
         # One slot for each candidate; the slots of unusable ones stay empty.
         self._pixels = cache.PixelCache(len(candidates), self.columns, cache_bytes)
@@ -91,7 +92,7 @@ class Folder:
         self._slots = [slot for slot, digest in enumerate(hashes) if digest]
         self._check_usable(len(candidates), damaged, found)
         self.skipped = sorted([*found.odd, *damaged])
-        self.skipped += [(name, f'no such file, but a row at {place}') for name, place in table.missing]
+        self.missing = [(name, f'no such file, but a row at {place}') for name, place in table.missing]
 
         self.names = tuple(candidates[slot] for slot in self._slots)
         rows = [by_name.get(name, {}) for name in self.names]
@@ -110,10 +111,16 @@ class Folder:
         self.digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
     def _compare(self, table: Metadata, pictures: set[str]) -> None:
-        """Adds remarks on the rows without a picture and the pictures without a row."""
+        """Adds remarks on what the tables and the pictures have not in common."""
         absent, bare = [name for name, _ in table.missing], sorted(pictures - set(table.rows))
         self.remarks += [f'{counted(absent, "row")} without a picture: {examples(absent)}'] if absent else []
         self.remarks += [f'{counted(bare, "picture")} without a row: {examples(bare)}'] if bare else []
+        folders = sorted({name.split('/')[0] for name in self.names if '/' in name})
+        if table.rows and not self.usual_conditions and len(folders) > 1:
+            self.remarks.append(
+                f'the sub-folders ({examples(folders)}) are not used as classes, since there is a table; add a column '
+                '`label` to it'
+            )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -236,14 +243,14 @@ def _classes(pictures: set[str], path: Path) -> tuple[dict[str, dict[str, Any]],
     parts = {name: name.split('/')[:-1] for name in pictures}
     tops = {folders[0] for folders in parts.values() if folders}
     depth, remark = 0, ''
-    if len(tops) == 1 and all(parts.values()):
+    if len(tops) == 1:
         (top,) = tops
         below = {folders[1] for folders in parts.values() if len(folders) > 1}
-        if len(below) > 1 and top.lower() in _SPLIT_NAMES:
+        if len(below) > 1 and top.lower() in _SPLIT_NAMES and all(parts.values()):
             depth, remark = 1, f'all pictures are in {printable(top)}/, so its sub-folders are taken as the classes'
         elif len(below) > 1:
             remark = (
-                f'all pictures are in one sub-folder, {printable(top)}, so there are no classes; if its '
+                f'there is one sub-folder, {printable(top)}, so there are no classes; if its '
                 f'{len(below)} sub-folders are the classes, use folder:{path / top}'
             )
     elif len(tops) > 1 and all(name.lower() in _SPLIT_NAMES for name in tops):

@@ -54,9 +54,9 @@ class Source(Protocol):
         The train/validation split hashes them, so that all views of a product are on the same side.
       digest: a hex string that changes when any picture, attribute or key does.
 
-    A source may also have `usual_conditions`, what `data.labels=auto` means. A run reports `skipped` (pairs of path and
-    reason), `duplicates` (groups of paths), `remarks` (lines on how it was read) and `unused` (columns that are no
-    attributes), where there are any.
+    A source may also have `usual_conditions`, what `data.labels=auto` means. A run reports, where there are any,
+    `skipped` and `missing` files (pairs of path and reason), `duplicates` (groups of paths), `remarks` (lines on how
+    the data was read) and `unused` (columns that are no attributes).
     """
 
     columns: Mapping[str, tuple[int, int, int]]

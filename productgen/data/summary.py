@@ -65,7 +65,8 @@ def _unused(config: DataConfig, source: Source, labels: tuple[str, ...]) -> list
 
 def write_lists(workdir: Path, source: Source) -> list[Path]:
     """Writes all files that cannot be used, and all that are the same, into a workdir; returns the files written."""
-    skipped = [f'{printable(path)}\t{reason}' for path, reason in getattr(source, 'skipped', ())]
+    skipped = [*getattr(source, 'skipped', ()), *getattr(source, 'missing', ())]
+    skipped = [f'{printable(path)}\t{reason}' for path, reason in skipped]
     duplicates = ['\t'.join(map(printable, group)) for group in getattr(source, 'duplicates', ())]
     written = []
     for name, lines in (('skipped_files.txt', skipped), ('duplicate_files.txt', duplicates)):

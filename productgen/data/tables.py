@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from productgen.config.text import printable
+from productgen.data import images
 from productgen.data.source import DataError
 
 Row = dict[str, Any]
@@ -103,7 +104,7 @@ def _meanings(path: Path, columns: list[str]) -> dict[str, str]:
             names[found] = name
     if columns and 'file_name' not in names.values():
         known = ', '.join(printable(column) or '(no name)' for column in columns)
-        raise DataError(str(path), 'no column `file_name`', f'its columns are {known}')
+        raise DataError(str(path), 'no column `file_name`', f'its columns are {known}; rename that of file names')
     return names
 
 
@@ -129,7 +130,7 @@ def _csv(path: Path) -> Iterator[tuple[str, Row]]:
     if text[:4].lower() == 'sep=' and text[4:5].strip('\r\n') and text[5:6] in '\r\n':  # a hint for Excel
         delimiters, skipped = text[4], 1
         text = text[5:].removeprefix('\r').removeprefix('\n')
-    lines = csv.reader(io.StringIO(text, newline=''), delimiter=_delimiter(text, delimiters))
+    lines = csv.reader(io.StringIO(text, newline=''), delimiter=_delimiter(text, delimiters), skipinitialspace=True)
     try:
         header = [name.strip() for name in next(lines, [])]
         if double := next((name for name in header if name and header.count(name) > 1), None):
@@ -191,9 +192,9 @@ def _dataset_json(path: Path) -> Iterator[tuple[str, Row]]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(str(path), f'it cannot be read: {error.strerror}') from error
+        return images.read_file(path)
+    except images.BadImage as error:
+        raise DataError(str(path), f'it cannot be read: {error}') from error
 
 
 def _clean(value: Any) -> Any:

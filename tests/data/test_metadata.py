@@ -163,8 +163,8 @@ def test_named_but_absent_files_are_listed(table):
     path, write = table
     write({'file_name': 'a.png', 'label': 'x'}, {'file_name': 'gone.png', 'label': 'y'})
     folder = Folder(path, (8, 8))
-    assert folder.skipped == [('gone.png', f'no such file, but a row at {path / "metadata.jsonl"}:2')]
-    assert folder.remarks[1] == '1 row without a picture: gone.png'
+    assert folder.missing == [('gone.png', f'no such file, but a row at {path / "metadata.jsonl"}:2')]
+    assert not folder.skipped and folder.remarks[1] == '1 row without a picture: gone.png'
     assert len(folder) == 4 and folder.attributes == {'label': ('x',)}
 
 
