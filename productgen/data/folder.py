@@ -82,6 +82,7 @@ class Folder:
         images.parse_color(background)
         _check_folder(self.path)
         found = scan(self.path)
+        _check_splits(found, self.path)
         table = read_metadata(self.path, found.tables, found.pictures)
         by_name, remark = (table.rows, '') if table.rows is not None else _classes(found.pictures, self.path)
         candidates = sorted(found.pictures | (set(by_name) - {name for name, _ in found.odd}))
@@ -236,9 +237,6 @@ def _classes(pictures: set[str], path: Path) -> tuple[dict[str, dict[str, Any]],
     """The rows of pictures in sub-folders, and a remark where these may be meant otherwise.
 
     Where all pictures are in one folder that is named after a split, its sub-folders are the classes.
-
-    Raises:
-      DataError: the sub-folders are splits.
     """
     parts = {name: name.split('/')[:-1] for name in pictures}
     tops = {folders[0] for folders in parts.values() if folders}
@@ -253,13 +251,18 @@ def _classes(pictures: set[str], path: Path) -> tuple[dict[str, dict[str, Any]],
                 f'there is one sub-folder, {printable(top)}, so there are no classes; if its '
                 f'{len(below)} sub-folders are the classes, use folder:{path / top}'
             )
-    elif len(tops) > 1 and all(name.lower() in _SPLIT_NAMES for name in tops):
+    return {name: {'label': folders[depth]} for name, folders in parts.items() if len(folders) > depth}, remark
+
+
+def _check_splits(found: Found, path: Path) -> None:
+    """Raises a DataError if the sub-folders are splits and no table describes all of them."""
+    tops = {name.split('/')[0] if '/' in name else '' for name in found.pictures}
+    if len(tops) > 1 and all(name.lower() in _SPLIT_NAMES for name in tops) and all('/' in t for t in found.tables):
         raise DataError(
             'data.source',
             f'the sub-folders of {path} ({", ".join(sorted(tops))}) are splits, not classes',
             f'name one of them, such as folder:{path / max(tops, key=_is_train)}',
         )
-    return {name: {'label': folders[depth]} for name, folders in parts.items() if len(folders) > depth}, remark
 
 
 def _is_train(name: str) -> bool:

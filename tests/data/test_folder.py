@@ -88,6 +88,11 @@ def test_folders_named_after_splits_are_no_classes(tmp_path):
     put(tmp_path / 'validation/shoes/a.png')
     with pytest.raises(DataError, match='are splits, not classes.*folder:.*/train'):
         open_folder(tmp_path)
+    lines(tmp_path / 'train/metadata.jsonl', {'file_name': 'shoes/a.png', 'label': 'shoes'})
+    with pytest.raises(DataError, match='are splits, not classes'):
+        open_folder(tmp_path)
+    lines(tmp_path / 'metadata.jsonl', {'file_name': 'train/shoes/a.png', 'label': 'shoes'})
+    assert len(open_folder(tmp_path)) == 2
 
 
 @pytest.mark.parametrize('classes', [('train',), ('train', 'shoes')])
