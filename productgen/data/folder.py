@@ -274,7 +274,7 @@ def _rest(found: Found) -> list[str]:
     tables = [name for name in found.others if name.lower().endswith(_TABULAR)]
     lines = []
     if tables:
-        lines.append(f'{examples(tables)}: no metadata by name, not read; tables are called {", ".join(NAMES)}')
+        lines.append(f'{examples(tables)}: not read, since tables of labels are called {", ".join(NAMES)}')
     if found.runs:
         lines.append(f'{examples(found.runs)}: the folder of a run, whose pictures are not used')
     kinds = Counter(os.path.splitext(name)[1].lower() or 'no ending' for name in set(found.others) - set(tables))

@@ -86,7 +86,7 @@ def test_tables_of_other_names(tmp_path, name):
     put(tmp_path / 'a.png', tmp_path / 'b.png')
     (tmp_path / name).write_text('file_name,label\na.png,x\n')
     lines, _ = told(tmp_path)
-    assert any(line.startswith(f'{name}: ') and 'tables are called metadata.jsonl' in line for line in lines)
+    assert any(line.startswith(f'{name}: ') and 'tables of labels are called metadata.jsonl' in line for line in lines)
 
 
 @pytest.mark.parametrize('content', ['', 'file_name,label\n', 'file_name,label\n,\n'])
