@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from productgen.config import UserError
 
+# What a disk fails with, whatever is written to it; a quota and a network file system included.
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.EIO})
 _CODE = re.compile(r"os_error_code='(\d+)'|\[Errno (\d+)\]")  # as TensorStore and Python write it
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from productgen.config import UserError, difference
+from productgen.config.paths import user_path
 from productgen.core.checkpoint import CheckpointError, Checkpoints
 from productgen.data.facts import Facts
 from productgen.data.labels import LabelTable
@@ -155,13 +156,18 @@ def write_environment(workdir: Path) -> None:
 def parse_run(text: str, field: str) -> tuple[Path | None, int]:
     """`WORKDIR`, `WORKDIR:STEP` or `:STEP` as a folder, None for the run itself, and a step: 0 newest, -1 best.
 
+    A folder that exists is meant as a whole, such as `2026-11-26_18:05`.
+
     Raises:
-      UserError: another negative step.
+      UserError: another negative step, or `~USER` without such a user.
     """
-    folder, _, step = re.fullmatch(r'(.*?)(:(-?\d+))?', text.strip()).groups()
+    text = text.strip()
+    if text and user_path(text, field).is_dir():
+        return user_path(text, field), 0
+    folder, _, step = re.fullmatch(r'(.*?)(:(-?\d+))?', text, re.DOTALL).groups()
     if int(step or 0) < -1:
         raise UserError(f'{field}={text}', f'{step} is no step', '0 is the newest checkpoint, -1 the best')
-    return (Path(folder).expanduser() if folder else None), int(step or 0)
+    return (user_path(folder, field) if folder else None), int(step or 0)
 
 
 def checkpoints_of(workdir: Path, step: int) -> tuple[Checkpoints, int | None]:
