@@ -41,10 +41,25 @@ class _BadCommand(ValueError):
     """A command line that cannot be understood; the message says why."""
 
 
+def split_config(text: str) -> tuple[Path, str]:
+    """`FILE.py:ARGS` as the file and its arguments; a file that exists is meant as a whole.
+
+    Raises:
+      UserError: a `~USER` of no user.
+    """
+    from productgen.config.paths import user_path
+
+    path = user_path(text, '--config')
+    if path.is_file():
+        return path, ''
+    name, arg = re.fullmatch(r'(.*?\.py|[^:]*)(?::(.*))?', text, re.DOTALL).groups() if ':' in text else (text, '')
+    return user_path(name, '--config'), arg or ''
+
+
 def default_workdir(config_path: str) -> Path:
     """runs/NAME for configs/NAME.py, runs/NAME-ARGS for configs/NAME.py:ARGS."""
-    path, _, arg = config_path.partition(':')
-    name = Path(path).stem + (f'-{arg}' if arg else '')
+    path, arg = split_config(config_path)
+    name = path.stem + (f'-{arg}' if arg else '')
     return Path('runs') / re.sub(r'[^\w.=-]+', '-', name)
 
 
@@ -54,7 +69,10 @@ def parse_flags(argv: list[str]) -> list[str]:
     `--config=FILE.py:ARGS` is read first and completed with the defaults of every section, so that any field can be set
     on the command line. Without it the config is that of the run in `--workdir`; tools need neither.
     """
-    argv = join_values(argv)
+    try:
+        argv = join_values(argv)
+    except _BadCommand as error:
+        sys.exit(f'{error}\n{_HINT}')
     words = [re.sub('^--?', '', word) for word in argv[1:] if word.startswith('-')]
     if {'help', 'helpfull', 'helpshort'} & set(words):
         flags.DEFINE_string('config', None, 'Config file and its arguments, FILE.py:ARGS; see configs/.')
@@ -73,14 +91,20 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def join_values(argv: list[str]) -> list[str]:
-    """`--config X`, `--workdir X` and `--mode X` as `--config=X`, `--workdir=X` and `--mode=X`."""
-    joined = []
-    for word in argv:
+    """`--config X`, `--workdir X` and `--mode X` as `--config=X`, `--workdir=X` and `--mode=X`.
+
+    Raises:
+      ValueError: one of them without a value, at the end or before another flag.
+    """
+    joined: list[str] = []
+    for word in [*argv, '--']:
         if joined and re.fullmatch('--?(config|workdir|mode)', joined[-1]):
+            if word.startswith('--'):
+                raise _BadCommand(f'{joined[-1]}: its value is missing; write {joined[-1]}=VALUE')
             joined[-1] += f'={word}'
         else:
             joined.append(word)
-    return joined
+    return joined[:-1]
 
 
 def full_config(given: dict[str, str], words: list[str]) -> dict[str, Any]:
@@ -94,6 +118,7 @@ def full_config(given: dict[str, str], words: list[str]) -> dict[str, Any]:
       ValueError: an unknown mode, no config where one is needed, or a config that cannot be read.
     """
     from productgen.config import choose, complete
+    from productgen.config.paths import user_path
     from productgen.model.config import SECTIONS, check_sections, complete_config
     from productgen.model.workdir import read_json
     from productgen.tasks import TASKS
@@ -103,7 +128,7 @@ def full_config(given: dict[str, str], words: list[str]) -> dict[str, Any]:
     if 'config' in given:
         config = load_config(given['config'])
     elif 'workdir' in given and task.needs != 'nothing':
-        config = read_json(Path(given['workdir']))
+        config = read_json(user_path(given['workdir'], '--workdir'))
     elif task.needs == 'data':
         raise _BadCommand('--config=configs/NAME.py is missing (or give the --workdir=DIR of a run)')
     elif task.needs == 'run':
@@ -128,8 +153,8 @@ def load_config(name: str) -> dict[str, Any]:
     """
     from productgen.config import UserError
 
-    path, _, arg = name.partition(':')
-    if not Path(path).is_file():
+    path, arg = split_config(name)
+    if not path.is_file():
         raise _BadCommand(f'--config={name}: there is no file {path}')
     spec = importlib.util.spec_from_file_location('config', path)
     module = importlib.util.module_from_spec(spec)
@@ -164,6 +189,7 @@ def main(argv: list[str]) -> None:
     from absl import logging as absl_logging
 
     from productgen.config import UserError
+    from productgen.core.files import DISK_ERRORS, describe_disk
     from productgen.data.cache import cache_dir
     from productgen.tasks import TASKS
     from productgen.train.log import start_console
@@ -172,7 +198,10 @@ def main(argv: list[str]) -> None:
     gc.freeze()
     gc.set_threshold(100_000)
     absl_logging.set_verbosity(absl_logging.WARNING)
-    jax.config.update('jax_compilation_cache_dir', str(cache_dir() / 'compiled'))
+    try:
+        jax.config.update('jax_compilation_cache_dir', str(cache_dir() / 'compiled'))
+    except UserError as error:
+        sys.exit(f'Error: {error}')
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 1.0)
     if bool(_COORDINATOR.value and _COORDINATOR.value != 'auto') != (None not in (_PROCESSES.value, _PROCESS.value)):
         sys.exit('--coordinator=HOST:PORT, --num_processes and --process_id go together')
@@ -191,7 +220,9 @@ def main(argv: list[str]) -> None:
         sys.exit(f'Error: {error}')
     except OSError as error:
         logging.getLogger('productgen').debug('', exc_info=True)
-        sys.exit(f'Error: {error.filename or "a file"} cannot be used: {error.strerror or error}')
+        disk = describe_disk(Path(os.fsdecode(error.filename))) if isinstance(error.filename, (str, bytes)) else ''
+        what = f'{error.filename or "a file"} cannot be used: {error.strerror or error}'
+        sys.exit(f'Error: {what}' + (f'; {disk}' if disk and error.errno in DISK_ERRORS else ''))
     except KeyboardInterrupt:
         sys.exit('Interrupted')
 
@@ -203,6 +234,7 @@ def request():
       UserError: something in the config does not exist or cannot be used.
     """
     from productgen.config import build, to_dict
+    from productgen.config.paths import user_path
     from productgen.model.config import SECTIONS, resolve
     from productgen.tasks import TASKS, Request
 
@@ -211,12 +243,23 @@ def request():
     config = resolve({key: x for key, x in values.items() if key not in tools}) if 'method' in values else None
     section = build(TASKS[name].section, values[name], name)
     path = next((w.partition('=')[2] for w in join_values(sys.argv) if re.match('--?config=', w)), '')
-    workdir = Path(_WORKDIR.value) if _WORKDIR.value else default_workdir(path) if path else None
-    paths = {key: Path(flag.value) if flag.value else None for key, flag in (('input', _INPUT), ('output', _OUTPUT))}
-    return Request(section, config, workdir, _ACCEPT.value, _DRY_RUN.value, **paths)
+    paths = {
+        flag.name: user_path(flag.value, f'--{flag.name}') if flag.value else None
+        for flag in (_WORKDIR, _INPUT, _OUTPUT)
+    }
+    paths['workdir'] = paths['workdir'] or (default_workdir(path) if path else None)
+    return Request(section, config, accept_change=_ACCEPT.value, dry_run=_DRY_RUN.value, **paths)
+
+
+def escape_output() -> None:
+    """Lets the terminal escape what it cannot show, such as file names that are not UTF-8, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')
 
 
 if __name__ == '__main__':
+    escape_output()
     os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
     sys.path.insert(0, str(ROOT))
     app.run(main, flags_parser=parse_flags)

@@ -1,8 +1,10 @@
 """The command line: wrong settings are one line that names the flag and what to do, before anything is done."""
 
 import dataclasses
+import errno
 import json
 import logging
+import os
 import re
 import sys
 
@@ -135,6 +137,55 @@ def test_an_unknown_mode_is_found_before_the_run_is(parse, tmp_path):
     assert 'there is no run' not in text and '--config' not in text
 
 
+@pytest.mark.parametrize(
+    'words',
+    [
+        ['--mode=dance'],
+        ['--mode', 'dance'],
+        ['-mode=dance'],
+        ['--dry_run', '--accept_config_change', '--mode', 'dance'],
+        ['--config=configs/none.py', '--mode=dance'],
+        ['--config', 'configs/stylegan.py:qick', '--config.no.such=3', '--mode', 'dance', '--workdir', '/none'],
+        ['--mode=dance', '--workdir=/none', '--no_such_flag'],
+        ['--mode=train', '--mode=dance'],
+    ],
+)
+def test_an_unknown_mode_is_named_whatever_else_is_given(parse, words):
+    assert refusal(parse, *words).startswith("--mode: there is no 'dance' (known: eval, sample, train)\n")
+
+
+@pytest.mark.parametrize('words', [['--mode'], ['--workdir', '--mode=sample'], ['--config', '--workdir=a']])
+def test_a_flag_without_its_value_is_named(parse, words):
+    assert refusal(parse, *words).startswith(f'{words[0]}: its value is missing')
+
+
+def test_home_is_meant_by_a_tilde(request_of, tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / 'own.py').write_text("def get_config(arg=None):\n    return {'method': {'name': 'vae'}}\n")
+    made = request_of('--config=~/own.py', '--workdir', '~/runs/a', '--input=~', '--output=a/~/b')
+    assert (made.workdir, made.input, str(made.output)) == (tmp_path / 'runs' / 'a', tmp_path, 'a/~/b')
+
+
+@pytest.mark.parametrize('flag', ['workdir', 'input', 'output', 'config'])
+def test_the_home_of_nobody_is_refused(parse, flag):
+    words = [f'--{flag}=~no_such_user/a'] + ['--config=configs/stylegan.py'] * (flag != 'config')
+    text = refusal(parse, *words)
+    assert f'--{flag}=~no_such_user/a: ~no_such_user is no home folder; for a folder' in text
+
+
+def test_a_run_is_found_by_its_workdir_in_home(toy_run, request_of, monkeypatch):
+    monkeypatch.setenv('HOME', str(toy_run.parent))
+    assert request_of('--mode=sample', f'--workdir=~/{toy_run.name}').workdir == toy_run
+
+
+def test_a_config_file_may_lie_in_a_folder_with_a_colon(request_of, tmp_path):
+    path = tmp_path / '18:05' / 'own.py'
+    path.parent.mkdir()
+    path.write_text("def get_config(arg='ddpm'):\n    return {'method': {'name': arg}}\n")
+    made = request_of(f'--config={path}:vae')
+    assert made.config.method.name == 'vae' and str(made.workdir) == 'runs/own-vae'
+
+
 def test_only_training_is_described(parse, toy_run):
     assert '--dry_run describes a training' in refusal(parse, '--mode=sample', f'--workdir={toy_run}', '--dry_run')
 
@@ -143,6 +194,25 @@ def test_help_names_the_commands():
     done = run_launch([sys.executable, 'launch.py', '--help'])
     assert 'python launch.py --config=configs/stylegan.py' in done.stdout
     assert '--workdir' in done.stdout
+
+
+STRICT = {'PYTHONIOENCODING': 'ascii:strict', 'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'}
+
+
+def test_a_terminal_that_cannot_show_a_name_shows_it_escaped(tmp_path):
+    command = [b'launch.py', b'--mode=sample', os.fsencode(tmp_path / 'caf') + b'\xe9\xc3\xa9']
+    command[2] = b'--workdir=' + command[2]
+    done = run_launch([os.fsencode(sys.executable), *command], STRICT)
+    assert done.returncode == 1 and 'Traceback' not in done.stderr and 'there is no run in it' in done.stderr
+
+
+def test_a_full_disk_is_named_with_the_file(parse, stamped, monkeypatch, tmp_path):
+    def full(request):
+        raise OSError(errno.ENOSPC, 'No space left on device', str(tmp_path / 'a.png'))
+
+    monkeypatch.setitem(TASKS, 'stamp', dataclasses.replace(TASKS['stamp'], run=full))
+    text = refusal(parse, '--mode=stamp')
+    assert text.startswith(f'Error: {tmp_path / "a.png"} cannot be used: No space left on device; the disk mounted at ')
 
 
 # What a user's own config file does wrong.

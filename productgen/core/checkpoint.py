@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import errno
 import json
 import logging
 import re
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from productgen.config import UserError
+from productgen.core.files import PlainPath, describe_disk, system_error
 from productgen.core.paths import from_keystr, named_leaves, split_path
 from productgen.core.sharding import any_process, to_host
 from productgen.core.state import Net, State
@@ -73,6 +74,10 @@ class _Found:
     notes: _Notes
 
 
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
 def has_checkpoint(workdir: Path) -> bool:
     """Whether a run has written its first checkpoint."""
     return any(path.name.isdigit() for path in (workdir / 'checkpoints').glob('*'))
@@ -119,6 +124,17 @@ def _filled(template: State, parts: tuple[str, ...], arrays: dict[str, Any]) -> 
     return State(arrays['step'], nets, arrays.get('extra', template.extra), template.frozen)
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the threads of Orbax from logging the traceback of an error that is raised as well."""
+    logger, silent = logging.getLogger('absl'), lambda record: False
+    logger.addFilter(silent)
+    try:
+        yield
+    finally:
+        logger.removeFilter(silent)
+
+
 class Checkpoints:
     """The checkpoints of a workdir.
 
@@ -144,45 +160,81 @@ class Checkpoints:
         handlers = ocp.handlers.DefaultCheckpointHandlerRegistry()
         handlers.add('state', ocp.args.PyTreeRestore, ocp.PyTreeCheckpointHandler())
         handlers.add('state', ocp.args.StandardSave, ocp.StandardCheckpointHandler())
-        self._manager = ocp.CheckpointManager(self._folder, options=options, handler_registry=handlers)
+        if writing:
+            workdir.mkdir(parents=True, exist_ok=True)
+        self._plain = PlainPath(self._folder)
+        self._manager = ocp.CheckpointManager(self._plain.path, options=options, handler_registry=handlers)
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints, oldest first."""
         return sorted(self._manager.all_steps())
 
     def save(self, state: State, notes: dict[str, Any]) -> None:
-        """Writes the state and some JSON values, and returns when they are on disk.
+        """Writes the state and some JSON values, and returns when they are on disk and have been read back.
 
         Raises:
-          CheckpointError: the disk is full; earlier checkpoints are untouched.
+          CheckpointError: the disk is full or fails, or what was written cannot be read; earlier checkpoints are
+            untouched.
         """
         step = int(state.step)
         if step in self.steps():
             return
         state = state.replace(frozen={})
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-        self._folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(self._folder).free
-        if free < 1.1 * size + 2**20:
-            raise self._full(step, f'it needs about {size / 1e6:.0f} MB, {free / 1e6:.0f} MB are free')
         notes = notes | {'format': FORMAT, 'checksums': _checksums(state), 'shapes': _kinds(state)}
         try:
-            args = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
-            self._manager.save(step, args=args)
-            self._manager.wait_until_finished()
-        except Exception as error:
-            if getattr(error, 'errno', None) == errno.ENOSPC or 'No space left' in str(error):
-                raise self._full(step, 'the disk filled up while it was written') from error
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if shutil.disk_usage(self._folder).free < 1.1 * size + 2**20:
+                raise self._unwritten(step, f'it needs about {size / 1e6:.0f} MB')
+            with _quiet():
+                args = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
+                self._manager.save(step, args=args)
+                self._manager.wait_until_finished()
+        except CheckpointError:
             raise
+        except Exception as error:
+            why = system_error(error)
+            if not why:
+                raise
+            for incomplete in self._folder.glob(f'{step}.*'):  # it may have taken the last of the disk
+                shutil.rmtree(incomplete, ignore_errors=True)
+            raise self._unwritten(step, why) from error
+        reason = self._difference(step, state, notes) if jax.process_index() == 0 else ''
+        if any_process(bool(reason)):
+            raise self._unwritten(step, f'it cannot be read back ({reason or "see the first process"})')
 
-    def _full(self, step: int, why: str) -> CheckpointError:
-        last = max(self.steps(), default=None)
+    def _unwritten(self, step: int, why: str) -> CheckpointError:
+        # Of the training, whichever folder this is: that is where it resumes from.
+        steps = [int(path.name) for path in (self._folder.parent / 'checkpoints').glob('*') if path.name.isdigit()]
+        last = max((other for other in steps if other != step), default=None)
         kept = 'there is no earlier one' if last is None else f'the last good one is of step {last}'
         return CheckpointError(
             str(self._folder),
-            f'the checkpoint of step {step} does not fit: {why}; {kept}',
-            'free some space and run the same command again: it resumes from there',
+            f'the checkpoint of step {step} cannot be written: {why}; {describe_disk(self._folder)}; {kept}',
+            'make room or choose another disk, and run the same command again: it resumes from there',
         )
+
+    def _difference(self, step: int, state: State, notes: dict[str, Any]) -> str:
+        """What differs between a state with its notes and their checkpoint; empty where nothing does.
+
+        Read by the first process alone, and on the host: on a device there may be no room for a second state.
+        """
+
+        def how(leaf: Any) -> ocp.RestoreArgs:
+            if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # small, and no NumPy array
+                return ocp.checkpoint_utils.construct_restore_args(leaf)
+            return ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype)
+
+        alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+        try:
+            folder, wanted = self._plain.path / str(step), _wanted(state, _PARTS)
+            found = ocp.JsonCheckpointHandler(multiprocessing_options=alone).restore(folder / 'notes')
+            args = ocp.args.PyTreeRestore(wanted, restore_args=jax.tree.map(how, wanted), partial_restore=True)
+            arrays = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone).restore(folder / 'state', args=args)
+            same = found == json.loads(json.dumps(notes)) and _checksums(arrays) == notes['checksums']
+        except Exception as error:  # noqa: BLE001 - whatever a reader raises is the answer
+            return _first_line(error)
+        return '' if same else 'it differs from what was written'
 
     def restore(
         self, template: State, step: int | None = None, to_sample: bool = False
@@ -247,7 +299,7 @@ class Checkpoints:
             except _UnsuitableError:
                 raise
             except Exception as error:  # noqa: BLE001 - a damaged file can make the reader raise anything
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+                reason = _first_line(error)
             if not any_process(found is None):
                 if not any_process(not found.notes.match(found.arrays)):
                     return found
@@ -334,3 +386,4 @@ class Checkpoints:
     def close(self) -> None:
         """Releases what reading and writing holds; the object cannot be used afterwards."""
         self._manager.close()
+        self._plain.close()

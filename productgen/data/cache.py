@@ -21,6 +21,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from productgen.config.paths import user_path
+
 _log = logging.getLogger(__name__)
 
 
@@ -66,10 +68,14 @@ class PixelCache:
 
 
 def cache_dir() -> Path:
-    """The folder of the dataset cache; it need not exist."""
+    """The folder of the dataset cache; it need not exist.
+
+    Raises:
+      UserError: there is no home folder that `~` stands for.
+    """
     if explicit := os.environ.get('PRODUCTGEN_CACHE'):
-        return Path(explicit).expanduser()
-    return Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'productgen'
+        return user_path(explicit, 'PRODUCTGEN_CACHE')
+    return user_path(os.environ.get('XDG_CACHE_HOME') or '~/.cache', 'XDG_CACHE_HOME') / 'productgen'
 
 
 def read(kind: str, key: str) -> Any | None:

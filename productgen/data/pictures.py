@@ -13,6 +13,8 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from productgen.core.files import naming
+
 MARGIN = 2  # pixels between the pictures of a grid
 
 
@@ -124,11 +126,13 @@ def _save_mp4(path: Path, frames: Iterator[np.ndarray], fps: int) -> None:
 
 @contextlib.contextmanager
 def _atomic(path: Path) -> Iterator[Path]:
-    """A temporary file in the same folder that replaces `path` once it is written."""
+    """A temporary file in the same folder that replaces `path` once it is written; an OSError names `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'.{path.name}')
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming(path):
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):  # of a disk that fails, which has been raised
+                temporary.unlink(missing_ok=True)

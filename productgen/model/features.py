@@ -10,7 +10,6 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,6 +19,7 @@ from jax.sharding import Mesh
 from PIL import Image
 
 from productgen.config import UserError
+from productgen.config.paths import user_path
 from productgen.core.pixels import to_float
 from productgen.core.sharding import make_mesh, replicated
 from productgen.core.state import PyTree, State
@@ -128,7 +128,7 @@ def _trained(run: str, batch_size: int) -> FeatureNet:
 
 def _inception(path: str, batch_size: int) -> FeatureNet:
     """Inception-v3 as FID has it, pictures resized as in the original TensorFlow graph."""
-    net, file = InceptionV3(), weights.locate(INCEPTION, Path(path).expanduser() if path else '')
+    net, file = InceptionV3(), weights.locate(INCEPTION, user_path(path, 'eval.features=inception') if path else '')
     mesh, protocol = make_mesh(), 'torch-fidelity'
     variables = jax.device_put(net.convert(weights.read(file)), replicated(mesh))
 

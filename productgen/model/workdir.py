@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,13 +13,40 @@ from pathlib import Path
 from typing import Any
 
 from productgen.config import UserError, difference
-from productgen.core.checkpoint import CheckpointError, Checkpoints
+from productgen.config.paths import user_path
+from productgen.core.checkpoint import CheckpointError, Checkpoints, has_checkpoint
+from productgen.core.files import naming, write_durably
 from productgen.data.facts import Facts
 from productgen.data.labels import LabelTable
 from productgen.model.config import Config, resolve
 from productgen.model.environment import environment
 
 _log = logging.getLogger('productgen')
+
+
+_KINDS = {'source': str, 'digest': str, 'columns': dict, 'frozen': dict}  # of data.json
+_AGAIN = 'the training command with the whole --config and --accept_config_change writes it again'
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a run.
+
+    Raises:
+      FileNotFoundError: there is none.
+      UserError: it cannot be read, or holds something else.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(str(path), f'not readable ({error.strerror})') from None
+    except (ValueError, RecursionError) as error:
+        what = f'not JSON: {error}' if path.stat().st_size else 'it is empty'
+        raise UserError(str(path), f'not readable ({what})', _AGAIN) from None
+    if not isinstance(value, dict):
+        raise UserError(str(path), 'not readable (it holds no JSON object)', _AGAIN)
+    return value
 
 
 def read_json(workdir: Path) -> dict[str, Any]:
@@ -31,11 +57,14 @@ def read_json(workdir: Path) -> dict[str, Any]:
     """
     path = workdir / 'config.json'
     try:
-        return json.loads(path.read_text())
+        values = _load(path)
     except FileNotFoundError:
+        if has_checkpoint(workdir):
+            raise UserError(str(path), 'missing, and there are checkpoints of a run in the folder', _AGAIN) from None
         raise UserError(f'--workdir={workdir}', 'there is no run in it (no config.json)') from None
-    except ValueError as error:
-        raise UserError(str(path), f'not readable as JSON ({error})') from None
+    if 'method' not in values:
+        raise UserError(str(path), 'not readable (it is no config of a run: it has no method)', _AGAIN)
+    return values
 
 
 def read_config(workdir: Path) -> Config:
@@ -51,24 +80,44 @@ def read_facts(workdir: Path) -> Facts:
     """The facts of a run's training set, as `write_workdir` left them.
 
     Raises:
-      UserError: there are none.
+      UserError: there are none, or they cannot be read.
     """
-    path = workdir / 'labels.json'
     about = _about_data(workdir)
-    columns = {name: tuple(shape) for name, shape in about.get('columns', {}).items()}
     try:
-        return Facts(LabelTable.from_json(json.loads(path.read_text())), columns, _digest(about))
+        columns = {name: (int(h), int(w), int(c)) for name, (h, w, c) in about.get('columns', {}).items()}
+    except (TypeError, ValueError):
+        raise UserError(str(workdir / 'data.json'), 'not readable (its columns are no shapes)', _AGAIN) from None
+    return Facts(_read_labels(workdir), columns, _digest(about))
+
+
+def _read_labels(workdir: Path) -> LabelTable:
+    path = workdir / 'labels.json'
+    try:
+        table = LabelTable.from_json(_load(path))
+        if not len(table.counts):
+            raise ValueError('it has no rows')
     except FileNotFoundError:
         raise UserError(
-            f'--workdir={workdir}', 'there is no run in it that has begun to train (no labels.json)'
+            f'--workdir={workdir}', 'there is no run in it that has begun to train (no labels.json)', _AGAIN
         ) from None
-    except (ValueError, KeyError) as error:
-        raise UserError(str(path), f'not readable ({error})', 'the training command writes it again') from None
+    except UserError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise UserError(str(path), f'not readable (no table of labels: {error})', _AGAIN) from None
+    return table
 
 
 def _about_data(workdir: Path) -> dict[str, Any]:
+    """What data.json says; nothing in a run of an early version, which has none."""
     path = workdir / 'data.json'
-    return json.loads(path.read_text()) if path.exists() else {}
+    try:
+        about = _load(path)
+    except FileNotFoundError:
+        return {}
+    wrong = [name for name, kind in _KINDS.items() if not isinstance(about.get(name, kind()), kind)]
+    if wrong:
+        raise UserError(str(path), f'not readable ({wrong[0]} is {about[wrong[0]]!r})', _AGAIN)
+    return about
 
 
 def _digest(about: dict[str, Any]) -> str:
@@ -78,9 +127,7 @@ def _digest(about: dict[str, Any]) -> str:
 
 
 def _write_json(path: Path, value: Any, indent: int | None = 2) -> None:
-    temporary = path.with_name(path.name + '.tmp')
-    temporary.write_text(json.dumps(value, indent=indent) + '\n')
-    os.replace(temporary, path)
+    write_durably(path, json.dumps(value, indent=indent) + '\n')
 
 
 def config_changes(workdir: Path, config: Config) -> list[str]:
@@ -90,7 +137,7 @@ def config_changes(workdir: Path, config: Config) -> list[str]:
 
 def label_changes(workdir: Path, table: LabelTable) -> list[str]:
     """Lines for what differs from the labels of the run in a workdir."""
-    old = read_facts(workdir).labels.to_json()['attributes']
+    old = _read_labels(workdir).to_json()['attributes']
     return difference(old, table.to_json()['attributes'], 'labels: ')
 
 
@@ -107,18 +154,33 @@ def check_workdir(workdir: Path, config: Config, facts: Facts, frozen: Mapping[s
     Raises:
       UserError: it holds a run with another config or other data, or other files.
     """
-    field = f'--workdir={workdir}'
-    if not (workdir / 'config.json').exists():
+    field, path = f'--workdir={workdir}', workdir / 'config.json'
+    if not path.exists() and not has_checkpoint(workdir):
         if workdir.exists() and any(c.name != '.lock' and c.suffix != '.tmp' for c in workdir.iterdir()):
             raise UserError(field, 'there are files in it but no run', 'choose an empty or a new folder')
         return
-    lines = config_changes(workdir, config)
-    about = _about_data(workdir)
-    if _digest(about) not in ('', facts.digest):
-        lines.append(f'data.source: the pictures of {config.data.source} have changed')
-    if (workdir / 'labels.json').exists():
-        lines += label_changes(workdir, facts.labels)
-    lines += difference(about.get('frozen', frozen), frozen, 'weights: ')
+
+    def data_changes() -> list[str]:
+        about = _about_data(workdir)
+        moved = _digest(about) not in ('', facts.digest)
+        lines = [f'data.source: the pictures of {config.data.source} have changed'] if moved else []
+        return lines + difference(about.get('frozen', frozen), frozen, 'weights: ')
+
+    def table_changes() -> list[str]:
+        return label_changes(workdir, facts.labels) if (workdir / 'labels.json').exists() else []
+
+    lines = []
+    for compare, then in (
+        (lambda: config_changes(workdir, config), 'the checkpoints are resumed with --config'),
+        (data_changes, 'it is written again'),
+        (table_changes, 'it is written again'),
+    ):
+        try:
+            lines += compare()
+        except UserError as error:  # what cannot be read cannot be compared
+            lines.append(f'{error.field}: {error.reason}')
+            if accept:
+                _log.warning('%s: %s; %s.', error.field, error.reason, then)
     if lines and not accept:
         raise UserError(
             field,
@@ -138,7 +200,7 @@ def write_workdir(workdir: Path, config: Config, facts: Facts, frozen: Mapping[s
     """
     workdir.mkdir(parents=True, exist_ok=True)
     path, values = workdir / 'config.json', config.to_json()
-    if path.exists() and read_json(workdir) != values:
+    if path.exists() and path.stat().st_size and not _holds(path, values):
         shutil.copy(path, workdir / f'config.{len(list(workdir.glob("config.*.json")))}.json')
     _write_json(path, values)
     about = {'source': config.data.source, 'digest': facts.digest, 'columns': facts.columns, 'frozen': dict(frozen)}
@@ -146,22 +208,36 @@ def write_workdir(workdir: Path, config: Config, facts: Facts, frozen: Mapping[s
     _write_json(workdir / 'labels.json', facts.labels.to_json(), indent=None)
 
 
+def _holds(path: Path, values: dict[str, Any]) -> bool:
+    """Whether a JSON file can be read and has these values."""
+    try:
+        return _load(path) == values
+    except UserError:
+        return False
+
+
 def write_environment(workdir: Path) -> None:
     """Adds a line with versions, git revision and devices to environment.jsonl."""
-    with open(workdir / 'environment.jsonl', 'a') as file:
+    path = workdir / 'environment.jsonl'
+    with naming(path), open(path, 'a', encoding='utf-8') as file:
         file.write(json.dumps(environment()) + '\n')
 
 
 def parse_run(text: str, field: str) -> tuple[Path | None, int]:
     """`WORKDIR`, `WORKDIR:STEP` or `:STEP` as a folder, None for the run itself, and a step: 0 newest, -1 best.
 
+    A folder that exists is meant as a whole, such as `2026-11-26_18:05`.
+
     Raises:
-      UserError: another negative step.
+      UserError: another negative step, or `~USER` without such a user.
     """
-    folder, _, step = re.fullmatch(r'(.*?)(:(-?\d+))?', text.strip()).groups()
+    text = text.strip()
+    if text and user_path(text, field).is_dir():
+        return user_path(text, field), 0
+    folder, _, step = re.fullmatch(r'(.*?)(:(-?\d+))?', text, re.DOTALL).groups()
     if int(step or 0) < -1:
         raise UserError(f'{field}={text}', f'{step} is no step', '0 is the newest checkpoint, -1 the best')
-    return (Path(folder).expanduser() if folder else None), int(step or 0)
+    return (user_path(folder, field) if folder else None), int(step or 0)
 
 
 def checkpoints_of(workdir: Path, step: int) -> tuple[Checkpoints, int | None]:

@@ -23,6 +23,7 @@ import jax
 import numpy as np
 
 from productgen.config import UserError
+from productgen.config.paths import user_path
 from productgen.config.ranges import parse_ranges
 from productgen.config.sections import SampleConfig
 from productgen.core.rng import sample_keys
@@ -107,7 +108,7 @@ def sample(settings: SampleConfig, workdir: Path) -> list[Path]:
             raise UserError('sample.output', f'{name!r} has no styles to {settings.output}', 'use grid or png')
         if len(seeds) < 2:
             raise UserError('sample.seeds', f'{settings.output!r} needs at least two seeds')
-    folder = Path(settings.out) if settings.out else workdir / 'generated'
+    folder = user_path(settings.out, 'sample.out') if settings.out else workdir / 'generated'
     paths = _MAKERS[settings.output](_Job(settings, ensemble, seeds, kinds, folder))
     if jax.process_index() == 0:
         what = f'{len(paths)} pictures in {folder}' if len(paths) > 1 else paths[0]

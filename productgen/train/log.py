@@ -14,10 +14,11 @@ from typing import TypeVar
 
 import jax
 import numpy as np
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from productgen.core.files import write_durably
 from productgen.data.pictures import save_png
+from productgen.train.files import Appended, Board, Lenient, LineHandler
 
 _log = logging.getLogger('productgen')
 _Batch = TypeVar('_Batch')
@@ -27,10 +28,8 @@ class _BarHandler(logging.Handler):
     """Prints log lines above the progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
+        with contextlib.suppress(OSError, RuntimeError):  # a closed terminal is no reason to end a run
             tqdm.write(self.format(record), file=sys.stderr)
-        except (OSError, RuntimeError):
-            self.handleError(record)  # a closed terminal is no reason to end a run
 
 
 def start_console(primary: bool = True) -> None:
@@ -52,7 +51,7 @@ def log_file(workdir: Path, primary: bool = True) -> Iterator[None]:
     if not primary:
         yield
         return
-    root, file = logging.getLogger('productgen'), logging.FileHandler(workdir / 'log.txt')
+    root, file = logging.getLogger('productgen'), LineHandler(workdir / 'log.txt')
     file.setFormatter(logging.Formatter('%(asctime)s %(levelname)s %(message)s'))
     root.addHandler(file)
     level = root.level
@@ -80,16 +79,17 @@ def memory() -> dict[str, float]:
     return used
 
 
-def _keep_until(path: Path, step: int) -> list[dict]:
-    """Drops the points of metrics.jsonl after `step`, which will be written again; returns the others."""
+def _points_until(path: Path, step: int) -> list[dict]:
+    """The points of metrics.jsonl up to a step; those after it will be written again.
+
+    Lines that are no points, as the last one of an interrupted run, are left out.
+    """
     points = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        with contextlib.suppress(ValueError):  # the half-written last line of an interrupted run
-            points.append(json.loads(line))
-    points = [point for point in points if point['step'] <= step]
-    temporary = path.with_name(path.name + '.tmp')
-    temporary.write_text(''.join(json.dumps(point) + '\n' for point in points))
-    os.replace(temporary, path)
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        with contextlib.suppress(ValueError):
+            point = json.loads(line)
+            if isinstance(point, dict) and isinstance(point.get('step'), int) and point['step'] <= step:
+                points.append(point)
     return points
 
 
@@ -121,9 +121,12 @@ class RunLog:
         self._points: list[dict] = []
         if not primary:
             return
-        self._points = _keep_until(workdir / 'metrics.jsonl', step)
-        self._metrics = open(workdir / 'metrics.jsonl', 'a')  # noqa: SIM115 - open as long as the run
-        self._board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=step + 1)
+        self._lenient = Lenient()
+        self._metrics = Appended(workdir / 'metrics.jsonl', self._lenient)
+        with self._lenient(self._metrics.path):
+            self._points = _points_until(self._metrics.path, step)
+        self._rewritten = self._rewrite()
+        self._board = Board(workdir / 'tensorboard', self._lenient, purge_step=step + 1)
         images = None if total is None else total * batch_size
         self._bar = tqdm(
             total=images,
@@ -137,7 +140,15 @@ class RunLog:
 
     def best(self, name: str) -> float:
         """The highest value of a metric before this start; 0 where there is none."""
-        return max((point.get(name, 0.0) for point in self._points), default=0.0)
+        values = (point.get(name) for point in self._points)
+        return max((value for value in values if isinstance(value, int | float)), default=0.0)
+
+    def _rewrite(self) -> bool:
+        """Drops the points after the step of this start from metrics.jsonl, and returns whether that was done."""
+        with self._lenient(self._metrics.path):
+            write_durably(self._metrics.path, ''.join(json.dumps(point) + '\n' for point in self._points))
+            return True
+        return False
 
     def advance(self, step: int) -> None:
         """Moves the progress bar."""
@@ -193,11 +204,10 @@ class RunLog:
             line += f'  {wait:.0%} waiting for data' if wait >= 0.05 else ''
         if seconds_left is not None:
             line += f'  {span(max(seconds_left, 0))} left'
-        self._metrics.write(json.dumps(point) + '\n')
-        self._metrics.flush()
-        for name, value in point.items():
-            if name not in ('step', 'kimg'):
-                self._board.add_scalar(name, value, step)
+        self._rewritten = self._rewritten or self._rewrite()
+        if self._rewritten:
+            self._metrics.append((json.dumps(point) + '\n').encode())
+        self._board.scalars(step, {name: value for name, value in point.items() if name not in ('step', 'kimg')})
         if self._bar.disable:
             _log.info(line)
         else:
@@ -208,16 +218,11 @@ class RunLog:
         """Writes uint8 [H, W, 3] as samples/NAME.png and to TensorBoard."""
         path = self._workdir / 'samples' / f'{name}.png'
         if self._primary:
-            try:
+            with self._lenient(path.parent):  # one line for all sheets
                 save_png(path, image)
-                self._board.add_image(name.partition('_')[0], image, step, dataformats='HWC')
-                self._board.flush()
-            except OSError as error:  # a full disk: the next checkpoint says more, and may still fit
-                _log.warning('%s cannot be written: %s', path, error)
+            self._board.picture(step, name.partition('_')[0], image)
         return path
 
     def close(self) -> None:
         if self._primary:
             self._bar.close()
-            self._metrics.close()
-            self._board.close()

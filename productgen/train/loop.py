@@ -16,6 +16,7 @@ import jax
 
 from productgen.config import UserError
 from productgen.core.checkpoint import Checkpoints, has_checkpoint
+from productgen.core.files import naming
 from productgen.core.rng import stream
 from productgen.core.sharding import any_process, put_batch
 from productgen.core.state import State
@@ -139,10 +140,12 @@ def train(config: Config, workdir: Path, accept_change: bool = False) -> Outcome
             raise refusal or UserError('', 'the first process refused to train; its message says why')
         # A run that has a checkpoint of its own no longer needs the other run.
         inherited = None if has_checkpoint(workdir) else inherit(run)
-        if primary and not (workdir / 'config.json').exists():
+        # The config of checkpoints whose own is lost waits until they have been restored with it.
+        if primary and not (workdir / 'config.json').exists() and not has_checkpoint(workdir):
             write_workdir(workdir, *about)
         stack.enter_context(log_file(workdir, primary))
-        _report_data(run, workdir, primary)
+        with naming(workdir):
+            _report_data(run, workdir, primary)
         checkpoints = Checkpoints(workdir, config.train.keep)
         stack.callback(checkpoints.close)
         # A run that has been trained may be complete, and need no more updates.

@@ -15,6 +15,7 @@ from productgen.model.environment import PACKAGES, environment
 from productgen.model.workdir import (
     check_workdir,
     config_changes,
+    parse_run,
     read_config,
     read_facts,
     read_json,
@@ -109,6 +110,27 @@ def test_an_unknown_field_in_a_config_is_an_error_with_its_name(run, tmp_path):
     (copy / 'config.json').write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"^train\.patiense: no such field; did you mean 'patience'"):
         read_config(copy)
+
+
+@pytest.mark.parametrize(
+    'text, folder, step',
+    [
+        ('runs/2026-11-26_18:05', 'runs/2026-11-26_18:05', 0),
+        ('runs/2026-11-26_18:05:40', 'runs/2026-11-26_18:05', 40),
+        ('runs/2026-11-26_18:06', 'runs/2026-11-26_18', 6),
+        ('runs/a:-1', 'runs/a', -1),
+        ('runs/a\nb:3', 'runs/a\nb', 3),
+        ('~/x:3', 'home/x', 3),
+        (':3', None, 3),
+        ('', None, 0),
+    ],
+)
+def test_a_folder_that_exists_is_meant_as_a_whole(tmp_path, monkeypatch, text, folder, step):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+    (tmp_path / 'runs' / '2026-11-26_18:05').mkdir(parents=True)
+    found = parse_run(text, 'train.init_from')
+    assert (found[0] and tmp_path / found[0], found[1]) == (folder and tmp_path / folder, step)
 
 
 def test_facts_are_read_as_they_were_written(run, tmp_path):
