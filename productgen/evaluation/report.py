@@ -102,6 +102,8 @@ def write_report(out: Path, result: Result, earlier: Earlier | None, log: Path |
         _table(([name, value] for name, value in result.measured.items())),
         '<h2>Metrics</h2>',
         *_figures(columns, explanation),
+        '<h2>Left out</h2>' if result.left_out else '',
+        *(f'<p>{html.escape(text)}</p>' for text in result.left_out),
         *_pairs(result.pairs),
         *_pictures(result.sheets),
         *_copies(result.copies, result.sheets),
@@ -211,7 +213,7 @@ def _copies(copies: Mapping[str, Any] | None, sheets: Mapping[str, np.ndarray]) 
         'probability of so small a value without copying. Pixels are those of thumbnails.</p>',
     ]
     rows = []
-    for name in ('features', 'pixels'):
+    for name in (name for name in ('features', 'pixels') if name in copies):
         c = copies[name]
         near = f'{c["share"]:.1%} are as near as the nearest {c["expected_share"]:.0%} of the held-out pictures'
         rows.append([name, near, c['c_t'], c['p']])
@@ -227,12 +229,17 @@ def _duplicates(found: Mapping[str, Any] | None, sheets: Mapping[str, np.ndarray
     """Near duplicates in the data set."""
     if not found:
         return []
+    held_out = ''
+    if 'held_out' in found:
+        held_out = (
+            f'{found["held_out"]:,} held-out pictures ({found["held_out_share"]:.1%}) are as near to a training '
+            'picture, which makes held-out figures too good. '
+        )
     lines = [
         '<h2>Near duplicates in the data set</h2>',
         f'<p>Among {found["searched"]:,} training pictures, {found["training"]:,} pairs of nearest neighbours have '
-        f'thumbnails that differ by less than {found["limit"]:g} grey levels (root mean square). {found["held_out"]:,} '
-        f'held-out pictures ({found["held_out_share"]:.1%}) are as near to a training picture, which makes held-out '
-        'figures too good. Their names are in report.json.</p>',
+        f'thumbnails that differ by less than {found["limit"]:g} grey levels (root mean square). {held_out}Their names '
+        'are in report.json.</p>',
     ]
     for name, what in (('training', 'training pictures'), ('held_out', 'a held-out and a training picture')):
         if f'alike, {name}' in sheets:
