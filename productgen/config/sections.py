@@ -81,7 +81,10 @@ class SampleConfig:
       seeds: numbers and ranges, `0-63` or `3,5,10-19`; one picture per seed.
       labels: which labels to generate, `mug` or `label=mug,colour=red`; several are separated by `;`. `grid` and `png`
         make every one of them for every seed, `mix` and `walk` assign them to the seeds in turn. Attributes that are
-        not stated, and all of them if this is empty, are those of training pictures drawn by the seed.
+        not stated, and all of them if this is empty, are those of training pictures drawn by the seed. As in CSV files,
+        a name that has `,`, `;` or `=` in it or begins with a quote is put in double quotes, in which `""` is a quote:
+        `"shoes, women";"12"" plate"`. Without them `12" plate` is a name too, as is `shoes, women` where it is the
+        whole request, or all between two `;`.
       truncation: psi, from 0 (the average picture) to 1 (full variety); up to 2 exaggerates. It scales the distance of
         the latent from its mean; for VAEs and autoregressive priors it is the temperature. Diffusion does not use it.
       guidance: scale of classifier-free guidance, for diffusion trained with labels; 1 for none.
