@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,8 @@ def _plain(value: Any) -> Any:
 def _write(path: Path, text: str) -> None:
     """Writes a file in one step, so that readers never see half of it."""
     temporary = path.with_name(f'.{path.name}')
-    temporary.write_text(text, encoding='utf-8')
+    # Names of files may hold bytes that are no characters.
+    temporary.write_text(text, encoding='utf-8', errors='backslashreplace')
     os.replace(temporary, path)
 
 
@@ -312,4 +314,6 @@ def _sheet(images: np.ndarray, columns: int = COLUMNS) -> str:
 
 
 def _plot(figure: matplotlib.figure.Figure) -> str:
-    return _embedded(lambda file: figure.savefig(file, format='png', dpi=110, bbox_inches='tight'))
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Glyph .* missing')  # of names of classes; a box is drawn
+        return _embedded(lambda file: figure.savefig(file, format='png', dpi=110, bbox_inches='tight'))
