@@ -5,9 +5,12 @@ Training writes this table into the workdir, so that a trained model can be used
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import difflib
 import logging
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +20,8 @@ from productgen.config import UserError, nearest
 from productgen.data.source import Source
 
 _log = logging.getLogger(__name__)
+_SHOWN = 50  # known values in a message ...
+_LONGEST = 80  # ... and characters of each
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -103,65 +108,148 @@ class LabelTable:
         return {name: values[code] if code >= 0 else '-' for (name, values), code in columns}
 
     def words(self, kind: Mapping[str, str]) -> list[str]:
-        """The shortest names of a kind that `kinds` parses: `mug`, or `lid=red` where several attributes have `red`."""
-        owners = lambda value: sum(value in values for values in self.attributes.values())
-        return [value if owners(value) == 1 else f'{name}={value}' for name, value in kind.items()]
+        """The shortest names of a kind that `kinds` parses: `mug`, or `lid=red` where several attributes have `red`.
+
+        Joined by commas they are a request for that kind.
+        """
+        found = [self._word(name, value) for name, value in kind.items()]
+        if len(found) > 1 and self._values(','.join(found)):  # a single value has this name
+            found = [f'{_quoted(name)}={_quoted(value)}' for name, value in kind.items()]
+        return found
+
+    def _word(self, name: str, value: str) -> str:
+        """The first spelling of a value that is parsed as it, wherever it stands in a request."""
+        for word in (value, _quoted(value), f'{name}={value}', f'{name}={_quoted(value)}'):
+            with contextlib.suppress(UserError):  # a quote in it is not closed
+                if [[self._found(*item) for item in items] for _, items in _parse(word, '')] == [[[(name, value)]]]:
+                    return word
+        return f'{_quoted(name)}={_quoted(value)}'
 
     def kinds(self, text: str, field: str) -> list[dict[str, str]]:
         """Parses what a user requests: `mug`, `label=mug,colour=red`, several kinds separated by `;`.
 
+        A name may be in double quotes, in which `""` stands for a quote, as in CSV files: `"shoes, women"`. A quote in
+        a name that does not begin with one is part of it: `12" plate`. The whole request, or all that stands between
+        two `;`, is a value where it equals one exactly: `shoes, women`.
+
         Args:
-          text: the request; double quotes protect separators in names.
+          text: the request.
           field: the setting it comes from, for messages.
 
         Returns:
           the values of each kind, by attribute; no kinds where `text` is empty.
 
         Raises:
-          UserError: an unknown name, one that several attributes have, or two values of one attribute.
+          UserError: an unknown name, one that several attributes have, two values of one attribute, or a quote that is
+            not closed.
         """
-        kinds = []
-        for part in filter(str.strip, _split(text, ';')):
-            if not self.attributes:
-                raise UserError(field, f'{text!r} cannot be chosen, the run was trained without labels')
-            kind: dict[str, str] = {}
-            for item in _split(part, ','):
-                name, value = self._find(item.strip(), field)
-                if name in kind:
-                    raise UserError(
-                        field,
-                        f'{part.strip()!r} gives {name!r} two values, {kind[name]!r} and {value!r}',
-                        "separate kinds by ';'",
-                    )
-                kind[name] = value
-            kinds.append(kind)
-        return kinds
+        if text.strip() and not self.attributes:
+            raise UserError(field, f'{text!r} cannot be chosen, the run was trained without labels')
+        parts = [(text, [])] if self._values(text) else _parse(text, field)
+        return [self._kind(part, items, field) for part, items in parts]
 
-    def _find(self, item: str, field: str) -> tuple[str, str]:
-        """(attribute, value) of `value` or `attribute=value`."""
-        bare = _unquoted(item)
-        owners = [name for name, values in self.attributes.items() if bare in values]
-        if len(owners) == 1:
-            return owners[0], bare
-        if owners:
-            ways = ' or '.join(f'{name}={bare}' for name in owners)
-            raise UserError(field, f'{bare!r} is a value of several attributes', f'write {ways}')
-        name, given, value = item.partition('=')
-        if not given:
-            known = {value for values in self.attributes.values() for value in values}
-            raise UserError(field, f'there is no {bare!r}{nearest(bare, known)}')
-        name, value = _unquoted(name.strip()), _unquoted(value.strip())
+    def _kind(self, part: str, items: list[_Item], field: str) -> dict[str, str]:
+        """The values of one kind, by attribute, from its text and what that is divided into."""
+        kind: dict[str, str] = {}
+        for item in [(part, [part])] if self._values(part) else items:
+            name, value = self._find(*item, field)
+            if name in kind:
+                raise UserError(
+                    field,
+                    f'{part.strip()!r} gives {name!r} two values, {kind[name]!r} and {value!r}',
+                    "separate kinds by ';'",
+                )
+            kind[name] = value
+        return kind
+
+    def _values(self, text: str) -> list[tuple[str, str]]:
+        """(attribute, value) of every value that equals a text or, where there is none, the text without its spaces."""
+        of = lambda value: [(name, value) for name, values in self.attributes.items() if value in values]
+        return of(text) or of(text.strip())
+
+    def _found(self, item: str, names: list[str]) -> list[tuple[str, str]]:
+        """(attribute, value) of all that an item may stand for.
+
+        Args:
+          item: its text; values may contain `=`.
+          names: the names in it, between `=`.
+        """
+        found = self._values(names[0] if len(names) == 1 else item)
+        name, value = names[0], '='.join(names[1:])
+        if not found and value in self.attributes.get(name, ()):
+            found = [(name, value)]
+        return found
+
+    def _find(self, item: str, names: list[str], field: str) -> tuple[str, str]:
+        """(attribute, value) that an item stands for."""
+        found = self._found(item, names)
+        if len(found) == 1:
+            return found[0]
+        name, value = names[0], '='.join(names[1:])
+        if found:
+            ways = ' or '.join(self._word(*way) for way in found)
+            raise UserError(field, f'{found[0][1]!r} is a value of several attributes', f'write {ways}')
+        if len(names) == 1:
+            known = {value: attribute for attribute, values in self.attributes.items() for value in values}
+            raise UserError(field, f'there is no {name!r}{self._hint(name, known, field)}')
         if name not in self.attributes:
             raise UserError(field, f'there is no attribute {name!r}{nearest(name, self.attributes)}')
-        if value not in self.attributes[name]:
-            raise UserError(field, f'{name} has no value {value!r}{nearest(value, self.attributes[name])}')
-        return name, value
+        known = dict.fromkeys(self.attributes[name], name)
+        raise UserError(field, f'{name} has no value {value!r}{self._hint(value, known, field)}')
+
+    def _hint(self, value: str, known: Mapping[str, str], field: str) -> str:
+        """The known value that is nearest, with its spelling where it needs quotes, and the first known values.
+
+        Args:
+          value: what was requested.
+          known: the attribute of each value.
+          field: the setting, for the spelling.
+        """
+        # The request may have been divided inside a name.
+        cut = lambda name: (name[len(value) : len(value) + 1] not in (',', ';', '='), len(name))
+        longer = sorted((name for name in known if value and name.startswith(value)), key=cut)
+        hint = ''
+        for name in [*longer, *difflib.get_close_matches(value, known, 1, 0.5)][:1]:
+            word = self._word(known[name], name)
+            hint = f'; did you mean {name!r}?' + ('' if word == name else f' Write {field}={shlex.quote(word)}')
+        words = [self._word(known[name], name) for name in sorted(known)[:_SHOWN]]
+        shown = [word if len(word) <= _LONGEST else f'{word[:_LONGEST]}...' for word in words]
+        return f'{hint} (known: {", ".join(shown)}{", ..." if len(known) > _SHOWN else ""})'
 
 
-def _split(text: str, separator: str) -> list[str]:
-    """The parts of a text between separators outside double quotes."""
-    return re.split(rf'{separator}(?=(?:[^"]*"[^"]*")*[^"]*$)', text)
+_Item = tuple[str, list[str]]  # `colour=red` and its names, ['colour', 'red']
+# A name in quotes and the spaces around it, or one without.
+_NAME = re.compile(r'\s*"((?:[^"]|"")*+)"\s*|([^;,=]*)')
 
 
-def _unquoted(text: str) -> str:
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+def _parse(text: str, field: str) -> list[tuple[str, list[_Item]]]:
+    """The parts of a request between `;` that are not empty, and the items of each, between `,`.
+
+    Raises:
+      UserError: a quote is not closed, or something follows a name in quotes.
+    """
+    parts, items, names = [], [], []
+    part = item = place = 0  # where these begin
+    while place <= len(text):
+        match = _NAME.match(text, place)
+        quoted, bare, end = match[1], match[2], match.end()
+        if (bare or '').lstrip().startswith('"') or text[end : end + 1] not in ('', ';', ',', '='):
+            raise UserError(
+                field,
+                f'{text[place:].strip()!r} begins with a quote, which does not end with the name',
+                'put "..." around a whole name, and write "" for a quote in it: "12"" plate"',
+            )
+        names.append(bare.strip() if quoted is None else quoted.replace('""', '"'))
+        place, separator = end + 1, text[end : end + 1]
+        if separator != '=':
+            items.append((text[item:end].strip(), names))
+            item, names = place, []
+        if separator in ('', ';'):
+            if text[part:end].strip():
+                parts.append((text[part:end], items))
+            part, items = place, []
+    return parts
+
+
+def _quoted(name: str) -> str:
+    return '"{}"'.format(name.replace('"', '""'))

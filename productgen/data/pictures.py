@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import functools
 import os
 import subprocess
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -16,6 +19,10 @@ from PIL import Image, ImageDraw, ImageFont
 from productgen.core.files import naming
 
 MARGIN = 2  # pixels between the pictures of a grid
+_SIZE = 12  # of the letters of names, in pixels
+_LINE = 14  # height of a line of them
+_WIDEST = 160  # pixels of a line of a name, where the pictures are not wider
+_CJK = 'NotoSansCJK-Regular.ttc', 'DroidSansFallbackFull.ttf', 'wqy-microhei.ttc', 'msyh.ttc', 'Arial Unicode.ttf'
 
 
 def grid(images: np.ndarray, columns: int, rows: Sequence[str] = ()) -> np.ndarray:
@@ -24,7 +31,8 @@ def grid(images: np.ndarray, columns: int, rows: Sequence[str] = ()) -> np.ndarr
     Args:
       images: uint8 [N, H, W, 3]; small ones are enlarged by an integer factor.
       columns: pictures in a row.
-      rows: a name to print to the left of each row; may be empty.
+      rows: a name to print to the left of each row; may be empty. Long ones take several lines and are cut at the
+        height of a picture.
 
     Returns:
       uint8 [H', W', 3].
@@ -32,7 +40,11 @@ def grid(images: np.ndarray, columns: int, rows: Sequence[str] = ()) -> np.ndarr
     images = _enlarge(images)
     count, height, width = images.shape[:3]
     lines = -(-count // columns)
-    left = _names_width(rows)
+    most = max((height + MARGIN) // _LINE, 1)
+    names = [_wrapped(name, max(_WIDEST, width), most) for name in rows[:lines]]
+    fonts = [_font(name) for name in names]
+    extent = lambda name, font: int(max(map(font.getlength, name.split('\n'))))
+    left = max((extent(*pair) + 10 for pair in zip(names, fonts, strict=True)), default=0)
     sheet = np.full((lines * (height + MARGIN) + MARGIN, left + columns * (width + MARGIN) + MARGIN, 3), 255, np.uint8)
     for i, image in enumerate(images):
         y = MARGIN + i // columns * (height + MARGIN)
@@ -42,9 +54,9 @@ def grid(images: np.ndarray, columns: int, rows: Sequence[str] = ()) -> np.ndarr
         return sheet
     canvas = Image.fromarray(sheet)
     draw = ImageDraw.Draw(canvas)
-    for i, name in enumerate(rows[:lines]):
+    for i, (name, font) in enumerate(zip(names, fonts, strict=True)):
         middle = MARGIN + i * (height + MARGIN) + height // 2
-        draw.text((left - 4, middle), name, fill=(64, 64, 64), anchor='rm', font=ImageFont.load_default(12))
+        draw.text((left - 4, middle), name, (64, 64, 64), font, 'rm', spacing=_LINE - _SIZE, align='right')
     return np.asarray(canvas)
 
 
@@ -54,9 +66,51 @@ def _enlarge(images: np.ndarray) -> np.ndarray:
     return images.repeat(zoom, 1).repeat(zoom, 2)
 
 
-def _names_width(rows: Sequence[str]) -> int:
-    font = ImageFont.load_default(12)
-    return max((int(font.getlength(name)) + 10 for name in rows), default=0)
+def _wrapped(name: str, width: int, lines: int) -> str:
+    """A name in at most `lines` lines of `width` pixels, the last ending in an ellipsis where the name is longer."""
+    font, found = _font(name), []
+    length = lambda text: font.getlength(text)
+    left = printable(name)[:2000]
+    while left and len(found) < lines:
+        end = bisect.bisect_right(range(1, len(left) + 1), width, key=lambda n: length(left[:n]))
+        space = left.rfind(' ', 0, end + 1) if end < len(left) else -1
+        end = space if space > 0 else max(end, 1)
+        found.append(left[:end].rstrip())
+        left = left[end:].lstrip()
+    while left and found[-1] and length(f'{found[-1]}…') > width:
+        found[-1] = found[-1][:-1].rstrip()
+    return '\n'.join(found) + ('…' if left else '')
+
+
+def printable(text: str) -> str:
+    """A text on one line: line breaks and control characters become spaces, what is no character a question mark."""
+    kinds = ((char, unicodedata.category(char)) for char in text)
+    return ' '.join(''.join(' ' if k == 'Cc' else '?' if k == 'Cs' else char for char, k in kinds).split())
+
+
+def _font(text: str) -> ImageFont.FreeTypeFont:
+    """Of the fonts that there are, the first that lacks the fewest characters of a text; Pillow's own is for ASCII."""
+    own = ImageFont.load_default(_SIZE)
+    if text.isascii():
+        return own
+    return min([own, *_other_fonts()], key=lambda font: sum(not _has(font, char) for char in set(printable(text))))
+
+
+@functools.cache
+def _other_fonts() -> list[ImageFont.FreeTypeFont]:
+    """Matplotlib's, with many alphabets, and the usual ones for Chinese, Japanese and Korean that are installed."""
+    import matplotlib
+
+    found = []
+    for name in (f'{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf', *_CJK):
+        with contextlib.suppress(OSError):
+            found.append(ImageFont.truetype(name, _SIZE))
+    return found
+
+
+def _has(font: ImageFont.FreeTypeFont, char: str) -> bool:
+    """Whether a font can draw a character: the picture is not that of a character that no font has."""
+    return bytes(font.getmask(char)) != bytes(font.getmask('\uffff'))
 
 
 def side_by_side(sheets: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:

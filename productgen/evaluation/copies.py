@@ -27,10 +27,11 @@ def copying(
       progress: see `memorisation`.
 
     Returns:
-      the figures of `features` and of `pixels`, and for each the closest pairs of a picture and a training picture.
+      the figures of `features`, where there are some, and of `pixels`, and for each the closest pairs of a picture and
+      a training picture.
     """
     figures, closest = {}, {}
-    for name in ('features', 'thumbnails'):
+    for name in ('features', 'thumbnails') if measured.features is not None else ('thumbnails',):
         rows = [getattr(x, name) for x in (measured, train, independent)]
         found = memorisation(*rows, seed=SEED, progress=progress)
         word = 'pixels' if name == 'thumbnails' else name
@@ -42,10 +43,10 @@ def copying(
 def duplicates(
     train: PictureSet,
     train_rows: np.ndarray,
-    held_out: PictureSet,
-    held_out_rows: np.ndarray,
+    held_out: PictureSet | None,
+    held_out_rows: np.ndarray | None,
     progress: Progress | None = None,
-) -> tuple[dict[str, Any], Pairs, Pairs]:
+) -> tuple[dict[str, Any], dict[str, Pairs]]:
     """Finds near duplicates among training pictures, and between training and held-out ones.
 
     The latter make held-out figures too good.
@@ -53,30 +54,28 @@ def duplicates(
     Args:
       train: training pictures, for their names.
       train_rows: their thumbnails [N, T].
-      held_out: held-out pictures.
+      held_out: held-out pictures; None where there are none.
       held_out_rows: their thumbnails [M, T].
       progress: called with (rows done, total rows) of each of the two searches.
 
     Returns:
-      figures and names for JSON, the pairs among training pictures, and those of a held-out and a training picture.
+      figures and names for JSON, and the pairs: `training`, among training pictures, and `held_out`, of a held-out and
+      a training picture.
     """
     limit = ALIKE * np.sqrt(train_rows.shape[1])
     within = near_duplicates(train_rows, limit, progress)
-    found = nearest(held_out_rows, train_rows, progress=progress)
-    near = np.flatnonzero(found.distance[:, 0] < limit)
-    near = near[np.argsort(found.distance[near, 0], kind='stable')]
-    across = Pairs(near, found.index[near, 0], found.distance[near, 0])
     names = lambda pairs, first: [
         [first.files[a], train.files[b], round(float(d / np.sqrt(train_rows.shape[1])), 3)]
         for a, b, d in zip(*(x[:LISTED] for x in (pairs.first, pairs.second, pairs.distance)), strict=True)
     ]
-    about = {
-        'limit': ALIKE,
-        'searched': train.count,
-        'training': len(within.first),
-        'held_out': len(across.first),
-        'held_out_share': len(across.first) / held_out.count,
-        'training_pairs': names(within, train),
-        'held_out_pairs': names(across, held_out),
-    }
-    return about, within, across
+    about = {'limit': ALIKE, 'searched': train.count, 'training': len(within.first)}
+    about['training_pairs'] = names(within, train)
+    if held_out is None:
+        return about, {'training': within}
+    found = nearest(held_out_rows, train_rows, progress=progress)
+    near = np.flatnonzero(found.distance[:, 0] < limit)
+    near = near[np.argsort(found.distance[near, 0], kind='stable')]
+    across = Pairs(near, found.index[near, 0], found.distance[near, 0])
+    about |= {'held_out': len(across.first), 'held_out_share': len(across.first) / held_out.count}
+    about['held_out_pairs'] = names(across, held_out)
+    return about, {'training': within, 'held_out': across}

@@ -35,14 +35,15 @@ from productgen.evaluation.sets import LOOKED_AT, Measured, measure
 from productgen.methods.base import Generates, Reconstructs, Represents, Translates
 from productgen.metrics.neighbours import Progress
 from productgen.model.config import Config
-from productgen.model.workdir import config_changes, label_changes, locked, read_facts
+from productgen.model.workdir import config_changes, label_changes, locked, read_config, read_facts
 from productgen.train.run import Run, open_run
 
 _log = logging.getLogger('productgen')
 Check = Callable[[Mapping[str, Any]], None]  # raises a UserError where an earlier report has another protocol
 Evaluator = Callable[[Run, Path, Check, Path], Result]  # the last is a folder for temporary files
 SHOWN = 48  # pictures of each set in the report
-BRIEF = ('frechet_distance', 'kernel_distance', 'precision', 'recall', 'accuracy', 'psnr', 'ssim')  # in the log
+# The beginnings of the names of the figures in the log.
+BRIEF = 'frechet_distance', 'kernel_distance', 'sliced_wasserstein', 'precision', 'recall', 'accuracy', 'psnr', 'ssim'
 
 
 def evaluate(config: Config, workdir: Path, accept_change: bool = False) -> Path:
@@ -112,13 +113,22 @@ def _translated(run: Run, workdir: Path, check: Check, out: Path) -> Result:
 
 
 def _check_same(workdir: Path, config: Config) -> None:
-    """Raises a UserError where the workdir holds a run with another config."""
-    lines = config_changes(workdir, config)
+    """Raises a UserError where the workdir holds a run with another config.
+
+    The memory and threads for pictures do not change them. The same pictures may be in another place: where the run
+    knows their digest, `_check_pictures` compares that once they have been read.
+    """
+    trained = read_config(workdir).data
+    changes = {'cache_gb': trained.cache_gb, 'workers': trained.workers}
+    kind = lambda source: source.partition(':')[0]
+    if read_facts(workdir).digest and kind(config.data.source) == kind(trained.source):
+        changes['source'] = trained.source
+    lines = config_changes(workdir, dataclasses.replace(config, data=dataclasses.replace(config.data, **changes)))
     if lines:
         raise UserError(
             f'--workdir={workdir}',
             'it holds a run with another config:\n  ' + '\n  '.join(lines) + '\n',
-            'Leave --config out to measure that run, or choose another --workdir.',
+            'Give neither --config nor these fields to measure that run, or choose another --workdir.',
         )
 
 
@@ -127,29 +137,34 @@ def _check_pictures(workdir: Path, run: Run, accept: bool) -> None:
 
     Label codes and the division into training and held-out pictures depend on them.
     """
-    lines = label_changes(workdir, run.facts.labels)
-    if lines or (read_facts(workdir).digest not in ('', run.facts.digest) and not accept):
+    lines, trained = label_changes(workdir, run.facts.labels), read_facts(workdir)
+    if lines or (trained.digest not in ('', run.facts.digest) and not accept):
+        source, before = run.config.data.source, read_config(workdir).data.source
+        what = f'the pictures of {source} have changed since {workdir} was trained'
+        remedy = 'restore the earlier ones'
+        if source != before:
+            what = f'the pictures of {source} are not those of {before} that {workdir} was trained on'
+            remedy = 'give the folder that holds the earlier ones'
         more = '' if lines else ', or add --accept_config_change to measure against them as they are now'
-        raise UserError(
-            'data.source',
-            f'the pictures of {run.config.data.source} have changed since {workdir} was trained'
-            + ''.join(f'\n  {line}' for line in lines),
-            f'restore the earlier ones{more}',
-        )
+        counts = trained.labels.pictures, run.facts.labels.pictures
+        if counts[0] != counts[1]:
+            lines.append('{:,} pictures to train on -> {:,}'.format(*counts))
+        raise UserError('data.source', what + ''.join(f'\n  {line}' for line in lines), remedy + more)
 
 
 def _measured(run: Run, workdir: Path, check: Check, out: Path) -> Result:
     """The report on generated pictures, or on a folder."""
     plan = make_plan(run, workdir)
     check(plan.protocol)
-    settings, table, known, sets = plan.settings, run.facts.labels, plan.net.attributes, plan.sets
+    settings, table, sets = plan.settings, run.facts.labels, plan.sets
+    known = plan.net.attributes if plan.net else {}
     ours, train, held_out = (
-        measure(plan.net, p, settings.batch_size) for p in (sets.measured, sets.train, sets.held_out)
+        p and measure(plan.net, p, settings.batch_size) for p in (sets.measured, sets.train, sets.held_out)
     )
     base, other = (train, held_out) if settings.reference == 'train' else (held_out, train)
-    base, other = base.first(settings.count), other.first(plan.count)
+    base = base.first(settings.count)
     compare = Comparison(base)
-    columns = {'measured': ours, 'real': other} if settings.floor else {'measured': ours}
+    columns = {'measured': ours} | ({'real': other.first(plan.count)} if settings.floor else {})
     figures = {
         name: compare(m, _bar(f'Neighbours, {name}')) | accuracies(m, table, known) for name, m in columns.items()
     }
@@ -160,7 +175,8 @@ def _measured(run: Run, workdir: Path, check: Check, out: Path) -> Result:
         figures[name] |= found
     return Result(
         measured=dict(plan.about),
-        features=dict(plan.net.about),
+        features=dict(plan.net.about) if plan.net else {},
+        left_out=list(plan.left_out),
         protocol=dict(plan.protocol),
         figures=figures,
         classes={name: by_class(base, m, table) for name, m in columns.items()},
@@ -173,23 +189,26 @@ def _measured(run: Run, workdir: Path, check: Check, out: Path) -> Result:
 
 
 def _alike(
-    plan: Plan, ours: Measured, train: Measured, held_out: Measured
+    plan: Plan, ours: Measured, train: Measured, held_out: Measured | None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Copies of training pictures, near duplicates of the data set, and sheets of the closest pairs."""
-    sets = plan.sets
-    # The test for copies assumes independent pictures; several views of one product are not.
-    copies, closest = copying(ours, train, held_out.take(sets.independent), _bar('Search for copies'))
+    sets, copies, found = plan.sets, None, {}
+    if held_out:
+        # The test for copies assumes independent pictures; several views of one product are not.
+        copies, closest = copying(ours, train, held_out.take(sets.independent), _bar('Search for copies'))
+        copies |= {'searched': sets.train.count, 'held_out': len(sets.independent)}
+        found = {f'copies, {name}': (sets.measured, pairs) for name, pairs in closest.items()}
+    rows = held_out.thumbnails if held_out else None
     bar = _bar('Search for duplicates')
-    alike, within, across = duplicates(sets.train, train.thumbnails, sets.held_out, held_out.thumbnails, bar)
-    found = {f'copies, {name}': (sets.measured, pairs) for name, pairs in closest.items()}
-    found |= {'alike, training': (sets.train, within), 'alike, held_out': (sets.held_out, across)}
+    alike, near = duplicates(sets.train, train.thumbnails, sets.held_out, rows, bar)
+    first = {'training': sets.train, 'held_out': sets.held_out}
+    found |= {f'alike, {name}': (first[name], pairs) for name, pairs in near.items()}
     sheets = {
         name: np.stack([first.load(pairs.first[:PAIRS]), sets.train.load(pairs.second[:PAIRS])], 1)
         for name, (first, pairs) in found.items()
         if len(pairs.first)
     }
-    searched = {'searched': sets.train.count, 'held_out': len(sets.independent)}
-    return {'copies': copies | searched, 'near_duplicates': alike}, sheets
+    return {'copies': copies, 'near_duplicates': alike}, sheets
 
 
 def _of_generator(
@@ -230,7 +249,8 @@ def _pairs(plan: Plan) -> dict[str, Any]:
     if sets.originals:
         what = f'pictures and their originals in {plan.settings.originals}'
         return {'what': what, **pairwise(sets.measured, sets.originals, size, plan.lpips)}
-    if plan.ensemble and len(plan.ensemble.members) == 1 and isinstance(plan.run.method, Reconstructs):
+    one = plan.ensemble and len(plan.ensemble.members) == 1
+    if one and sets.held_out and isinstance(plan.run.method, Reconstructs):
         real, trained = sets.held_out.first(LOOKED_AT), plan.ensemble.first
         load = lambda i: trained.reconstruct(real.load(i), real.label[i])
         rebuilt = dataclasses.replace(real, name='reconstructions', load=load, workers=0)

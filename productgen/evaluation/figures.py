@@ -33,12 +33,12 @@ class Comparison:
 
     def __init__(self, real: Measured):
         self._real = real
-        self._features = Reference(real.features)
+        self._features = None if real.features is None else Reference(real.features)
         self._swd: dict[int, SlicedWasserstein] = {}  # by the number of pictures
 
     def distribution(self, other: Measured, progress: Progress | None = None) -> dict[str, float]:
-        """The figures that need the features only, see `Reference.figures`."""
-        return dict(self._features.figures(other.features, progress))
+        """The figures that need the features only, see `Reference.figures`; none where there are no features."""
+        return dict(self._features.figures(other.features, progress)) if self._features else {}
 
     def __call__(self, other: Measured, progress: Progress | None = None) -> dict[str, float]:
         """All figures. Smaller is better, except for precision, recall, density, coverage and the Inception Score."""
@@ -106,9 +106,11 @@ def confusion(other: Measured, table: LabelTable, known: Mapping[str, tuple[str,
 def by_class(reference: Measured, other: Measured, table: LabelTable) -> dict[str, dict[str, Any]]:
     """Distances of the pictures of each value of the first attribute, with their errors.
 
-    Values with fewer than 20 pictures in either set are left out.
+    Values with fewer than 20 pictures in either set are left out; all of them where there are no features.
     """
     found = {}
+    if other.features is None:
+        return found
     for code, value in enumerate(next(iter(table.attributes.values()), ())):
         ours, real = (m.features[m.label[:, 0] == code] for m in (other, reference))
         if min(len(ours), len(real)) >= LEAST:

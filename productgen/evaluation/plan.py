@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from productgen.evaluation.sets import (
     folder_pictures,
     generated_pictures,
     real_pictures,
+    unreadable,
 )
 from productgen.methods.base import HasLatents, Reconstructs
 from productgen.metrics.manifold import K_DENSITY, K_PRECISION
@@ -41,7 +43,7 @@ class Sets:
     Attributes:
       measured: the pictures to measure.
       train: training pictures, in which copies are searched for.
-      held_out: held-out pictures.
+      held_out: held-out pictures; None where there are too few to measure.
       independent: indices of the held-out pictures for the test for copies: one of each product, or all where the
         products are too few.
       originals: the target of each measured picture, or None.
@@ -49,7 +51,7 @@ class Sets:
 
     measured: PictureSet
     train: PictureSet
-    held_out: PictureSet
+    held_out: PictureSet | None
     independent: np.ndarray
     originals: PictureSet | None
 
@@ -78,10 +80,11 @@ class Plan:
       sets: the pictures.
       ensemble: the generators of the measured pictures; None where these are from a folder.
       knobs: the settings that the pictures are generated with.
-      net: the feature network.
+      net: the feature network; None without `eval.features`.
       lpips: LPIPS, or None.
       protocol: what another report must have in common with this one.
       recognition: the classifier that is trained on the pictures, or None.
+      left_out: see `Result.left_out`.
     """
 
     run: Run
@@ -90,10 +93,11 @@ class Plan:
     sets: Sets
     ensemble: Ensemble | None
     knobs: Mapping[str, float]
-    net: FeatureNet
+    net: FeatureNet | None
     lpips: Distance | None
     protocol: Mapping[str, Any]
     recognition: Recognition | None
+    left_out: tuple[str, ...]
 
     @property
     def settings(self) -> EvalConfig:
@@ -125,11 +129,10 @@ def make_plan(run: Run, workdir: Path) -> Plan:
         knobs |= {'truncation': settings.truncation} if 'truncation' in knobs else {}
         measured = generated_pictures(ensemble, settings.count, knobs)
         about = {'run': str(workdir), 'checkpoint': ensemble.name, **knobs}
-    for pictures in (train, held_out, measured):
+    for pictures in (train, measured):
         if pictures.count <= LEAST:
-            hint = ' (data.validation decides how many)' if pictures is held_out else ''
             raise UserError(
-                '--mode=eval', f'{pictures.count} {pictures.name}{hint} are too few, at least {LEAST + 1} are needed'
+                '--mode=eval', f'{pictures.count} {pictures.name} are too few, at least {LEAST + 1} are needed'
             )
     # Most figures depend on the number of pictures, so both columns have the same.
     base, other = (train, held_out) if settings.reference == 'train' else (held_out, train)
@@ -138,30 +141,63 @@ def make_plan(run: Run, workdir: Path) -> Plan:
         count = other.count
         _log.info('Measuring %d pictures, as many as there are %s (eval.floor=False for more)', count, other.name)
     measured = measured.first(count)
-    originals = _originals(settings, run, measured) if settings.originals else None
+    originals, found = _originals(settings, run, measured) if settings.originals else (None, {})
+    about |= {f'originals: {name}': value for name, value in found.items()} | {'data': run.config.data.source}
+    about |= {f'data: {name}': value for name, value in unreadable(run.source, run.config.data.source).items()}
+    about |= {'features': settings.features or 'none'}
     recognition = Recognition(classifier, _learnable(run, measured, train.first(count))) if classifier else None
-    net = open_features(settings.features, settings.batch_size)
+    net = open_features(settings.features, settings.batch_size) if settings.features.strip() else None
     lpips = open_checked_lpips(settings, run.problem.resolution) if settings.lpips else None
-    if settings.path_pairs and not lpips and net.size not in (None, run.problem.resolution):
+    if settings.path_pairs and net and not lpips and net.size not in (None, run.problem.resolution):
         raise UserError(
             'eval.path_pairs',
             f'path lengths are measured without resizing, and eval.features={settings.features} has another size',
             'set eval.lpips, or use features of pictures of this size',
         )
-    _warn(net, run)
+    if net:
+        _warn(net, run)
     independent = products if len(products) >= LEAST else np.arange(held_out.count)
+    left_out = _left_out(run, net)
+    for text in left_out:
+        _log.warning('%s', text)
     return Plan(
         run=run,
         workdir=workdir,
-        about=about | {'data': run.config.data.source, 'features': settings.features},
-        sets=Sets(measured, train, held_out, independent, originals),
+        about=about,
+        sets=Sets(measured, train, held_out if _enough_held_out(run) else None, independent, originals),
         ensemble=ensemble,
         knobs=knobs,
         net=net,
         lpips=lpips,
         protocol=_protocol(settings, run, net, count, min(settings.count, base.count)),
         recognition=recognition,
+        left_out=left_out,
     )
+
+
+def _enough_held_out(run: Run) -> bool:
+    return len(run.held_out) > LEAST
+
+
+def _left_out(run: Run, net: FeatureNet | None) -> tuple[str, ...]:
+    """What cannot be measured without features, and without held-out pictures; see `Result.left_out`."""
+    found = []
+    if not net:
+        config = 'configs/classifier.py' if run.labels else 'configs/classifier.py:simclr'
+        source = shlex.quote(f'--config.data.source={run.config.data.source}')
+        found.append(
+            'eval.features is empty: Fréchet and kernel distances, precision, recall, density, coverage, distances by '
+            'class, accuracies of labels and copies by features need a feature network. Train one with `python '
+            f'launch.py --config={config} --workdir=runs/features {source}`, then give '
+            '--config.eval.features=runs/features.'
+        )
+    if not _enough_held_out(run):
+        rebuilt = ', their reconstructions' if isinstance(run.method, Reconstructs) else ''
+        found.append(
+            f'data.validation={run.config.data.validation} held out {len(run.held_out)} pictures, at least {LEAST + 1} '
+            f'are needed for: the test for copies of training pictures, near duplicates of held-out pictures{rebuilt}.'
+        )
+    return tuple(found)
 
 
 def _check(settings: EvalConfig, run: Run) -> None:
@@ -169,12 +205,12 @@ def _check(settings: EvalConfig, run: Run) -> None:
     if settings.count <= LEAST:
         raise UserError('eval.count', f'must be at least {LEAST + 1}')
     if not settings.features.strip():
-        raise UserError(
-            'eval.features',
-            'it is empty, and figures of pictures need features',
-            'train them with `python launch.py --config=configs/classifier.py --workdir=runs/features` on the same '
-            'data source, then give --config.eval.features=runs/features',
-        )
+        for field in ('truncations', 'recognition', *(() if settings.lpips else ('path_pairs',))):
+            if getattr(settings, field):
+                other = ' or eval.lpips' if field == 'path_pairs' else ''
+                raise UserError(f'eval.{field}', f'it needs eval.features{other}, which is empty', 'set it')
+    if not _enough_held_out(run):
+        _check_without_held_out(settings, run)
     if settings.images:
         for field in ('truncations', 'path_pairs'):
             if getattr(settings, field):
@@ -186,8 +222,8 @@ def _check(settings: EvalConfig, run: Run) -> None:
             raise UserError('eval.path_pairs', 'the method has no style latents; path lengths are those of StyleGAN')
         if run.config.sample.also and run.config.sample.combine == 'mixture':
             raise UserError('eval.path_pairs', 'it needs one generator', 'use sample.combine=average')
-    pairs = settings.originals or (isinstance(run.method, Reconstructs) and not settings.images)
-    if settings.lpips and not (pairs or settings.path_pairs):
+    rebuilds = isinstance(run.method, Reconstructs) and not settings.images and _enough_held_out(run)
+    if settings.lpips and not (settings.originals or rebuilds or settings.path_pairs):
         raise UserError(
             'eval.lpips',
             'none of the figures needs it',
@@ -195,6 +231,20 @@ def _check(settings: EvalConfig, run: Run) -> None:
         )
     if settings.recognition and not run.labels:
         raise UserError('eval.recognition', 'the run was trained without labels, so no classifier can be trained')
+
+
+def _check_without_held_out(settings: EvalConfig, run: Run) -> None:
+    """Raises a UserError where the settings need held-out pictures; a run that has been trained cannot get any."""
+    few = (
+        f'data.validation={run.config.data.validation} held out {len(run.held_out)} pictures, and at least {LEAST + 1} '
+        'are needed'
+    )
+    if settings.reference == 'held_out':
+        raise UserError('eval.reference', few, 'compare with the training pictures: eval.reference=train')
+    if settings.recognition:
+        raise UserError('eval.recognition', few, 'leave it empty, or train a run with a larger data.validation')
+    if settings.floor:
+        raise UserError('eval.floor', few, 'leave the column of real pictures out with --config.eval.floor=False')
 
 
 def _warn(net: FeatureNet, run: Run) -> None:
@@ -214,14 +264,14 @@ def _warn(net: FeatureNet, run: Run) -> None:
             )
 
 
-def _protocol(settings: EvalConfig, run: Run, net: FeatureNet, count: int, reference: int) -> dict[str, Any]:
+def _protocol(settings: EvalConfig, run: Run, net: FeatureNet | None, count: int, reference: int) -> dict[str, Any]:
     """All that must be equal in two reports for their figures to be comparable, as JSON values."""
     height, width = run.problem.resolution
     return {
-        'features': {name: net.about[name] for name in ('weights', 'features')},
+        'features': {name: net.about[name] for name in ('weights', 'features')} if net else None,
         'size': f'{width}x{height}',
         'fit': run.config.data.fit,
-        'resize': net.resize_of(run.problem.resolution),
+        'resize': net.resize_of(run.problem.resolution) if net else None,
         'data': {
             'digest': run.facts.digest,
             'validation': run.config.data.validation,
@@ -271,20 +321,22 @@ def _learnable(run: Run, *sets: PictureSet) -> tuple[str, ...]:
     return names
 
 
-def _originals(settings: EvalConfig, run: Run, measured: PictureSet) -> PictureSet:
-    """The original of each measured picture, by file name.
+def _originals(settings: EvalConfig, run: Run, measured: PictureSet) -> tuple[PictureSet, dict[str, Any]]:
+    """The original of each measured picture, by file name, and a description of their folder for the report.
 
     Raises:
       UserError: some are missing.
     """
-    found, _ = folder_pictures('originals', settings.originals, run, None)
+    found, about = folder_pictures('originals', settings.originals, run, None)
     places = {name: i for i, name in enumerate(found.files)}
     missing = [name for name in measured.files if name not in places]
     if missing:
         raise UserError(
             f'eval.originals={settings.originals}',
             f'{len(missing)} pictures of eval.images have no original of the same name, such as '
-            + ', '.join(missing[:3]),
+            + ', '.join(missing[:3])
+            + (f' (cannot be read: {about["unreadable files"]})' if 'unreadable' in about else ''),
         )
     chosen = np.asarray([places[name] for name in measured.files])
-    return PictureSet('originals', lambda i: found.load(chosen[i]), found.label[chosen], measured.files, found.workers)
+    load = lambda i: found.load(chosen[i])
+    return PictureSet('originals', load, found.label[chosen], measured.files, found.workers), about

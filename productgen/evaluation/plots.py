@@ -11,6 +11,9 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 
+from productgen.data.pictures import printable
+
+LONGEST = 32  # characters of a value's name
 LOGGED = {  # by the title of a plot, the first characters of the names of its metrics
     'losses': ('loss', 'unet', 'vae', 'error', 'kl', 'reconstruction', 'path_mean'),
     'size of the gradients': ('grad_norm',),
@@ -62,7 +65,8 @@ def confusion(values: Sequence[str], counts: Sequence[Sequence[int]], truth: str
       truth: label of the vertical axis.
     """
     counts = np.asarray(counts, float)
-    names = [value.replace('$', r'\$') for value in values]  # no formulas
+    names = [value if len(value) <= LONGEST else f'{value[: LONGEST - 1]}…' for value in map(printable, values)]
+    names = [name.replace('$', r'\$') for name in names]  # no formulas
     if not counts[:, -1].any():
         counts = counts[:, :-1]
     figure = matplotlib.figure.Figure(figsize=(7, 6))
@@ -70,6 +74,7 @@ def confusion(values: Sequence[str], counts: Sequence[Sequence[int]], truth: str
     shown = axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), cmap='Blues', vmin=0, vmax=1)
     axes.set_xticks(range(counts.shape[1]), [*names, 'other'][: counts.shape[1]], rotation=60, ha='right')
     axes.set_yticks(range(len(names)), names)
+    axes.tick_params(labelsize=min(10, 400 / len(names)))
     axes.set_xlabel('predicted')
     axes.set_ylabel(truth)
     figure.colorbar(shown)

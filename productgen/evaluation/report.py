@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,8 @@ def write_report(out: Path, result: Result, earlier: Earlier | None, log: Path |
         _table(([name, value] for name, value in result.measured.items())),
         '<h2>Metrics</h2>',
         *_figures(columns, explanation),
+        '<h2>Left out</h2>' if result.left_out else '',
+        *(f'<p>{html.escape(text)}</p>' for text in result.left_out),
         *_pairs(result.pairs),
         *_pictures(result.sheets),
         *_copies(result.copies, result.sheets),
@@ -134,7 +137,8 @@ def _plain(value: Any) -> Any:
 def _write(path: Path, text: str) -> None:
     """Writes a file in one step, so that readers never see half of it."""
     temporary = path.with_name(f'.{path.name}')
-    temporary.write_text(text, encoding='utf-8')
+    # Names of files may hold bytes that are no characters.
+    temporary.write_text(text, encoding='utf-8', errors='backslashreplace')
     os.replace(temporary, path)
 
 
@@ -211,7 +215,7 @@ def _copies(copies: Mapping[str, Any] | None, sheets: Mapping[str, np.ndarray]) 
         'probability of so small a value without copying. Pixels are those of thumbnails.</p>',
     ]
     rows = []
-    for name in ('features', 'pixels'):
+    for name in (name for name in ('features', 'pixels') if name in copies):
         c = copies[name]
         near = f'{c["share"]:.1%} are as near as the nearest {c["expected_share"]:.0%} of the held-out pictures'
         rows.append([name, near, c['c_t'], c['p']])
@@ -227,12 +231,17 @@ def _duplicates(found: Mapping[str, Any] | None, sheets: Mapping[str, np.ndarray
     """Near duplicates in the data set."""
     if not found:
         return []
+    held_out = ''
+    if 'held_out' in found:
+        held_out = (
+            f'{found["held_out"]:,} held-out pictures ({found["held_out_share"]:.1%}) are as near to a training '
+            'picture, which makes held-out figures too good. '
+        )
     lines = [
         '<h2>Near duplicates in the data set</h2>',
         f'<p>Among {found["searched"]:,} training pictures, {found["training"]:,} pairs of nearest neighbours have '
-        f'thumbnails that differ by less than {found["limit"]:g} grey levels (root mean square). {found["held_out"]:,} '
-        f'held-out pictures ({found["held_out_share"]:.1%}) are as near to a training picture, which makes held-out '
-        'figures too good. Their names are in report.json.</p>',
+        f'thumbnails that differ by less than {found["limit"]:g} grey levels (root mean square). {held_out}Their names '
+        'are in report.json.</p>',
     ]
     for name, what in (('training', 'training pictures'), ('held_out', 'a held-out and a training picture')):
         if f'alike, {name}' in sheets:
@@ -305,4 +314,6 @@ def _sheet(images: np.ndarray, columns: int = COLUMNS) -> str:
 
 
 def _plot(figure: matplotlib.figure.Figure) -> str:
-    return _embedded(lambda file: figure.savefig(file, format='png', dpi=110, bbox_inches='tight'))
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Glyph .* missing')  # of names of classes; a box is drawn
+        return _embedded(lambda file: figure.savefig(file, format='png', dpi=110, bbox_inches='tight'))

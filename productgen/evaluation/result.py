@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ class Result:
       protocol: all that must be equal in another report for its figures to be comparable.
       figures: by column and name; the columns are `measured`, and `real`, `training` or `input` for comparison.
       features: the feature network; empty where none was used.
+      left_out: figures that are left out, why, and how to get them: a sentence each.
       sheets: uint8 pictures by name: `measured` and `real` [N, H, W, 3]; `copies, ...`, `alike, ...`, `nearest` and
         `pairs` [N, M, H, W, 3], in groups of M.
       classes: by column and class, the distances of its pictures.
@@ -32,6 +33,7 @@ class Result:
     protocol: Mapping[str, Any]
     figures: dict[str, dict[str, float]]
     features: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    left_out: Sequence[str] = ()
     sheets: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     classes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     confusion: Mapping[str, Any] | None = None

@@ -6,6 +6,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import json
+import logging
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,9 +23,11 @@ from productgen.model.ensemble import Ensemble
 from productgen.model.features import FeatureNet
 from productgen.train.run import Run
 
+_log = logging.getLogger('productgen')
 SEED = 0  # of all random choices of evaluations, whatever the seed of the run, so that runs can be compared
 SEARCHED = 50_000  # largest number of training pictures in which copies are searched for
 LOOKED_AT = 200  # largest number of pictures of each set whose pixels are measured
+LISTED = 5  # unreadable files that a report names
 PREDICTED = 'predicted/'  # before the name of an attribute, among the cached arrays
 THUMBNAIL = 16  # side of the thumbnails that are compared to find copies
 
@@ -79,14 +82,14 @@ class Measured:
     """Pictures with their features.
 
     Attributes:
-      features: [N, D].
+      features: [N, D]; None without a feature network.
       label: int32 [N, A].
       predicted: probabilities [N, K] of the values of each attribute that the feature network classifies.
       thumbnails: uint8 [N, THUMBNAIL * THUMBNAIL * 3].
       some: the first pictures, uint8 [n, H, W, 3].
     """
 
-    features: np.ndarray
+    features: np.ndarray | None
     label: np.ndarray
     predicted: dict[str, np.ndarray]
     thumbnails: np.ndarray
@@ -99,25 +102,32 @@ class Measured:
     def take(self, index: np.ndarray) -> Measured:
         """Those of the pictures at these indices; `some` does not change."""
         predicted = {name: x[index] for name, x in self.predicted.items()}
-        return Measured(self.features[index], self.label[index], predicted, self.thumbnails[index], self.some)
+        features = None if self.features is None else self.features[index]
+        return Measured(features, self.label[index], predicted, self.thumbnails[index], self.some)
 
 
-def measure(net: FeatureNet, pictures: PictureSet, batch_size: int) -> Measured:
-    """Computes the features of all pictures of a set, with a progress bar; those of a set with a key are cached."""
-    known = [net.about['weights'], net.about.get('protocol'), THUMBNAIL, pictures.count, PREDICTED]
+def measure(net: FeatureNet | None, pictures: PictureSet, batch_size: int) -> Measured:
+    """Computes the features of all pictures of a set, with a progress bar; those of a set with a key are cached.
+
+    Without a network only what needs none: thumbnails and the pictures to look at.
+    """
+    about = net.about if net else {'weights': None}
+    known = [about['weights'], about.get('protocol'), THUMBNAIL, pictures.count, PREDICTED]
     key = json.dumps([pictures.key, *known])
     arrays = cache.read_arrays('features', key) if pictures.key else None
     some: list[np.ndarray] = []
     if arrays is None:
         parts: dict[str, list[np.ndarray]] = collections.defaultdict(list)
-        bar = tqdm(total=pictures.count, desc=f'Features of {pictures.name}', unit='picture', delay=2)
+        what = f'Features of {pictures.name}' if net else pictures.name.capitalize()
+        bar = tqdm(total=pictures.count, desc=what, unit='picture', delay=2)
         with bar:
             for images in pictures.parts(batch_size):
-                features, predicted = net(images)
-                parts['features'].append(features)
                 parts['thumbnails'].append(thumbnails(images))
-                for name, x in predicted.items():
-                    parts[PREDICTED + name].append(x)
+                if net:
+                    features, predicted = net(images)
+                    parts['features'].append(features)
+                    for name, x in predicted.items():
+                        parts[PREDICTED + name].append(x)
                 if bar.n < LOOKED_AT:
                     some.append(images)
                 bar.update(len(images))
@@ -126,7 +136,7 @@ def measure(net: FeatureNet, pictures: PictureSet, batch_size: int) -> Measured:
             cache.write_arrays('features', key, arrays)
     predicted = {name.removeprefix(PREDICTED): x for name, x in arrays.items() if name.startswith(PREDICTED)}
     first = np.concatenate(some or list(pictures.first(LOOKED_AT).parts(batch_size)))[:LOOKED_AT]
-    return Measured(arrays['features'], pictures.label, predicted, arrays['thumbnails'], first)
+    return Measured(arrays.get('features'), pictures.label, predicted, arrays['thumbnails'], first)
 
 
 def thumbnails(images: np.ndarray) -> np.ndarray:
@@ -178,7 +188,8 @@ def generated_pictures(ensemble: Ensemble, count: int, knobs: Mapping[str, float
 def folder_pictures(field: str, path: str, run: Run, count: int | None) -> tuple[PictureSet, dict[str, Any]]:
     """The pictures of a folder, read as a data set, and a description of them for the report.
 
-    Labels from sub-folders or metadata are used where the run has the same attribute and value.
+    Labels from sub-folders or metadata are used where the run has the same attribute and value. Files that cannot be
+    read are left out, and a warning is logged.
 
     Raises:
       UserError: `eval.FIELD` cannot be read.
@@ -196,8 +207,19 @@ def folder_pictures(field: str, path: str, run: Run, count: int | None) -> tuple
             label[:, column] = codes[np.asarray(source.codes[name])[chosen]]
     load = lambda index: np.stack([source[int(i)]['image'] for i in chosen[index]])
     files = tuple(source.names[i] for i in chosen)
-    about = {'folder': path, 'digest': source.digest, 'pictures': len(source)}
+    about = {'folder': path, 'digest': source.digest, 'pictures': len(source), **unreadable(source, path)}
     return PictureSet(f'pictures of {path}', load, label, files, run.config.data.workers), about
+
+
+def unreadable(source: data.Source, name: str) -> dict[str, Any]:
+    """For a report and the log: how many files of a source cannot be read, the first of them and why; empty if none."""
+    skipped = getattr(source, 'skipped', ())
+    if not skipped:
+        return {}
+    listed = '; '.join(f'{path}: {reason}' for path, reason in skipped[:LISTED])
+    listed += f'; and {len(skipped) - LISTED} more' if len(skipped) > LISTED else ''
+    _log.warning('%d files of %s cannot be read and are left out: %s', len(skipped), name, listed)
+    return {'unreadable': len(skipped), 'unreadable files': listed}
 
 
 def mixed(items: np.ndarray) -> np.ndarray:
@@ -220,4 +242,5 @@ def check_not_generated(run: Run, workdir: Path, fields: Sequence[str]) -> None:
         if getattr(run.config.eval, field):
             raise UserError(f'eval.{field}', f'it applies to generators, and the run in {workdir} is none')
     if not len(run.held_out):
-        raise UserError('data.validation', f'{run.config.data.validation} holds no picture out to measure', 'raise it')
+        reason = f'{run.config.data.validation} held no picture out to measure'
+        raise UserError('data.validation', reason, 'train again with a larger one')

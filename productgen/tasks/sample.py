@@ -74,7 +74,7 @@ class _Job:
     def group_name(self, output: str, *settings: str, ending: str) -> Path:
         """File name of something made from all seeds and kinds."""
         seeds = 'seeds' + self.settings.seeds.replace(' ', '')
-        kinds = ','.join('+'.join(self.table.words(kind)) for kind in self.kinds)
+        kinds = ','.join('+'.join(map(_name, self.table.words(kind))) for kind in self.kinds)
         return self.name(output, seeds, kinds, *settings, ending=ending)
 
     def labels_in_turn(self) -> np.ndarray:
@@ -144,7 +144,7 @@ def _png(job: _Job) -> list[Path]:
     seeds = np.tile(job.seeds, len(label) // len(job.seeds))
     paths = []
     for seed, row, image in zip(seeds, label, job.images(seeds, label), strict=True):
-        path = job.name(f'seed{seed:04d}', '+'.join(job.table.values(row).values()), ending='png')
+        path = job.name(f'seed{seed:04d}', '+'.join(map(_name, job.table.values(row).values())), ending='png')
         paths += _write(path, save_png, image)
     return paths
 
@@ -216,9 +216,14 @@ def _blended(
     )
 
 
+def _name(text: str) -> str:
+    """A label in a file name: characters that file systems reject, or that join labels, are escaped."""
+    return re.sub(r'[^\w.=-]', lambda match: f'%{ord(match[0]):02x}', text)
+
+
 def _word(text: str) -> str:
     """Part of a file name: characters that file systems reject are escaped; what is long is cut, with a checksum."""
-    text = re.sub(r'[^\w.,=+-]', lambda match: f'%{ord(match[0]):02x}', text)
+    text = re.sub(r'[^\w.,=+%-]', lambda match: f'%{ord(match[0]):02x}', text)
     return text if len(text.encode()) <= 60 else f'{text[:15]}-{zlib.crc32(text.encode()):08x}'
 
 

@@ -1,5 +1,7 @@
 """Labels are parsed from names, and drawn as often as they occur."""
 
+import random
+import shlex
 import types
 
 import numpy as np
@@ -67,6 +69,9 @@ def test_a_kind_without_pictures_is_drawn_with_a_warning(caplog):
         ('lid=red', [{'lid': 'red'}]),
         ('mug,"m, l"', [{'label': 'mug', 'size': 'm, l'}]),
         ('size="m, l";s', [{'size': 'm, l'}, {'size': 's'}]),
+        ('m, l', [{'size': 'm, l'}]),
+        ('mug; m, l ;s', [{'label': 'mug'}, {'size': 'm, l'}, {'size': 's'}]),
+        (' "mug" , "body" = "blue" ', [{'label': 'mug', 'body': 'blue'}]),
     ],
 )
 def test_kinds_by_name(text, kinds):
@@ -82,6 +87,14 @@ def test_kinds_by_name(text, kinds):
         ('red', r"'red' is a value of several attributes; write body=red or lid=red"),
         ('mug,shoe', r"gives 'label' two values, 'mug' and 'shoe'; separate kinds by ';'"),
         ('mug,', r"there is no ''"),
+        ('m', r"there is no 'm'; did you mean 'm, l'\? Write sample\.labels='\"m, l\"' \(known: "),
+        (
+            'size=m',
+            r"size has no value 'm'; did you mean 'm, l'\? Write sample\.labels='\"m, l\"' \(known: \"m, l\", s\)",
+        ),
+        ('mug,"m, l', r"'\"m, l' begins with a quote, which does not end with the name; put \"\.\.\.\" around"),
+        ('"mug"s', r"'\"mug\"s' begins with a quote"),
+        ('"mug"";shoe', r'begins with a quote'),
     ],
 )
 def test_names_that_cannot_be_resolved(text, message):
@@ -92,6 +105,55 @@ def test_names_that_cannot_be_resolved(text, message):
 def test_no_labels_to_choose_from():
     with pytest.raises(UserError, match='trained without labels'):
         NOTHING.kinds('mug', 'sample.labels')
+
+
+def plates(*values, colours=('red',)):
+    """A table of these values of `label`."""
+    attributes = {'label': values, 'colour': colours}
+    return LabelTable(attributes, np.zeros((1, 2), np.int32), np.asarray([1]))
+
+
+@pytest.mark.parametrize(
+    'text, values',
+    [
+        ('12" plate;10" plate', ['12" plate', '10" plate']),
+        ('"12"" plate";"10"" plate"', ['12" plate', '10" plate']),
+        ('12" plate', ['12" plate']),
+        ('"shoes, women";12" plate', ['shoes, women', '12" plate']),
+        ('shoes, women;10" plate', ['shoes, women', '10" plate']),
+        ('"best" mug', ['"best" mug']),
+        ('a;b', ['a;b']),
+        ('a=b;label=a=b', ['a=b', 'a=b']),
+        ('"a;b";"a=b"', ['a;b', 'a=b']),
+    ],
+)
+def test_names_with_quotes_and_separators(text, values):
+    table = plates('12" plate', '10" plate', 'shoes, women', '"best" mug', 'a;b', 'a=b')
+    assert table.kinds(text, 'x') == [{'label': value} for value in values]
+
+
+def test_the_spelling_of_a_message_is_that_of_a_shell():
+    with pytest.raises(UserError, match='there is no') as error:
+        plates('12" plate, flat').kinds('12" plate', 'sample.labels')
+    spelling = str(error.value).partition('Write sample.labels=')[2].partition(' (known')[0]
+    assert plates('12" plate, flat').kinds(shlex.split(spelling)[0], 'x') == [{'label': '12" plate, flat'}]
+
+
+def test_long_lists_of_values_are_cut():
+    with pytest.raises(UserError, match=r'\(known: .*, \.\.\.\)$') as error:
+        plates(*map(str, range(5000))).kinds('zzz', 'x')
+    assert len(str(error.value)) < 500
+
+
+def test_words_of_any_values_are_parsed_back():
+    """Values of one to six characters, most of them separators, the same ones in several attributes."""
+    draw, letters = random.Random(0), list('",;= ab') + ['\n', 'é', '漢', '🛋', '\udcff']
+    name = lambda: ''.join(draw.choices(letters, k=draw.randint(1, 6)))
+    for _ in range(1000):
+        attributes = {name(): tuple({name() for _ in range(6)}) for _ in range(3)}
+        table = LabelTable(attributes, np.zeros((1, len(attributes)), np.int32), np.asarray([1]))
+        kind = {name: draw.choice(values) for name, values in attributes.items() if draw.random() < 0.7}
+        assert table.kinds(','.join(table.words(kind)), 'x') == [kind] * bool(kind), kind
 
 
 def test_words_are_parsed_back():

@@ -32,6 +32,34 @@ def test_grid_prints_names_to_the_left():
     assert (named[:66, :left] < 128).any() and (named[66:, :left] < 128).any()
 
 
+SENTENCE = 'a lovely product in soft light ' * 10
+LONG = [SENTENCE, 'x' * 300, 'line\nbreak\x00\x1b', 'bad \udcff', '漢字 🛋', 'مرحبا', '', ' ', 'Größe éàü']
+
+
+@pytest.mark.parametrize('size', [(64, 64), (40, 40), (12, 60), (200, 160)])
+def test_names_of_any_length_and_characters_stay_beside_their_row(size):
+    images = plain(2 * len(LONG), *size)
+    bare, named = grid(images, 2), grid(images, 2, LONG)
+    left = named.shape[1] - bare.shape[1]
+    assert left <= max(160, size[1]) + 10 and np.array_equal(named[:, left:], bare)
+    inked = np.flatnonzero((named[:, :left] < 200).any((1, 2)))
+    rows = (inked - MARGIN) // (named.shape[0] // len(LONG))
+    assert set(range(len(LONG))) - set(rows) == {6, 7}  # nothing but spaces
+
+
+def test_sentences_take_several_lines_and_end_in_an_ellipsis():
+    images = plain(2, 64, 64)
+    ink = lambda name: np.flatnonzero((grid(images, 1, [name, 'b'])[:64, :-70] < 128).any((1, 2)))
+    assert np.ptp(ink('a lovely product')) < 15 < 45 < np.ptp(ink(SENTENCE)) < 64
+    assert np.array_equal(grid(images, 1, [SENTENCE]), grid(images, 1, [SENTENCE + 'and more']))
+    assert not np.array_equal(grid(images, 1, [SENTENCE[:60]]), grid(images, 1, [SENTENCE]))
+
+
+def test_letters_that_the_usual_font_lacks_are_drawn():
+    images = plain(1, 64, 64)
+    assert not np.array_equal(grid(images, 1, ['éàü']), grid(images, 1, ['\uffff' * 3]))
+
+
 def test_sheets_side_by_side_are_unchanged():
     a, b = plain(1, 20, 30)[0], plain(2, 20, 40)[1]
     sheet = side_by_side([a, b], ['real', 'generated'])

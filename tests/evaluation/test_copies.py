@@ -23,7 +23,8 @@ def test_planted_duplicates_are_found_in_the_training_set_and_across():
     held_out[4] = train[11]
     sets = [set_of('a', train), set_of('b', held_out)]
     rows = [thumbnails(train), thumbnails(held_out)]
-    about, within, across = duplicates(sets[0], rows[0], sets[1], rows[1])
+    about, pairs = duplicates(sets[0], rows[0], sets[1], rows[1])
+    within, across = pairs['training'], pairs['held_out']
     ((first, second, distance),) = about['training_pairs']
     assert {first, second} == {'a 3', 'a 7'} and 1.5 < distance < 2.01 < ALIKE
     assert about['held_out_pairs'] == [['b 4', 'a 11', 0.0]] and about['held_out_share'] == 0.1

@@ -264,7 +264,7 @@ def test_a_run_is_not_measured_as_another(features, generator):
     config = config_of(features=str(features))
     config['data']['background'] = 'black'
     with pytest.raises(
-        UserError, match=r"another config:\n  data\.background: 'white' -> 'black'\n.*Leave --config out"
+        UserError, match=r"another config:\n  data\.background: 'white' -> 'black'\n.*neither --config nor these"
     ):
         evaluate(config, generator)
 
@@ -325,7 +325,6 @@ def test_different_protocols_are_not_compared(features, generator, measured):
 @pytest.mark.parametrize(
     'fields, message',
     [
-        ({'features': ''}, r'eval\.features: it is empty, .*configs/classifier\.py'),
         ({'features': '/nowhere'}, 'nowhere'),
         ({'features': ':3'}, r'eval\.features=:3: which run'),
         ({'features': '{generator}'}, "'toy', has no features"),

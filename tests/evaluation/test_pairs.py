@@ -117,7 +117,7 @@ def test_settings_of_generators_are_refused(workdir, field, value):
 
 def test_without_held_out_pictures_or_targets_nothing_is_compared(workdir):
     run = open_run(lines_config(data={'validation': 0.0}))
-    with pytest.raises(UserError, match=r'data\.validation: 0\.0 holds no picture out to measure; raise it'):
+    with pytest.raises(UserError, match=r'data\.validation: 0\.0 held no picture out to measure; train again'):
         translated(run, workdir, None, lambda protocol: None)
 
     class Alone(Lines):

@@ -1,12 +1,31 @@
 """The report of an evaluation as HTML and JSON."""
 
+import base64
+import io
 import json
 import re
 
 import numpy as np
+from PIL import Image
 
 from productgen.evaluation.report import write_report
 from productgen.evaluation.result import Result
+
+
+def test_names_of_any_length_and_characters_fit_into_the_page(tmp_path):
+    values = ['a lovely product ' * 50, 'line\nbreak\x00', 'bad \udcff', '漢字 🛋']
+    result = Result(
+        measured={'unreadable files': 'bad \udcff.png: no picture'},
+        protocol={},
+        figures={'measured': {'x': 1.0}},
+        classes={'measured': {value: {'pictures': 30} for value in values}},
+        confusion={'attribute': 'label', 'values': values, 'counts': np.eye(4, 5, dtype=int).tolist()},
+    )
+    page = write_report(tmp_path, result, None, None)
+    assert values[0].strip() in page.read_text(encoding='utf-8')
+    data = base64.b64decode(re.search('data:image/png;base64,([^"]+)', page.read_text(encoding='utf-8'))[1])
+    with Image.open(io.BytesIO(data)) as plot:
+        assert max(plot.size) < 1500
 
 
 def test_names_and_broken_lines_do_not_break_the_page(tmp_path):

@@ -1,5 +1,6 @@
 """Sampling a run: a seed is a picture, and only the workdir is needed."""
 
+import json
 import re
 import shutil
 import sys
@@ -97,6 +98,49 @@ def test_names_say_how_a_denoiser_samples(toy_run, tmp_path, monkeypatch):
         config['sample'] |= {'guidance': guidance, 'denoising_steps': steps}
         names.add(sample(config, toy_run)[0].name)
     assert len(names) == 3 and 'grid_seeds0-1_2columns_psi0.7_w4.0_50steps_step000003.png' in names
+
+
+ODD = (
+    '12" plate',
+    'shoes, women',
+    'a+b',
+    '../x/..',
+    'line\nbreak\x00',
+    '漢字 🛋',
+    'bad \udcff',
+    'long ' * 80,
+    'a;b=c',
+    '"',
+)
+
+
+@pytest.fixture(scope='module')
+def odd_run(toy, tmp_path_factory):
+    """Workdir of a run of the toy on pictures whose labels are ODD, and whose colours make `+` ambiguous."""
+    folder = tmp_path_factory.mktemp('odd') / 'photos'
+    folder.mkdir()
+    rows = [{'label': label, 'colour': colour} for label in ('a', *ODD) for colour in ('b+c', 'c')]
+    for i, row in enumerate(rows):
+        Image.fromarray(np.full((16, 16, 3), 8 * i, np.uint8)).save(folder / f'{i}.png')
+        row['file_name'] = f'{i}.png'
+    (folder / 'metadata.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+    fields = {'data__source': f'folder:{folder}', 'data__labels': 'label,colour', 'data__validation': 0.0}
+    train(toy_config(train__duration='1steps', **fields), folder.parent / 'run')
+    return folder.parent / 'run'
+
+
+def test_files_of_any_labels_have_legal_names_of_their_own(odd_run, tmp_path):
+    table = read_facts(odd_run).labels
+    request = ';'.join(','.join(table.words({'label': x, 'colour': y})) for x in ('a', *ODD) for y in ('b+c', 'c'))
+    for output, count in (('png', 2 * len(ODD) + 2), ('grid', 1)):
+        fields = {'sample__seeds': '0', 'sample__labels': request, 'sample__output': output}
+        paths = sample(toy_config(sample__out=str(tmp_path / output), **fields), odd_run)
+        assert len(set(paths)) == len(list((tmp_path / output).iterdir())) == count
+        assert all(re.fullmatch(r'[\w.,=+%-]{1,200}', path.name) and path.exists() for path in paths)
+    names = {
+        sample(toy_config(sample__out=str(tmp_path), sample__seeds='0', sample__labels=x), odd_run)[0] for x in ODD
+    }
+    assert len(names) == len(ODD)
 
 
 def test_truncation_moves_pictures_to_the_mean(make, mugs):
