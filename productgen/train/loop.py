@@ -140,7 +140,7 @@ def train(config: Config, workdir: Path, accept_change: bool = False) -> Outcome
             try:
                 stack.enter_context(locked(workdir))
                 check_workdir(workdir, *about, accept_change)
-            except UserError as error:
+            except (UserError, OSError) as error:
                 refusal = error
         if any_process(refusal is not None):
             raise refusal or UserError('', 'the first process refused to train; its message says why')
