@@ -30,19 +30,21 @@ class Duration:
         """Seconds of a wall-clock duration; None for other units."""
         return self.value * _SECONDS[self.unit] if self.unit in _SECONDS else None
 
-    def steps(self, batch_size: int, epoch: int) -> int | None:
+    def steps(self, batch_size: int, epoch: int, images_before: int = 0) -> int | None:
         """The number of updates, rounded up; None for a wall-clock duration.
 
         Args:
           batch_size: images per update.
           epoch: images in the training set.
+          images_before: of a training that had another batch size before; see `Problem.images_before`.
         """
         if self.unit == 'steps':
             return math.ceil(self.value)
         if self.unit in _SECONDS:
             return None
         images = self.value * (epoch if self.unit == 'epochs' else _IMAGES[self.unit])
-        return math.ceil(round(images, 6) / batch_size)  # 16.1 x 1000 is a little more than 16100
+        images = round(images, 6)  # 16.1 x 1000 is a little more than 16100
+        return max(math.ceil((images - images_before) / batch_size), 0)
 
 
 def parse_duration(text: str, field: str) -> Duration:

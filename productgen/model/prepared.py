@@ -7,7 +7,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -21,6 +21,8 @@ from productgen.core.state import PyTree, State
 from productgen.data.facts import Facts
 from productgen.methods.base import Method, Problem, Shapes
 from productgen.model.config import Config
+
+P = TypeVar('P', bound='Prepared')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +130,20 @@ def prepare(config: Config, facts: Facts, devices: int | None = None, float32: b
     )
     method = config.family.make(config, problem)
     return Prepared(config, facts, problem, method, mesh)
+
+
+def after_images(model: P, images: int, step: int) -> P:
+    """The same, for a training that has been trained on so many images by a step.
+
+    They are step x batch size, unless the batch size was another one before: what follows images then continues.
+    """
+    size = model.problem.batch_size
+    before = images - step * size
+    if before == model.problem.images_before:
+        return model
+    steps = model.duration.steps(size, model.facts.labels.pictures, before)
+    problem = dataclasses.replace(model.problem, images_before=before, steps=steps)
+    return dataclasses.replace(model, problem=problem, method=model.config.family.make(model.config, problem))
 
 
 def in_one_part(model: Prepared) -> Prepared:

@@ -35,6 +35,15 @@ def test_an_amount_that_divides_evenly_takes_no_step_more(text, batch_size, step
     assert parse_duration(text, 'train.duration').steps(batch_size, 1000) == steps
 
 
+def test_images_of_another_batch_size_are_counted():
+    """100 steps of 8 images, then steps of 32."""
+    before = 100 * (8 - 32)
+    assert parse_duration('1kimg', 'x').steps(32, 1000, before) == 100 + 7
+    assert parse_duration('2epochs', 'x').steps(32, 1000, before) == 100 + 38
+    assert parse_duration('120steps', 'x').steps(32, 1000, before) == 120
+    assert parse_duration('1img', 'x').steps(8, 1000, 100 * 24) == 0
+
+
 @pytest.mark.parametrize('text, seconds', [('30s', 30), ('10min', 600), ('1.5h', 5400), ('2H', 7200)])
 def test_wall_clock_durations_are_seconds_and_no_steps(text, seconds):
     duration = parse_duration(text, 'train.duration')
