@@ -48,12 +48,12 @@ class Duration:
 
 
 def parse_duration(text: str, field: str) -> Duration:
-    """Parses a number and a unit, such as '200kimg'; the unit may lack its final s: '1step'.
+    """Parses a number and a unit, such as '200kimg' or '1e3steps'; the unit may lack its final s: '1step'.
 
     Raises:
       UserError: the text is not a duration; the message names `field` and lists the units.
     """
-    match = re.fullmatch(r'\s*([0-9.]+)\s*([a-zA-Z]+)\s*', str(text))
+    match = re.fullmatch(r'\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*([a-zA-Z]+)\s*', str(text))
     if match:
         unit = match[2].lower()
         unit = unit if unit in _UNITS else unit + 's'
@@ -61,6 +61,6 @@ def parse_duration(text: str, field: str) -> Duration:
             value = float(match[1])
         except ValueError:
             value = -1.0
-        if unit in _UNITS and value >= 0:
+        if unit in _UNITS and 0 <= value < math.inf:
             return Duration(value, unit)
     raise UserError(field, f"{text!r} is not a duration such as '200kimg'", f'the units are {", ".join(_UNITS)}')

@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from productgen import data
+from productgen.config import UserError
 from productgen.config.durations import Duration, parse_duration
 from productgen.core.rng import stream
 from productgen.core.sharding import jit_update, layout, make_mesh, replicated
@@ -23,6 +24,7 @@ from productgen.methods.base import Method, Problem, Shapes
 from productgen.model.config import Config
 
 P = TypeVar('P', bound='Prepared')
+MAX_STEPS = 2**31 - 1  # the number of the step is an int32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,12 +120,15 @@ def prepare(config: Config, facts: Facts, devices: int | None = None, float32: b
     mesh = make_mesh()
     train = config.train
     duration = parse_duration(train.duration, 'train.duration')
+    steps = duration.steps(train.batch_size, facts.labels.pictures)
+    if steps is not None and steps > MAX_STEPS:
+        raise UserError('train.duration', f'{train.duration!r} is {steps:,} updates, the most are {MAX_STEPS:,}')
     problem = Problem(
         resolution=data.parse_resolution(config.data.resolution),
         labels=facts.labels.sizes,
         batch_size=train.batch_size,
         accumulate=train.accumulate,
-        steps=duration.steps(train.batch_size, facts.labels.pictures),
+        steps=steps,
         devices=devices or mesh.size,
         columns=facts.columns,
         float32=float32,

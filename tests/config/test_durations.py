@@ -21,6 +21,9 @@ from productgen.config.durations import Duration, parse_duration
         ('3epochs', 94),
         ('0.5epoch', 16),
         ('0steps', 0),
+        ('1e3kimg', 31_250),
+        ('1E+3steps', 1000),
+        ('1e1epochs', 313),
         (' 10 KIMG ', 313),
     ],
 )
@@ -56,7 +59,22 @@ def test_a_duration_keeps_number_and_unit():
 
 
 @pytest.mark.parametrize(
-    'text', ['', '200', 'kimg', '-5steps', '1.2.3kimg', '.kimg', '1e3steps', '5 parsecs', '10m', '3 4steps', 'infsteps']
+    'text',
+    [
+        '',
+        '200',
+        'kimg',
+        '-5steps',
+        '1.2.3kimg',
+        '.kimg',
+        'nankimg',
+        '1e999kimg',
+        '1esteps',
+        '5 parsecs',
+        '10m',
+        '3 4steps',
+        'infsteps',
+    ],
 )
 def test_anything_else_is_refused_with_the_field_and_the_units(text):
     with pytest.raises(UserError, match=r'^train\.duration: .*img, kimg, mimg, steps, epochs, s, min, h$'):
