@@ -63,8 +63,8 @@ class TfdsSource:
           data_dir: where TFDS stores its data; None is TFDS's default.
 
         Raises:
-          DataError: the data set or split does not exist, is damaged, cannot be prepared or read without TensorFlow, has
-            no pictures, or no feature `group`.
+          DataError: the data set or split does not exist, is damaged, or cannot be prepared or read without TensorFlow;
+            it has no pictures, or no feature `group`.
         """
         self._load = {'size': size, 'fit': fit}
         images.check_fit(fit)
