@@ -19,6 +19,7 @@ from productgen.config.durations import Duration, parse_duration
 from productgen.core.rng import stream
 from productgen.core.sharding import jit_update, layout, make_mesh, replicated
 from productgen.core.state import PyTree, State
+from productgen.core.waiting import announced, compiling
 from productgen.data.facts import Facts
 from productgen.methods.base import Method, Problem, Shapes
 from productgen.model.config import Config
@@ -77,11 +78,19 @@ class Prepared:
     def initial_state(self) -> State:
         """The state at step 0, its arrays on their devices."""
         zeros = {name: np.zeros(s.shape, s.dtype) for name, s in self.method.inputs().items()}
-        return self.init.lower().compile()(stream(jax.random.key(self.config.seed), 'init'), zeros, self.frozen)
+        with compiling('the first weights'):
+            program = self.init.lower().compile()
+        return program(stream(jax.random.key(self.config.seed), 'init'), zeros, self.frozen)
 
     def with_frozen(self, state: State) -> State:
         """A restored state, whose frozen weights are shapes only, with these weights on the devices."""
         return state.replace(frozen=jax.device_put(self.frozen, replicated(self.mesh)))
+
+    @property
+    def update_name(self) -> str:
+        """What the update is, for messages."""
+        height, width = self.problem.resolution
+        return f'the update of {width} x {height} pictures in batches of {self.problem.batch_size}'
 
     def lower_update(self) -> jax.stages.Lowered:
         """`(state, batch, key) -> (state, metrics)` of `jit_update`, not compiled yet."""
@@ -94,10 +103,12 @@ class Prepared:
         XLA leaves the interpreter free for the first state and grid. On a GPU it tries kernels on the device that would
         compute these, so there the program is compiled when this returns.
         """
-        lowered = self.lower_update()
+        with announced(f'Tracing {self.update_name}'):
+            lowered = self.lower_update()
         if jax.default_backend() != 'cpu':
             done = Future()
-            done.set_result(lowered.compile())
+            with compiling(self.update_name):
+                done.set_result(lowered.compile())
             return done
         pool = ThreadPoolExecutor(1)
         program = pool.submit(lowered.compile)

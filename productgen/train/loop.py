@@ -20,6 +20,7 @@ from productgen.core.files import naming
 from productgen.core.rng import stream
 from productgen.core.sharding import any_process, put_batch
 from productgen.core.state import State
+from productgen.core.waiting import compiling
 from productgen.data import DataError
 from productgen.data.pipeline import Batches
 from productgen.data.summary import summary, write_lists
@@ -189,7 +190,7 @@ def _loop(
     stop: _StopSignal,
     state: State,
     notes: dict[str, Any],
-    compiling: Future[Callable] | None,
+    program: Future[Callable] | None,
 ) -> Outcome:
     step, train_config = int(state.step), run.config.train
     key = stream(jax.random.key(run.config.seed), 'update')
@@ -232,7 +233,9 @@ def _loop(
         if not step:
             record.show_reals()
             record.show(state, step)
-        update = (compiling or run.compile_update()).result()
+        program = program or run.compile_update()
+        with compiling(run.update_name):
+            update = program.result()
         for batch in log.feed(batches.iterate(images(step) // size)):
             state, metrics = update(state, put_batch(run.mesh, batch), key)
             step += 1
