@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from productgen.config import UserError, nearest
+from productgen.config.sections import MAX_SIDE
 
 
 def parse_arg(arg: str | None, one: bool = False, **defaults):
@@ -44,8 +45,11 @@ def parse_arg(arg: str | None, one: bool = False, **defaults):
             raise UserError(field, f'expected {name}={kind.__name__}')
     if one and len(names) > 1:
         raise UserError(f'config argument {arg!r}', f'choose one of {", ".join(defaults)}')
-    if 'res' in names and not re.fullmatch(r'\d+(x\d+)?', str(values['res'])):
-        raise UserError(f'config argument {arg!r}', 'res is a size such as 128, or WIDTHxHEIGHT such as 96x128')
+    if 'res' in names:
+        match = re.fullmatch(r'([0-9]{1,9})(?:x([0-9]{1,9}))?', str(values['res']))
+        if not match or not all(1 <= int(side) <= MAX_SIDE for side in match.groups(match[1])):
+            size = f'a size such as 128, or WIDTHxHEIGHT such as 96x128, at most {MAX_SIDE}'
+            raise UserError(f'config argument {arg!r}', f'res is {size}')
     return ConfigDict(values)
 
 

@@ -111,7 +111,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for i, data in enumerate(seeds()):
         (folder / f'seed{i:03d}').write_bytes(data)
-    images.MAX_PIXELS = 2**18  # larger ones only take longer
+    images.MAX_PIXELS = Image.MAX_IMAGE_PIXELS = 2**18  # larger ones only take longer
     atheris.Setup([sys.argv[0], str(folder), '-rss_limit_mb=4096', '-timeout=30', *rest], read)
     atheris.Fuzz()
 

@@ -14,6 +14,9 @@ COMBINATIONS = ('mixture', 'average')
 REFERENCES = ('train', 'held_out')
 TRUNKS = ('', 'alex', 'vgg', 'squeeze')
 MAX_SEED = 2**31 - 1  # seeds are int32 on the device
+MAX_SIDE = 8192  # pixels
+MAX_BATCH = 100_000  # pictures
+MAX_SHEET = 10_000  # pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +46,7 @@ class TrainConfig:
         `productgen.core.sharding`.
 
     Raises:
-      UserError: a number below 1, or `stop_on` without `validate_every`.
+      UserError: a number or duration that is not above 0 or too large, or `stop_on` without `validate_every`.
     """
 
     batch_size: int = 32
@@ -67,6 +70,15 @@ class TrainConfig:
         for field in ('batch_size', 'accumulate', 'grid_columns', 'grid_rows', 'validate_items', 'patience'):
             if getattr(self, field) < 1:
                 raise UserError(f'train.{field}', 'must be at least 1')
+        for field in ('duration', 'log_every', 'sample_every', 'checkpoint_every', 'validate_every'):
+            text = getattr(self, field)
+            if (text or field != 'validate_every') and not parse_duration(text, f'train.{field}').value:
+                never = ', or leave it empty for never' if field == 'validate_every' else ''
+                raise UserError(f'train.{field}', f'{text!r} is nothing', f'give more than 0{never}')
+        _check_batch('train', self.batch_size)
+        if self.grid_columns * self.grid_rows > MAX_SHEET:
+            sheet = f'{self.grid_columns} x {self.grid_rows} (train.grid_columns x train.grid_rows)'
+            raise UserError('train.grid_rows', f'a sheet of {sheet} pictures is too large, the most are {MAX_SHEET:,}')
         if self.stop_on and not self.validate_every:
             raise UserError(
                 'train.stop_on', f'{self.stop_on!r} is measured by validation', 'set train.validate_every too'
@@ -132,6 +144,9 @@ class SampleConfig:
         for field in ('columns', 'batch_size', 'frames', 'fps', 'denoising_steps'):
             if getattr(self, field) < 1:
                 raise UserError(f'sample.{field}', 'must be at least 1')
+        _check_batch('sample', self.batch_size)
+        if self.frames > MAX_SHEET:
+            raise UserError('sample.frames', f'{self.frames:,} frames between two seeds are more than {MAX_SHEET:,}')
         if not 0 <= self.truncation <= 2:
             raise UserError('sample.truncation', f'{self.truncation} is not from 0 to 2')
         if self.guidance < 0:
@@ -203,6 +218,7 @@ class EvalConfig:
         for field, least in (('count', 1), ('batch_size', 1), ('path_pairs', 0)):
             if getattr(self, field) < least:
                 raise UserError(f'eval.{field}', f'must be at least {least}')
+        _check_batch('eval', self.batch_size)
         for field, values in (('truncation', [self.truncation]), ('truncations', self.truncation_list())):
             for value in values:
                 if not 0 <= value <= 2:
@@ -226,3 +242,9 @@ class EvalConfig:
             raise UserError(
                 'eval.truncations', f"expected numbers such as '0.5,0.7,1', got {self.truncations!r}"
             ) from None
+
+
+def _check_batch(section: str, size: int) -> None:
+    """Raises a UserError where a batch would not fit anywhere."""
+    if size > MAX_BATCH:
+        raise UserError(f'{section}.batch_size', f'{size:,} is more than {MAX_BATCH:,}, the largest value')

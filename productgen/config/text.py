@@ -10,6 +10,11 @@ def printable(text: str) -> str:
     return ''.join(c if c.isprintable() else c.encode('unicode_escape', 'surrogatepass').decode() for c in text)
 
 
+def one_line(text: str) -> str:
+    """`printable`, with a space for each stretch of spaces and line feeds, for names that are shown in pictures."""
+    return printable(' '.join(text.split()))
+
+
 def examples(names: Iterable[str], count: int = 3) -> str:
     """The first names, printable and separated by commas, and how many more there are."""
     names = list(names)

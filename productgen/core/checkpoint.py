@@ -180,12 +180,12 @@ class Checkpoints:
         if step in self.steps():
             return
         state = state.replace(frozen={})
-        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        needed = 1.1 * sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + 2**20
         notes = notes | {'format': FORMAT, 'checksums': _checksums(state), 'shapes': _kinds(state)}
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            if shutil.disk_usage(self._folder).free < 1.1 * size + 2**20:
-                raise self._unwritten(step, f'it needs about {size / 1e6:.0f} MB')
+            if shutil.disk_usage(self._folder).free < needed:
+                raise self._unwritten(step, f'it needs about {needed / 1e6:.0f} MB')
             with _quiet():
                 args = ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
                 self._manager.save(step, args=args)
@@ -211,7 +211,8 @@ class Checkpoints:
         return CheckpointError(
             str(self._folder),
             f'the checkpoint of step {step} cannot be written: {why}; {describe_disk(self._folder)}; {kept}',
-            'make room or choose another disk, and run the same command again: it resumes from there',
+            'make room or choose another disk, and run the same command again'
+            + (': it resumes from there' if steps else ''),
         )
 
     def _difference(self, step: int, state: State, notes: dict[str, Any]) -> str:

@@ -21,7 +21,9 @@ def levels(resolution: tuple[int, int]) -> tuple[tuple[int, int], int]:
     n = max(int(np.log2(max(resolution) / 4)), 0)
     if n < 1 or any(r % 2**n for r in resolution):
         valid = {(h << m, w << m) for m in range(1, n + 3) for h in range(1, 8) for w in range(1, 8) if max(h, w) >= 4}
-        gap = lambda size: sum(abs(np.log(a / b)) for a, b in zip(size, resolution, strict=True))
+        # By how much larger or smaller, and by how much another shape.
+        ratios = lambda size: [np.log(a / b) for a, b in zip(size, resolution, strict=True)]
+        gap = lambda size: sum(map(abs, ratios(size))) + 2 * abs(np.subtract(*ratios(size)))
         near = [f'{w}x{h}' for h, w in sorted(valid, key=gap)[:2]]
         raise UserError(
             'data.resolution',

@@ -85,7 +85,9 @@ def average(net: Net, decay: jax.Array | float) -> Net:
     return net.replace(ema=jax.tree.map(lambda e, p: e * decay + p * (1 - decay), net.ema, net.params))
 
 
-def ema_decay(step: jax.Array, batch_size: int, half_life_kimg: float, rampup: float) -> jax.Array:
+def ema_decay(
+    step: jax.Array, batch_size: int, half_life_kimg: float, rampup: float, images_before: int = 0
+) -> jax.Array:
     """Decay in one update of a moving average with a half-life in images.
 
     Args:
@@ -94,6 +96,7 @@ def ema_decay(step: jax.Array, batch_size: int, half_life_kimg: float, rampup: f
       half_life_kimg: half-life in thousands of images; 0 makes the average the weights themselves.
       rampup: the half-life is at most this fraction of the images seen so far, so that early weights are forgotten; 0
         sets no such limit.
+      images_before: images seen so far less `step` x `batch_size`, where the batch size was another one before.
 
     Returns:
       float scalar, 0 to below 1.
@@ -101,5 +104,6 @@ def ema_decay(step: jax.Array, batch_size: int, half_life_kimg: float, rampup: f
     Source: ramp-up 0.05 as in StyleGAN2-ADA, Karras et al. 2020, arXiv 2006.06676.
     """
     images = (jnp.asarray(step, jnp.float32) + 1) * batch_size
+    images = images + images_before if images_before else images
     half_life = jnp.minimum(half_life_kimg * 1000, images * rampup) if rampup > 0 else half_life_kimg * 1000.0
     return 0.5 ** (batch_size / jnp.maximum(half_life, 1e-8))

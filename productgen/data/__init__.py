@@ -7,6 +7,7 @@ import re
 import numpy as np
 
 from productgen.config import nearest
+from productgen.config.sections import MAX_SIDE
 from productgen.data.images import check_fit, parse_color
 from productgen.data.source import DataConfig, DataError, Source
 from productgen.data.split import in_validation
@@ -25,6 +26,8 @@ def parse_resolution(value: int | str) -> tuple[int, int]:
     width, height = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not width or not height:
         raise DataError('data.resolution', f"{value!r} is neither a size such as 64 nor WIDTHxHEIGHT such as '96x128'")
+    if max(height, width) > MAX_SIDE:
+        raise DataError('data.resolution', f'{value} is too large, the largest side is {MAX_SIDE} pixels')
     return height, width
 
 
@@ -53,7 +56,7 @@ def _open(config: DataConfig) -> Source:
         try:
             catalog = Catalog(size, config.catalog_items)
         except ValueError as error:
-            raise DataError('data.resolution', str(error)) from error
+            raise DataError('data.resolution', str(error), 'use a larger size, such as 16') from error
         return Cached(catalog, {'image': (*size, 3), 'mask': (*size, 1)}, cache_bytes)
     if kind == 'folder' and rest:
         from productgen.data.folder import Folder

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from productgen.config.paths import user_path
 from productgen.config.text import counted, examples, printable
 from productgen.data import cache, images
 from productgen.data.metadata import Metadata, categorical, read_metadata
@@ -75,7 +76,7 @@ class Folder:
           DataError: the folder does not exist, has no usable picture, more damaged files than usable ones, a malformed
             table or one that names none of the pictures, or no column `group`.
         """
-        self.path = Path(path).expanduser()
+        self.path = user_path(str(path), 'data.source')
         self.columns = {'image': (*size, 3)}
         self._load = {'size': size, 'fit': fit, 'background': background}
         images.check_fit(fit)

@@ -37,8 +37,8 @@ MAX_PIXELS = 178_956_970
 # print and edges sharpest without aliasing. Another filter would change every FID, so it is no setting.
 FILTER = Image.Resampling.LANCZOS
 
-# Pillow warns of pictures of half as many; MAX_PIXELS is checked instead, before anything is decoded.
-Image.MAX_IMAGE_PIXELS = None
+# Pillow warns of pictures of half as many. It must have some limit: frames of GIFs are allocated when a file is opened.
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 # Editors write their history into PNGs as compressed text, more of it than Pillow accepts. It is not read.
 PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 2**28
 
@@ -155,7 +155,7 @@ def _decode(data: bytes, size: tuple[int, int], fit: str, color: tuple[int, int,
             image = _opaque(image, color)
     except BadImage:
         raise
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise BadImage(f'more than {MAX_PIXELS:,} pixels') from None
     except Image.UnidentifiedImageError:
         raise BadImage('not an image, or of a kind that is not supported') from None

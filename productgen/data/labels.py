@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from productgen.config import UserError, nearest
+from productgen.config.text import printable
 from productgen.data.source import Source
 
 _log = logging.getLogger(__name__)
@@ -212,7 +213,7 @@ class LabelTable:
         for name in [*longer, *difflib.get_close_matches(value, known, 1, 0.5)][:1]:
             word = self._word(known[name], name)
             hint = f'; did you mean {name!r}?' + ('' if word == name else f' Write {field}={shlex.quote(word)}')
-        words = [self._word(known[name], name) for name in sorted(known)[:_SHOWN]]
+        words = [printable(self._word(known[name], name)) for name in sorted(known)[:_SHOWN]]
         shown = [word if len(word) <= _LONGEST else f'{word[:_LONGEST]}...' for word in words]
         return f'{hint} (known: {", ".join(shown)}{", ..." if len(known) > _SHOWN else ""})'
 

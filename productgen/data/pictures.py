@@ -7,7 +7,6 @@ import contextlib
 import functools
 import os
 import subprocess
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -16,6 +15,7 @@ import imageio_ffmpeg
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from productgen.config.text import one_line
 from productgen.core.files import naming
 
 MARGIN = 2  # pixels between the pictures of a grid
@@ -70,7 +70,7 @@ def _wrapped(name: str, width: int, lines: int) -> str:
     """A name in at most `lines` lines of `width` pixels, the last ending in an ellipsis where the name is longer."""
     font, found = _font(name), []
     length = lambda text: font.getlength(text)
-    left = printable(name)[:2000]
+    left = one_line(name)[:2000]
     while left and len(found) < lines:
         end = bisect.bisect_right(range(1, len(left) + 1), width, key=lambda n: length(left[:n]))
         space = left.rfind(' ', 0, end + 1) if end < len(left) else -1
@@ -82,18 +82,12 @@ def _wrapped(name: str, width: int, lines: int) -> str:
     return '\n'.join(found) + ('…' if left else '')
 
 
-def printable(text: str) -> str:
-    """A text on one line: line breaks and control characters become spaces, what is no character a question mark."""
-    kinds = ((char, unicodedata.category(char)) for char in text)
-    return ' '.join(''.join(' ' if k == 'Cc' else '?' if k == 'Cs' else char for char, k in kinds).split())
-
-
 def _font(text: str) -> ImageFont.FreeTypeFont:
     """Of the fonts that there are, the first that lacks the fewest characters of a text; Pillow's own is for ASCII."""
     own = ImageFont.load_default(_SIZE)
     if text.isascii():
         return own
-    return min([own, *_other_fonts()], key=lambda font: sum(not _has(font, char) for char in set(printable(text))))
+    return min([own, *_other_fonts()], key=lambda font: sum(not _has(font, char) for char in set(one_line(text))))
 
 
 @functools.cache

@@ -81,7 +81,8 @@ class DataConfig:
     """The `data` section of a config.
 
     Attributes:
-      source: `catalog` (embedded, procedural), `folder:PATH`, or `tfds:NAME`.
+      source: `catalog` (embedded, procedural), `folder:PATH`, or `tfds:NAME`, where NAME may be the folder of a
+        prepared data set.
       resolution: `64` or WIDTHxHEIGHT such as `96x128`.
       fit: how a photo of another aspect ratio is brought to the resolution: `pad` keeps all of it, `crop` fills the
         frame from its centre, `stretch` distorts.

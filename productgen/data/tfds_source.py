@@ -2,7 +2,8 @@
 
 NAME is what `tfds.builder` takes (`name`, `name/config`, `name:1.0.0`, `name/config:1.0.0`), optionally with a split
 in TFDS's own notation after an `@`: `tfds:beans@validation`, `tfds:beans@train[:80%]`. Without one it is `train`, or
-the only split. Data is stored where TFDS stores it: `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+the only split. Data is stored where TFDS stores it: `$TFDS_DATA_DIR`, else `~/tensorflow_datasets`. NAME may also be
+the folder of a prepared data set, one that begins with `/`, `~` or `.`: `tfds:/data/beans/0.1.0@test`.
 
 TFDS reads array_record files without TensorFlow and can prepare most data sets in that format; for the others the
 error gives the command to run once.
@@ -62,15 +63,16 @@ class TfdsSource:
           data_dir: where TFDS stores its data; None is TFDS's default.
 
         Raises:
-          DataError: the data set or split does not exist, cannot be prepared or read without TensorFlow, has no
-            pictures, or no feature `group`.
+          DataError: the data set or split does not exist, is damaged, cannot be prepared or read without TensorFlow,
+            has no pictures, or no feature `group`.
         """
         self._load = {'size': size, 'fit': fit}
         images.check_fit(fit)
         images.parse_color(background)
         self._name = f'tfds:{name}'
-        builder_name, _, split = name.partition('@')
-        builder = _prepared(builder_name, data_dir)
+        builder_name, split = _name_and_split(name)
+        builder = _from_folder(builder_name) if _is_folder(name) else _prepared(builder_name, data_dir)
+        self._path = builder.data_path
         split = split or _default_split(builder, self._name)
         features = builder.info.features
         image, mask = _image_features(builder, self._name)
@@ -109,11 +111,23 @@ class TfdsSource:
 
     def text(self, index: int) -> str:
         """The text feature of the item, or ''."""
-        return _plain(self._records[index][self._text]) if self._text else ''
+        return _plain(self._record(index)[self._text]) if self._text else ''
+
+    def _record(self, index: int) -> dict[str, Any]:
+        """The features of an item.
+
+        Raises:
+          DataError: a file is damaged.
+        """
+        try:
+            return self._records[index]
+        except Exception as error:  # readers raise whatever they like
+            reason = f'record {index} of {self._name} cannot be read: {str(error).splitlines()[0]}'
+            raise DataError('data.source', reason, f'copy or prepare {self._path} again') from error
 
     def _decode(self, index: int, column: str) -> np.ndarray:
         feature, background = self._features[column]
-        picture = images.load_image(self._records[index][feature], background=background, **self._load)
+        picture = images.load_image(self._record(index)[feature], background=background, **self._load)
         return picture[..., : self.columns[column][-1]]  # a mask is decoded as RGB like every picture
 
     def _read_values(self, builder: Any, split: str, features: list[str]) -> dict[str, Any]:
@@ -132,7 +146,7 @@ class TfdsSource:
         digest = hashlib.blake2b(digest_size=16)
         every = 0.1 if sys.stderr.isatty() else 20  # in a log file a line every 20 seconds
         for index in tqdm(range(len(self._records)), f'Reading {self._name}', delay=2, mininterval=every):
-            record = self._records[index]
+            record = self._record(index)
             for feature in features:
                 values[feature].append(_plain(record[feature]))
             values['@content'].append(hashlib.blake2b(record[self._features['image'][0]], digest_size=16).hexdigest())
@@ -141,6 +155,37 @@ class TfdsSource:
         values['@digest'] = digest.hexdigest()
         cache.write('tfds', key, {'stamp': stamp, 'columns': values})
         return values
+
+
+def _is_folder(name: str) -> bool:
+    return name.startswith(('/', '~', '.'))
+
+
+def _name_and_split(name: str) -> tuple[str, str]:
+    """`NAME@SPLIT` as both; the split may be empty. A folder may have an `@` in its name."""
+    if _is_folder(name) and Path(name).expanduser().is_dir():
+        return name, ''
+    first, _, split = name.rpartition('@') if _is_folder(name) and '@' in name else name.partition('@')
+    return first, split
+
+
+def _from_folder(name: str) -> Any:
+    """The builder of a data set that has been prepared in a folder."""
+    import tensorflow_datasets as tfds
+
+    path = Path(name).expanduser()
+    if not (path / 'dataset_info.json').is_file():
+        below = sorted(found.parent for n in (1, 2) for found in path.glob('*/' * n + 'dataset_info.json'))
+        hint = 'give the folder of its version, which has dataset_info.json in it, such as /data/NAME/1.0.0'
+        if below:
+            hint = f'did you mean tfds:{below[-1]}?'
+        what = 'is no data set that TFDS has prepared' if path.is_dir() else 'is no folder'
+        raise DataError('data.source', f'{path} {what}', hint)
+    try:
+        return tfds.builder_from_directory(str(path))
+    except Exception as error:  # whatever is wrong with the files
+        reason = f'{path} cannot be opened: {str(error).splitlines()[0]}'
+        raise DataError('data.source', reason, 'copy or prepare the data set again') from error
 
 
 def _prepared(name: str, data_dir: str | None) -> Any:
@@ -160,7 +205,7 @@ def _prepared(name: str, data_dir: str | None) -> Any:
         close = difflib.get_close_matches(name.split('/')[0].split(':')[0], names)
         hint = f'did you mean {" or ".join(close)}?' if close else 'see https://www.tensorflow.org/datasets/catalog'
         raise DataError('data.source', f'TFDS has no data set {name!r}', hint) from error
-    except (ValueError, AssertionError, ImportError) as error:  # an unknown config or version, a missing package
+    except Exception as error:  # an unknown config or version, a missing package, damaged files
         raise DataError('data.source', f'tfds:{name} cannot be opened: {error}') from error
     try:
         builder.download_and_prepare()
@@ -220,6 +265,15 @@ def _supervised(builder: Any) -> tuple[Any, Any]:
     return (keys[0], keys[1]) if keys else (None, None)
 
 
+def _in_order(builder: Any) -> list[tuple[str, Any]]:
+    """Names and types of the features, always in the same order: the code's; sorted where there are files only."""
+    import tensorflow_datasets as tfds
+
+    found = list(builder.info.features.items())
+    files_only = isinstance(builder, tfds.core.read_only_builder.ReadOnlyBuilder)
+    return sorted(found, key=lambda item: item[0]) if files_only else found
+
+
 def _image_features(builder: Any, name: str) -> tuple[str, str | None]:
     """The features that are the picture and its mask, None where there is no mask."""
     import tensorflow_datasets as tfds
@@ -227,7 +281,7 @@ def _image_features(builder: Any, name: str) -> tuple[str, str | None]:
     features = builder.info.features
     found = [
         feature
-        for feature, kind in features.items()
+        for feature, kind in _in_order(builder)
         if isinstance(kind, tfds.features.Image)
         and not isinstance(kind, tfds.features.LabeledImage)
         and kind.np_dtype in (np.uint8, np.uint16)  # float images are stored as bit patterns
@@ -246,10 +300,9 @@ def _label_features(builder: Any) -> dict[str, str]:
     """{attribute: feature} of all ClassLabels with a known number of values."""
     import tensorflow_datasets as tfds
 
-    features = builder.info.features
     found = [
         feature
-        for feature, kind in features.items()
+        for feature, kind in _in_order(builder)
         if isinstance(kind, tfds.features.ClassLabel) and kind.num_classes is not None
     ]
     target = _supervised(builder)[1]

@@ -115,15 +115,10 @@ def _translated(run: Run, workdir: Path, check: Check, out: Path) -> Result:
 def _check_same(workdir: Path, config: Config) -> None:
     """Raises a UserError where the workdir holds a run with another config.
 
-    The memory and threads for pictures do not change them. The same pictures may be in another place: where the run
-    knows their digest, `_check_pictures` compares that once they have been read.
+    The same pictures may be in another place: where the run knows their digest, `_check_pictures` compares that once
+    they have been read.
     """
-    trained = read_config(workdir).data
-    changes = {'cache_gb': trained.cache_gb, 'workers': trained.workers}
-    kind = lambda source: source.partition(':')[0]
-    if read_facts(workdir).digest and kind(config.data.source) == kind(trained.source):
-        changes['source'] = trained.source
-    lines = config_changes(workdir, dataclasses.replace(config, data=dataclasses.replace(config.data, **changes)))
+    lines = config_changes(workdir, config, same_pictures=bool(read_facts(workdir).digest))
     if lines:
         raise UserError(
             f'--workdir={workdir}',

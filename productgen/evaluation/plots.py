@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib.figure
 import numpy as np
 
-from productgen.data.pictures import printable
+from productgen.config.text import one_line
 
 LONGEST = 32  # characters of a value's name
 LOGGED = {  # by the title of a plot, the first characters of the names of its metrics
@@ -65,7 +65,7 @@ def confusion(values: Sequence[str], counts: Sequence[Sequence[int]], truth: str
       truth: label of the vertical axis.
     """
     counts = np.asarray(counts, float)
-    names = [value if len(value) <= LONGEST else f'{value[: LONGEST - 1]}…' for value in map(printable, values)]
+    names = [value if len(value) <= LONGEST else f'{value[: LONGEST - 1]}…' for value in map(one_line, values)]
     names = [name.replace('$', r'\$') for name in names]  # no formulas
     if not counts[:, -1].any():
         counts = counts[:, :-1]

@@ -97,6 +97,8 @@ class Problem:
       columns: shape (H, W, C) of what the data set has for each picture, by name: `image`, `mask`, `input`, `target`;
         empty where it has an RGB `image` only.
       float32: compute in float32 whatever the config says, as where differences of pictures are measured.
+      images_before: images trained on less the steps times the batch size: not 0 where the batch size was another one
+        at earlier steps. It stays the same until the batch size changes again.
     """
 
     resolution: tuple[int, int]
@@ -107,6 +109,11 @@ class Problem:
     devices: int = 1
     columns: Mapping[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
     float32: bool = False
+    images_before: int = 0
+
+    def images(self, step: int) -> int:
+        """Images trained on after so many updates."""
+        return step * self.batch_size + self.images_before
 
     def shape(self, name: str) -> jax.ShapeDtypeStruct:
         """uint8 [B, H, W, C] of what the data set has under a name.

@@ -102,7 +102,9 @@ class Gan(Method):
         """Weight of the labels at a step, 0 to 1: lambda of Shahbazi et al. 2022, equation 3."""
         if not self.transition:
             return 1.0
-        return self.transition(jnp.asarray(step, jnp.float32) * (self.problem.batch_size / 1000))
+        problem = self.problem
+        kimg = jnp.asarray(step, jnp.float32) * (problem.batch_size / 1000)
+        return self.transition(kimg + problem.images_before / 1000 if problem.images_before else kimg)
 
     def one_hot(self, label: jax.Array) -> jax.Array | None:
         """Codes [B, A] as [B, N], None where unconditional."""
@@ -170,7 +172,7 @@ class Gan(Method):
 
         g, g_metrics = self._generator_step(g, d, keyed('generator', first), phase)
         g, extra, lazy_metrics = self.regularise(g, keyed('path', first), state.extra, phase)
-        g = average(g, ema_decay(step, problem.batch_size, self.half_life(step), c.ema_rampup))
+        g = average(g, ema_decay(step, problem.batch_size, self.half_life(step), c.ema_rampup, problem.images_before))
         g = self._average_statistics(g, keyed('statistics', first), phase)
         generator = g.replace(params=replicate(g.params))
 

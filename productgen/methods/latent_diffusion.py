@@ -29,7 +29,7 @@ from productgen.methods.models.unet import UNetModel
 from productgen.methods.models.vae import VAEModel
 from productgen.methods.parts.averaging import keyed, step_averaged
 from productgen.methods.parts.denoiser import Denoiser, DenoiserConfig
-from productgen.methods.parts.stages import first_stage_steps, when
+from productgen.methods.parts.stages import first_stage_steps, of_own_stage, when
 
 SCALE_DECAY = 0.99  # weight of the old value in the running variance of the codes
 FROZEN = -1.0
@@ -165,8 +165,9 @@ class LatentDiffusion(Method):
             value = jnp.mean(self.denoiser.losses(params, x0, batch['label'], batch['key'], train=True))
             return value, (stats, {'loss': value, 'mean': jnp.mean(code), 'square': jnp.mean(jnp.square(code))})
 
+        own = of_own_stage(problem, self.first)
         net, metrics = step_averaged(
-            state.nets['unet'], self.tx, loss, batch, problem=problem, section=self.config, step=step
+            state.nets['unet'], self.tx, loss, batch, problem=own, section=self.config, step=step
         )
         new = metrics.pop('square') - jnp.square(metrics.pop('mean'))
         variance = jnp.where(step == 0, new, SCALE_DECAY * variance + (1 - SCALE_DECAY) * new)

@@ -200,7 +200,7 @@ class VAEGAN(Method):
         phase = critic.phase(state.extra, step)
         rows = {'image': to_float(batch['image']), 'label': batch['label']}
         keyed = lambda rng: rows | {'key': sample_keys(rng, jnp.arange(problem.batch_size))}
-        decay = ema_decay(step, problem.batch_size, c.ema_kimg, c.ema_rampup)
+        decay = ema_decay(step, problem.batch_size, c.ema_kimg, c.ema_rampup, problem.images_before)
         new, metrics = {}, {}
         for name in NETS:
             net, terms = self._step(name, state.nets, keyed(rng), phase)

@@ -31,7 +31,7 @@ from productgen.losses import pixel
 from productgen.methods.base import Batch, Family, Knob, Knobs, Method, Metrics, Problem, Sections, Stage, weighted
 from productgen.methods.models.vqvae import VQVAEModel
 from productgen.methods.parts.averaging import check_not_negative, keyed, step_averaged
-from productgen.methods.parts.stages import first_stage_steps, when
+from productgen.methods.parts.stages import first_stage_steps, of_own_stage, when
 from productgen.nets import transformer
 from productgen.nets.layers import one_hot_labels
 from productgen.nets.vq import Decoder, Encoder, create_codebook, move, perplexity, quantize, revive, tally
@@ -182,9 +182,10 @@ class VQVAE(Method):
         params = {name: state.nets[name].params for name in AUTOENCODER}
         grads, _, metrics = gradients(loss, params, {}, batch, problem.accumulate, problem.devices)
         nets = {}
+        decay = ema_decay(state.step, problem.batch_size, c.ema_kimg, c.ema_rampup, problem.images_before)
         for name in AUTOENCODER:
             net = apply_gradients(state.nets[name], self.tx[name], grads[name])
-            nets[name] = average(net, ema_decay(state.step, problem.batch_size, c.ema_kimg, c.ema_rampup))
+            nets[name] = average(net, decay)
             metrics[f'grad_norm/{name}'] = optax.tree.norm(grads[name])
 
         usage, total, picked = metrics.pop('tally')
@@ -205,9 +206,8 @@ class VQVAE(Method):
             return value, (stats, {'loss/prior': value, 'prior_bits_per_code': bits})
 
         net, step = state.nets['prior'], state.step - self.start
-        net, metrics = step_averaged(
-            net, self.tx['prior'], loss, batch, problem=self.problem, section=self.config, step=step
-        )
+        own = of_own_stage(self.problem, self.start)
+        net, metrics = step_averaged(net, self.tx['prior'], loss, batch, problem=own, section=self.config, step=step)
         metrics['grad_norm/prior'] = metrics.pop('grad_norm')
         return net, weighted(metrics)
 

@@ -95,7 +95,8 @@ def open_ensemble(workdir: Path, settings: SampleConfig, *, one: bool = False, f
             other = Trained.open(folder, step, field=field, batch_size=size, float32=float32, can=Generates)
             _check_same_kind(first, other, field)
         else:
-            other = dataclasses.replace(first, state=restore(first.model, workdir, step))
+            model, state = restore(first.model, workdir, step)
+            other = dataclasses.replace(first, model=model, state=state)
         members.append(other)
         words.append((_distinct(folder) if folder else '') + f'step{other.step:06d}')
     name = '+'.join(words)

@@ -7,20 +7,25 @@ import functools
 import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from productgen import data
+from productgen.config import UserError
 from productgen.config.durations import Duration, parse_duration
 from productgen.core.rng import stream
 from productgen.core.sharding import jit_update, layout, make_mesh, replicated
 from productgen.core.state import PyTree, State
+from productgen.core.waiting import announced, compiling
 from productgen.data.facts import Facts
 from productgen.methods.base import Method, Problem, Shapes
 from productgen.model.config import Config
+
+P = TypeVar('P', bound='Prepared')
+MAX_STEPS = 2**31 - 1  # the number of the step is an int32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,11 +78,19 @@ class Prepared:
     def initial_state(self) -> State:
         """The state at step 0, its arrays on their devices."""
         zeros = {name: np.zeros(s.shape, s.dtype) for name, s in self.method.inputs().items()}
-        return self.init.lower().compile()(stream(jax.random.key(self.config.seed), 'init'), zeros, self.frozen)
+        with compiling('the first weights'):
+            program = self.init.lower().compile()
+        return program(stream(jax.random.key(self.config.seed), 'init'), zeros, self.frozen)
 
     def with_frozen(self, state: State) -> State:
         """A restored state, whose frozen weights are shapes only, with these weights on the devices."""
         return state.replace(frozen=jax.device_put(self.frozen, replicated(self.mesh)))
+
+    @property
+    def update_name(self) -> str:
+        """What the update is, for messages."""
+        height, width = self.problem.resolution
+        return f'the update of {width} x {height} pictures in batches of {self.problem.batch_size}'
 
     def lower_update(self) -> jax.stages.Lowered:
         """`(state, batch, key) -> (state, metrics)` of `jit_update`, not compiled yet."""
@@ -90,10 +103,12 @@ class Prepared:
         XLA leaves the interpreter free for the first state and grid. On a GPU it tries kernels on the device that would
         compute these, so there the program is compiled when this returns.
         """
-        lowered = self.lower_update()
+        with announced(f'Tracing {self.update_name}'):
+            lowered = self.lower_update()
         if jax.default_backend() != 'cpu':
             done = Future()
-            done.set_result(lowered.compile())
+            with compiling(self.update_name):
+                done.set_result(lowered.compile())
             return done
         pool = ThreadPoolExecutor(1)
         program = pool.submit(lowered.compile)
@@ -116,18 +131,35 @@ def prepare(config: Config, facts: Facts, devices: int | None = None, float32: b
     mesh = make_mesh()
     train = config.train
     duration = parse_duration(train.duration, 'train.duration')
+    steps = duration.steps(train.batch_size, facts.labels.pictures)
+    if steps is not None and steps > MAX_STEPS:
+        raise UserError('train.duration', f'{train.duration!r} is {steps:,} updates, the most are {MAX_STEPS:,}')
     problem = Problem(
         resolution=data.parse_resolution(config.data.resolution),
         labels=facts.labels.sizes,
         batch_size=train.batch_size,
         accumulate=train.accumulate,
-        steps=duration.steps(train.batch_size, facts.labels.pictures),
+        steps=steps,
         devices=devices or mesh.size,
         columns=facts.columns,
         float32=float32,
     )
     method = config.family.make(config, problem)
     return Prepared(config, facts, problem, method, mesh)
+
+
+def after_images(model: P, images: int, step: int) -> P:
+    """The same, for a training that has been trained on so many images by a step.
+
+    They are step x batch size, unless the batch size was another one before: what follows images then continues.
+    """
+    size = model.problem.batch_size
+    before = images - step * size
+    if before == model.problem.images_before:
+        return model
+    steps = model.duration.steps(size, model.facts.labels.pictures, before)
+    problem = dataclasses.replace(model.problem, images_before=before, steps=steps)
+    return dataclasses.replace(model, problem=problem, method=model.config.family.make(model.config, problem))
 
 
 def in_one_part(model: Prepared) -> Prepared:

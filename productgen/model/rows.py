@@ -13,6 +13,7 @@ from productgen.core.pixels import to_uint8
 from productgen.core.rng import stream
 from productgen.core.sharding import jit_sample, put_batch
 from productgen.core.state import PyTree, State
+from productgen.core.waiting import compiling
 from productgen.methods.base import Batch, Knob, Knobs
 from productgen.model.prepared import Prepared
 
@@ -41,6 +42,7 @@ class RowByRow:
         self._mesh = mesh
         self._key = stream(jax.random.key(seed), 'sample')
         self._compute = jit_sample(compute, mesh)
+        self._compiled = False
 
     def batches(self, state: PyTree, **rows: np.ndarray) -> Iterator[PyTree]:
         """Results [n, ...] of rows [N, ...], a batch at a time."""
@@ -51,7 +53,12 @@ class RowByRow:
         for start in range(0, count, self._size):
             take = np.minimum(np.arange(start, start + self._size), count - 1)
             batch = put_batch(self._mesh, {name: x[take][mine] for name, x in arrays.items()})
-            results = self._compute(state, batch, self._key)
+            if self._compiled:
+                results = self._compute(state, batch, self._key)
+            else:
+                with compiling(f'for {self._size} pictures at a time'):
+                    results = self._compute(state, batch, self._key)
+                self._compiled = True
             yield jax.tree.map(lambda x, left=count - start: np.asarray(x)[:left], results)
 
 

@@ -16,7 +16,7 @@ from productgen.config import UserError
 from productgen.core.checkpoint import CheckpointError
 from productgen.core.state import State
 from productgen.methods.base import Classifies, Generates, HasLatents, Knob, Reconstructs, Represents, Translates
-from productgen.model.prepared import Prepared, digest, prepare
+from productgen.model.prepared import Prepared, after_images, digest, prepare
 from productgen.model.rows import ImageMaker, RowByRow, without_knobs
 from productgen.model.workdir import checkpoints_of, read_config, read_facts
 
@@ -78,7 +78,7 @@ class Trained:
         if can and not isinstance(model.method, can):
             reason = f'its method, {model.config.method.name!r}, {_MISSING[can]}'
             raise UserError(field or own, reason, remedy)
-        return cls(workdir, model, restore(model, workdir, step), batch_size)
+        return cls(workdir, *restore(model, workdir, step), batch_size)
 
     @property
     def step(self) -> int:
@@ -193,8 +193,8 @@ _MISSING = {  # what a method that lacks a protocol does not do
 }
 
 
-def restore(model: Prepared, workdir: Path, step: int) -> State:
-    """The averaged weights of a checkpoint.
+def restore(model: Prepared, workdir: Path, step: int) -> tuple[Prepared, State]:
+    """The averaged weights of a checkpoint, and the model as it was then: see `after_images`.
 
     Args:
       model: of the run in `workdir`.
@@ -210,4 +210,7 @@ def restore(model: Prepared, workdir: Path, step: int) -> State:
         restored = checkpoints.restore(template, step, to_sample=True)
     if not restored:
         raise CheckpointError(str(workdir), 'there is no checkpoint in it yet')
-    return model.with_frozen(restored[0])
+    state, notes = restored
+    number = int(state.step)
+    model = after_images(model, notes.get('images', model.problem.images(number)), number)
+    return model, model.with_frozen(state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import logging
@@ -130,9 +131,20 @@ def _write_json(path: Path, value: Any, indent: int | None = 2) -> None:
     write_durably(path, json.dumps(value, indent=indent) + '\n')
 
 
-def config_changes(workdir: Path, config: Config) -> list[str]:
-    """Lines for what differs from the config of the run in a workdir, of what training reads."""
-    return difference(read_config(workdir).training(), config.training())
+def config_changes(workdir: Path, config: Config, same_pictures: bool = False) -> list[str]:
+    """Lines for what differs from the config of the run in a workdir, of what training depends on.
+
+    Args:
+      workdir: of the run.
+      config: another config.
+      same_pictures: the pictures of both are known to be the same, so that their place does not matter.
+    """
+    old, new = read_config(workdir), config
+    alike = {'cache_gb': old.data.cache_gb, 'workers': old.data.workers}  # memory and threads
+    if same_pictures and old.data.source.partition(':')[0] == new.data.source.partition(':')[0]:
+        alike['source'] = old.data.source
+    new = dataclasses.replace(new, data=dataclasses.replace(new.data, **alike))
+    return difference(old.training(), new.training())
 
 
 def label_changes(workdir: Path, table: LabelTable) -> list[str]:
@@ -160,6 +172,9 @@ def check_workdir(workdir: Path, config: Config, facts: Facts, frozen: Mapping[s
             raise UserError(field, 'there are files in it but no run', 'choose an empty or a new folder')
         return
 
+    def settings_changes() -> list[str]:
+        return config_changes(workdir, config, _has_pictures(workdir, facts))
+
     def data_changes() -> list[str]:
         about = _about_data(workdir)
         moved = _digest(about) not in ('', facts.digest)
@@ -171,7 +186,7 @@ def check_workdir(workdir: Path, config: Config, facts: Facts, frozen: Mapping[s
 
     lines = []
     for compare, then in (
-        (lambda: config_changes(workdir, config), 'the checkpoints are resumed with --config'),
+        (settings_changes, 'the checkpoints are resumed with --config'),
         (data_changes, 'it is written again'),
         (table_changes, 'it is written again'),
     ):
@@ -187,6 +202,14 @@ def check_workdir(workdir: Path, config: Config, facts: Facts, frozen: Mapping[s
             'it holds a run with another config or other data:\n  ' + '\n  '.join(lines) + '\n',
             'Choose another --workdir, or add --accept_config_change to resume it with the new config.',
         )
+
+
+def _has_pictures(workdir: Path, facts: Facts) -> bool:
+    """Whether the run in a workdir is known to have been trained on the pictures of these facts."""
+    try:
+        return _digest(_about_data(workdir)) == facts.digest != ''
+    except UserError:
+        return False
 
 
 def write_workdir(workdir: Path, config: Config, facts: Facts, frozen: Mapping[str, str]) -> None:

@@ -87,6 +87,7 @@ class BestKeeper:
             measured += f', guidance {run.config.sample.guidance}, {run.config.sample.denoising_steps} denoising steps'
         self.best = Best(figure, run.config.train.patience, measured).remembering(notes)
         self._noted = self.best.step  # the best that the newest checkpoint of the training knows of
+        self._images = run.problem.images
         self._first_stage = run.method.first_stage.steps
         self._checkpoints = Checkpoints(workdir, keep=None, folder='best') if figure else None
         if self._checkpoints:
@@ -110,7 +111,7 @@ class BestKeeper:
         _log.info('%s', self.best)
         if self.best.step == step:
             check_state(state, max(self._checkpoints.steps(), default=None))
-            self._checkpoints.save(state, {})
+            self._checkpoints.save(state, {'images': self._images(step)})
             self._checkpoints.keep_only(lambda other: other in (self._noted, step))
 
     def saved(self) -> None:

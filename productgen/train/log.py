@@ -112,10 +112,20 @@ class RunLog:
       batch_size: images an update.
       total: updates in the whole run, None where it is bounded by time.
       primary: whether this process writes.
+      images_before: see `Problem.images_before`.
     """
 
-    def __init__(self, workdir: Path, step: int, batch_size: int, total: int | None, primary: bool = True):
+    def __init__(
+        self,
+        workdir: Path,
+        step: int,
+        batch_size: int,
+        total: int | None,
+        primary: bool = True,
+        images_before: int = 0,
+    ):
         self._workdir, self._batch_size, self._total, self._primary = workdir, batch_size, total, primary
+        self._images = lambda step: step * batch_size + images_before
         self._mark = (step, time.monotonic())
         self._waited = 0.0  # seconds since the mark
         self._points: list[dict] = []
@@ -127,10 +137,9 @@ class RunLog:
             self._points = _points_until(self._metrics.path, step)
         self._rewritten = self._rewrite()
         self._board = Board(workdir / 'tensorboard', self._lenient, purge_step=step + 1)
-        images = None if total is None else total * batch_size
         self._bar = tqdm(
-            total=images,
-            initial=step * batch_size,
+            total=None if total is None else self._images(total),
+            initial=self._images(step),
             unit='img',
             unit_scale=True,
             disable=not sys.stderr.isatty(),
@@ -153,7 +162,7 @@ class RunLog:
     def advance(self, step: int) -> None:
         """Moves the progress bar."""
         if self._primary:
-            self._bar.update(step * self._batch_size - self._bar.n)
+            self._bar.update(self._images(step) - self._bar.n)
 
     def feed(self, batches: Iterable[_Batch]) -> Iterator[_Batch]:
         """The same batches; the time spent waiting for each is counted in `data_wait`."""
@@ -188,7 +197,7 @@ class RunLog:
         waited, self._mark, self._waited = self._waited, (step, now), 0.0
         if not self._primary:
             return
-        kimg = step * self._batch_size / 1000
+        kimg = self._images(step) / 1000
         point = {'step': step, 'kimg': kimg, **metrics, **memory()}
         losses = '  '.join(
             f'{n.removeprefix("loss/")} {v:.3f}' for n, v in metrics.items() if f'{n}/'.startswith('loss/')

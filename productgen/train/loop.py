@@ -20,12 +20,13 @@ from productgen.core.files import naming
 from productgen.core.rng import stream
 from productgen.core.sharding import any_process, put_batch
 from productgen.core.state import State
+from productgen.core.waiting import compiling
 from productgen.data import DataError
 from productgen.data.pipeline import Batches
 from productgen.data.summary import summary, write_lists
 from productgen.methods.base import parameter_counts
 from productgen.model.config import Config
-from productgen.model.prepared import digest
+from productgen.model.prepared import after_images, digest
 from productgen.model.workdir import check_workdir, locked, write_environment, write_workdir
 from productgen.train.best import Best, BestKeeper
 from productgen.train.finetune import Inherited, inherit
@@ -81,32 +82,39 @@ class _StopSignal:
             signal.signal(number, handler)
 
 
-def training_state(run: Run, checkpoints: Checkpoints, inherited: Inherited | None) -> tuple[State, dict[str, Any]]:
-    """The state to train from, that of the newest checkpoint or of step 0, and the checkpoint's notes.
+def training_state(
+    run: Run, checkpoints: Checkpoints, inherited: Inherited | None
+) -> tuple[Run, State, dict[str, Any]]:
+    """The run, the state to train from, that of the newest checkpoint or of step 0, and the checkpoint's notes.
+
+    The run counts its images from those of the checkpoint, which may have had another batch size.
 
     Raises:
       UserError: the checkpoint is past the end of the first stage that the config now asks for.
       CheckpointError: see `Checkpoints.restore`.
     """
-    stage = run.method.first_stage
     restored = checkpoints.restore(run.abstract()[0])
     if not restored:
         state = run.initial_state()
         if inherited:
             state = inherited.give(state)
             # At once: from now on this run does not depend on the other one.
-            checkpoints.save(state, {'seconds': 0.0, 'images': 0, 'first_stage': stage.steps})
-        return state, {}
+            first_stage = run.method.first_stage.steps
+            checkpoints.save(state, {'seconds': 0.0, 'images': 0, 'first_stage': first_stage})
+        return run, state, {}
     state, notes = restored
+    step = int(state.step)
+    run = after_images(run, notes.get('images', run.problem.images(step)), step)
+    stage = run.method.first_stage
     noted = notes.get('first_stage', stage.steps)
-    if stage.steps not in (0, noted) and int(state.step) >= min(stage.steps, noted):
+    if stage.steps not in (0, noted) and step >= min(stage.steps, noted):
         raise UserError(
             'train.duration',
             f'the first stage was to end at step {noted}, and at step {state.step} it can no longer end at '
             f'{stage.steps}',
             f'set {stage.field} to {noted / run.problem.steps}, which keeps the end of the first stage',
         )
-    return run.with_frozen(state), notes
+    return run, run.with_frozen(state), notes
 
 
 def train(config: Config, workdir: Path, accept_change: bool = False) -> Outcome:
@@ -134,7 +142,7 @@ def train(config: Config, workdir: Path, accept_change: bool = False) -> Outcome
             try:
                 stack.enter_context(locked(workdir))
                 check_workdir(workdir, *about, accept_change)
-            except UserError as error:
+            except (UserError, OSError) as error:
                 refusal = error
         if any_process(refusal is not None):
             raise refusal or UserError('', 'the first process refused to train; its message says why')
@@ -150,7 +158,10 @@ def train(config: Config, workdir: Path, accept_change: bool = False) -> Outcome
         stack.callback(checkpoints.close)
         # A run that has been trained may be complete, and need no more updates.
         update = None if checkpoints.steps() else run.compile_update()
-        state, notes = training_state(run, checkpoints, inherited)
+        before = run
+        run, state, notes = training_state(run, checkpoints, inherited)
+        if validator and run is not before:
+            validator = Validator(run, batches)
         del inherited  # as large as the networks
         checkpoints.set_aside_after(int(state.step))
         if primary:
@@ -179,7 +190,7 @@ def _loop(
     stop: _StopSignal,
     state: State,
     notes: dict[str, Any],
-    compiling: Future[Callable] | None,
+    program: Future[Callable] | None,
 ) -> Outcome:
     step, train_config = int(state.step), run.config.train
     key = stream(jax.random.key(run.config.seed), 'update')
@@ -188,7 +199,8 @@ def _loop(
     began = time.monotonic() - notes.get('seconds', 0.0)
     left = lambda: None if limit is None else limit - (time.monotonic() - began)
     finished = lambda: step >= total if limit is None else left() <= 0
-    log = RunLog(workdir, step, train_config.batch_size, total, primary=jax.process_index() == 0)
+    size, images = run.problem.batch_size, run.problem.images
+    log = RunLog(workdir, step, size, total, jax.process_index() == 0, run.problem.images_before)
     record = Recorder(run, batches, log, checkpoints)
     keeper = BestKeeper(run, workdir, step, notes, validator.weights if validator else '')
     figures: dict[str, float] = {}
@@ -197,7 +209,7 @@ def _loop(
 
     def save() -> dict[str, float]:
         check_state(state, max(checkpoints.steps(), default=None))
-        notes = {'seconds': time.monotonic() - began, 'images': step * train_config.batch_size}
+        notes = {'seconds': time.monotonic() - began, 'images': images(step)}
         notes |= {'first_stage': run.method.first_stage.steps, **keeper.notes()}
         checkpoints.save(state, notes)
         keeper.saved()
@@ -221,8 +233,10 @@ def _loop(
         if not step:
             record.show_reals()
             record.show(state, step)
-        update = (compiling or run.compile_update()).result()
-        for batch in log.feed(batches.iterate(step)):
+        program = program or run.compile_update()
+        with compiling(run.update_name):
+            update = program.result()
+        for batch in log.feed(batches.iterate(images(step) // size)):
             state, metrics = update(state, put_batch(run.mesh, batch), key)
             step += 1
             record.add(step, metrics)

@@ -97,20 +97,20 @@ class Recorder:
         Held-out pictures with the training pictures nearest to them by its features; held-out pictures with their
         reconstructions or translations; the sample grid.
         """
-        path, kimg = None, step * self._run.config.train.batch_size / 1000
+        path, when = None, _kimg(self._run.problem.images(step))
         held_out = self._held_out
         if self._retrieval:
-            path = self._log.picture(step, f'nearest_{kimg:09.1f}kimg', self._retrieval.sheet(state))
+            path = self._log.picture(step, f'nearest_{when}', self._retrieval.sheet(state))
         if self._reconstructor:
             seeds, rows = np.arange(len(held_out)), held_out.rows
             back = self._reconstructor(state, None, seed=seeds, label=held_out.label, **rows)
             sheets = held_out.sheet(rows['image']), held_out.sheet(back)
             names = 'real', 'reconstructed'
-            path = self._log.picture(step, f'reconstructions_{kimg:09.1f}kimg', side_by_side(sheets, names))
+            path = self._log.picture(step, f'reconstructions_{when}', side_by_side(sheets, names))
         if self._translator:
-            path = self._log.picture(step, f'translations_{kimg:09.1f}kimg', self._translations(state))
+            path = self._log.picture(step, f'translations_{when}', self._translations(state))
         if self._sampler:
-            path = self._log.picture(step, f'fakes_{kimg:09.1f}kimg', self._preview.sheet(self._samples(state)))
+            path = self._log.picture(step, f'fakes_{when}', self._preview.sheet(self._samples(state)))
         self._shown = step, path
         return path
 
@@ -162,6 +162,11 @@ class Recorder:
     def _warn(self, text: str | None) -> None:
         if text:
             _log.warning(text)
+
+
+def _kimg(images: int) -> str:
+    """A number of images for a file name, in thousands; every number has another name."""
+    return f'{images / 1000:011.3f}kimg' if images % 100 else f'{images / 1000:09.1f}kimg'
 
 
 def weighted_means(rows: list[Metrics]) -> dict[str, float]:

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from configs.common import parse_arg
 from productgen.config import UserError, build, choose, complete, difference, to_dict
+from productgen.config.sections import EvalConfig, SampleConfig, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +149,31 @@ def test_difference_lists_every_changed_value_by_its_full_name():
     assert difference(new, new) == []
 
 
+@pytest.mark.parametrize(
+    'section, fields, message',
+    [
+        (TrainConfig, {'duration': '0steps'}, r"train\.duration: '0steps' is nothing; give more than 0$"),
+        (TrainConfig, {'duration': '0kimg'}, r'train\.duration'),
+        (TrainConfig, {'duration': '-1kimg'}, r"train\.duration: '-1kimg' is not a duration"),
+        (TrainConfig, {'duration': 'nan'}, r"train\.duration: 'nan' is not a duration"),
+        (TrainConfig, {'log_every': '0img'}, r'train\.log_every'),
+        (TrainConfig, {'sample_every': '0.0epochs'}, r'train\.sample_every'),
+        (TrainConfig, {'checkpoint_every': '0steps'}, r'train\.checkpoint_every'),
+        (TrainConfig, {'validate_every': '0steps'}, r'train\.validate_every: .*, or leave it empty for never'),
+        (TrainConfig, {'batch_size': 0}, r'train\.batch_size: must be at least 1'),
+        (TrainConfig, {'batch_size': 10**9}, r'train\.batch_size: 1,000,000,000 is more than 100,000'),
+        (SampleConfig, {'batch_size': 10**9}, r'sample\.batch_size'),
+        (EvalConfig, {'batch_size': 10**9}, r'eval\.batch_size'),
+        (TrainConfig, {'grid_rows': 10**6}, r'train\.grid_rows: a sheet of 8 x 1000000 '),
+        (TrainConfig, {'grid_columns': 10**6}, r'train\.grid_rows: a sheet of 1000000 x 16 '),
+        (SampleConfig, {'frames': 10**9}, r'sample\.frames'),
+    ],
+)
+def test_amounts_of_nothing_and_of_too_much_are_refused(section, fields, message):
+    with pytest.raises(UserError, match=message):
+        section(**fields)
+
+
 # Argument strings of config files.
 
 DEFAULTS = {'quick': False, 'res': 0, 'scale': 0.5, 'source': 'catalog'}
@@ -166,7 +192,7 @@ def test_arguments_can_exclude_each_other():
         parse_arg('quick,res=64', one=True, **DEFAULTS)
 
 
-@pytest.mark.parametrize('res', ['big', '64x', '6.4', '96x128x3', '-64'])
+@pytest.mark.parametrize('res', ['big', '64x', '6.4', '96x128x3', '-64', '0', '0x64', '64x0', '8193', '9' * 40, '٣'])
 def test_a_resolution_is_a_size(res):
     assert parse_arg('res=64', res='').res == '64' and parse_arg('res=96x128', res='').res == '96x128'
     with pytest.raises(UserError, match=rf"'res={res}': res is a size such as 128, or WIDTHxHEIGHT such as 96x128"):

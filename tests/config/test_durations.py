@@ -21,6 +21,9 @@ from productgen.config.durations import Duration, parse_duration
         ('3epochs', 94),
         ('0.5epoch', 16),
         ('0steps', 0),
+        ('1e3kimg', 31_250),
+        ('1E+3steps', 1000),
+        ('1e1epochs', 313),
         (' 10 KIMG ', 313),
     ],
 )
@@ -35,6 +38,15 @@ def test_an_amount_that_divides_evenly_takes_no_step_more(text, batch_size, step
     assert parse_duration(text, 'train.duration').steps(batch_size, 1000) == steps
 
 
+def test_images_of_another_batch_size_are_counted():
+    """100 steps of 8 images, then steps of 32."""
+    before = 100 * (8 - 32)
+    assert parse_duration('1kimg', 'x').steps(32, 1000, before) == 100 + 7
+    assert parse_duration('2epochs', 'x').steps(32, 1000, before) == 100 + 38
+    assert parse_duration('120steps', 'x').steps(32, 1000, before) == 120
+    assert parse_duration('1img', 'x').steps(8, 1000, 100 * 24) == 0
+
+
 @pytest.mark.parametrize('text, seconds', [('30s', 30), ('10min', 600), ('1.5h', 5400), ('2H', 7200)])
 def test_wall_clock_durations_are_seconds_and_no_steps(text, seconds):
     duration = parse_duration(text, 'train.duration')
@@ -47,7 +59,22 @@ def test_a_duration_keeps_number_and_unit():
 
 
 @pytest.mark.parametrize(
-    'text', ['', '200', 'kimg', '-5steps', '1.2.3kimg', '.kimg', '1e3steps', '5 parsecs', '10m', '3 4steps', 'infsteps']
+    'text',
+    [
+        '',
+        '200',
+        'kimg',
+        '-5steps',
+        '1.2.3kimg',
+        '.kimg',
+        'nankimg',
+        '1e999kimg',
+        '1esteps',
+        '5 parsecs',
+        '10m',
+        '3 4steps',
+        'infsteps',
+    ],
 )
 def test_anything_else_is_refused_with_the_field_and_the_units(text):
     with pytest.raises(UserError, match=r'^train\.duration: .*img, kimg, mimg, steps, epochs, s, min, h$'):

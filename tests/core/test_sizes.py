@@ -25,9 +25,11 @@ def test_a_resolution_is_a_base_and_doublings(resolution, base, doublings):
 @pytest.mark.parametrize(
     'resolution, near',
     [
-        ((100, 100), '96x96 and 112x96'),
+        ((100, 100), '96x96 and 112x112'),
         ((7, 7), '8x8'),
-        ((4, 4), '4x8 and 8x4'),
+        ((4, 4), '8x8 and '),
+        ((1, 1), '8x8 and '),
+        ((5, 5), '8x8 and '),
         ((64, 50), '48x64'),
         ((130, 98), '96x128'),
         ((33, 32), '32x32'),

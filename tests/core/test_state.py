@@ -136,6 +136,12 @@ def test_with_rampup_the_half_life_is_a_fraction_of_the_images_seen(step, half_l
     np.testing.assert_allclose(ema_decay(jnp.int32(step), 32, 20.0, 0.05), 0.5 ** (32 / half_life), rtol=1e-5)
 
 
+def test_images_of_another_batch_size_count_in_the_rampup():
+    """100 steps of 8 images, then 10 of 32: 1120 images seen before the update."""
+    decay = ema_decay(jnp.int32(110), 32, 20.0, 0.05, images_before=100 * (8 - 32))
+    np.testing.assert_allclose(decay, 0.5 ** (32 / (0.05 * (1120 + 32))), rtol=1e-5)
+
+
 def test_without_a_half_life_the_average_is_the_weights():
     assert ema_decay(jnp.int32(7), 32, 0.0, 0.0) == 0
 

@@ -47,7 +47,7 @@ def test_index_out_of_range(index):
 
 
 @pytest.mark.parametrize(
-    'arguments, message', [(((4, 64), 5), '8 x 8'), (((64, 64), 0), 'positive'), (((64, 64), 5, -1), 'seed')]
+    'arguments, message', [(((4, 64), 5), 'not 64x4'), (((64, 64), 0), 'positive'), (((64, 64), 5, -1), 'seed')]
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -2,8 +2,10 @@
 
 import io
 import os
+import resource
 import socket
 import struct
+import warnings
 
 import numpy as np
 import pytest
@@ -91,6 +93,17 @@ def test_photos_as_large_as_the_limit_cause_no_warning():
     buffer = io.BytesIO()
     Image.new('1', (13000, 13000), 1).save(buffer, 'PNG')
     assert load_image(buffer.getvalue(), (4, 4)).min() == 255
+
+
+def test_a_gif_with_a_frame_beyond_its_canvas():
+    """Pillow allocates the frame when it opens the file: 73 bytes would take four gigabytes."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
+    screen = b'GIF89a' + struct.pack('<HHBBB', 7, 9, 0, 0, 0)
+    frame = b',' + struct.pack('<HHHHB', 0, 0, 65535, 65535, 0) + b'\x02\x02\x44\x01\x00;'
+    with warnings.catch_warnings(), pytest.raises(BadImage, match='more than 178,956,970 pixels'):
+        warnings.simplefilter('ignore')
+        load_image(screen + frame, (4, 4))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < before + 2**20
 
 
 def test_what_is_no_file_is_not_opened(tmp_path):

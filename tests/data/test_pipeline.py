@@ -225,7 +225,7 @@ def test_a_setting_out_of_range_is_named(field, value):
 
 
 def test_pictures_too_small_for_the_catalog_are_refused():
-    with pytest.raises(DataError, match='^data.resolution: .* at least 8 x 8 pixels'):
+    with pytest.raises(DataError, match='^data.resolution: .* at least 8x8 pixels'):
         open_source(DataConfig(resolution='7x9', catalog_items=4))
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -203,6 +204,53 @@ def test_pictures_in_memory(data_dir):
     before = order(source)
     source._records = None
     assert [source._pixels.get('image', i, None)[0, 0, 0] // 40 for i in range(ITEMS)] == before == order(source)
+
+
+@pytest.fixture
+def prepared(data_dir, tmp_path):
+    """The folder of a prepared data set in another place."""
+    open_source('tiny_shop', data_dir)
+    return shutil.copytree(Path(data_dir) / 'tiny_shop' / 'full' / '1.2.0', tmp_path / 'copies @home' / '1.2.0')
+
+
+def test_the_folder_of_a_prepared_data_set(data_dir, prepared, monkeypatch):
+    named, found = open_source('tiny_shop', data_dir), TfdsSource(str(prepared), (5, 10))
+    assert found.digest == named.digest and found.attributes == named.attributes and order(found) == order(named)
+    assert len(TfdsSource(f'{prepared}@test', (5, 10))) == 2
+    monkeypatch.setenv('HOME', str(prepared.parent))
+    assert TfdsSource('~/1.2.0', (5, 10)).digest == named.digest
+
+
+def test_a_folder_that_is_no_prepared_data_set(prepared, tmp_path):
+    with pytest.raises(DataError, match=rf'is no data set that TFDS has prepared; did you mean tfds:{prepared}\?'):
+        TfdsSource(str(tmp_path / 'copies @home'), (5, 10))
+    with pytest.raises(DataError, match='nowhere is no folder; give the folder of its version, .*dataset_info'):
+        TfdsSource('/nowhere', (5, 10))
+    with pytest.raises(DataError, match="no split 'nope'; there are train, test"):
+        TfdsSource(f'{prepared}@nope', (5, 10))
+    (prepared / 'dataset_info.json').write_text('{')
+    with pytest.raises(DataError, match=r'1\.2\.0 cannot be opened: .* copy or prepare the data set again'):
+        TfdsSource(str(prepared), (5, 10))
+
+
+@pytest.mark.parametrize('damage', [lambda path: path.write_bytes(b''), lambda path: path.unlink()])
+def test_a_damaged_file_is_named_in_one_line(prepared, damage):
+    damage(next(prepared.glob('*train*')))
+    with pytest.raises(
+        DataError, match=r'record 0 of tfds:.* cannot be read: .*; copy or prepare .*1\.2\.0 again'
+    ) as error:
+        TfdsSource(str(prepared), (5, 10))
+    assert '\n' not in str(error.value)
+
+
+def test_a_picture_that_cannot_be_decoded_is_named(prepared, monkeypatch):
+    source = TfdsSource(str(prepared), (5, 10))
+    broken = {**source._record(1), 'image': b'no picture'}
+    monkeypatch.setattr(source, '_record', lambda index: broken)
+    with pytest.raises(
+        DataError, match='the image of item 1 of tfds:.* cannot be used: .*; prepare the data set again'
+    ):
+        source[1]['image']
 
 
 def test_unknown_names(data_dir):

@@ -130,7 +130,7 @@ def test_training_measures_itself_by_the_same_features(features, generator):
     assert [path.name for path in (generator / 'best').iterdir() if path.name.isdigit()] == [str(best)]
     # The same samples against the same training pictures, by hand.
     run, net = open_run(config_of()), open_features(str(features), 8)
-    batches, state = run.batches(), restore(run, generator, 6)
+    batches, state = run.batches(), restore(run, generator, 6)[1]
     label = batches.label(spread(run.held_out, 40))
     made, _ = net(ImageMaker(run, 8, run.method.generate, run.method.knobs)(state, seed=np.arange(40), label=label))
     real, _ = net(batches.load(spread(run.items, 40))['image'])

@@ -1,5 +1,6 @@
 """The folder of a run: configs of earlier versions, changes that are reported, what is recorded."""
 
+import dataclasses
 import importlib.metadata
 import json
 import shutil
@@ -89,6 +90,22 @@ def test_a_new_field_that_is_set_is_a_change_from_its_default(old):
 
 def test_fields_that_only_show_and_measure_may_change(old):
     assert config_changes(old, resolve(toy_config(sample__combine='average', eval__lpips='vgg'))) == []
+
+
+def test_the_place_of_the_same_pictures_may_change(run, tmp_path):
+    copy, facts = shutil.copytree(run, tmp_path / 'run'), read_facts(run)
+    config, data = read_json(copy), json.loads((copy / 'data.json').read_text())
+    config['data'] |= {'source': 'folder:there'}
+    (copy / 'config.json').write_text(json.dumps(config))
+    (copy / 'data.json').write_text(json.dumps(data | {'source': 'folder:there', 'digest': 'd1'}))
+    here = resolve(toy_config(data__source='folder:here', data__workers=3, data__cache_gb=0.5))
+    assert config_changes(copy, here) == ["data.source: 'folder:there' -> 'folder:here'"]
+    check_workdir(copy, here, dataclasses.replace(facts, digest='d1'), {}, accept=False)
+    with pytest.raises(UserError, match=r'(?s)folder:here.*the pictures of folder:here have changed'):
+        check_workdir(copy, here, dataclasses.replace(facts, digest='d2'), {}, accept=False)
+    with pytest.raises(UserError, match='data.source'):  # another kind of source numbers its items otherwise
+        other = resolve(toy_config(data__source='catalog'))
+        check_workdir(copy, other, dataclasses.replace(facts, digest='d1'), {}, accept=False)
 
 
 def test_a_missing_field_whose_default_is_another_value_is_a_difference(run, tmp_path):

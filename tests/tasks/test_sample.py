@@ -108,7 +108,7 @@ ODD = (
     'line\nbreak\x00',
     '漢字 🛋',
     'bad \udcff',
-    'long ' * 80,
+    'long ' * 80 + 'end',
     'a;b=c',
     '"',
 )

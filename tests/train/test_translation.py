@@ -120,7 +120,7 @@ def test_validation_is_the_mean_over_held_out_pairs(run):
 def test_sheets_show_inputs_translations_and_targets(run):
     workdir, outcome = run
     sheets = sorted(path.name for path in (workdir / 'samples').iterdir())
-    names = [f'translations_{kimg:09.1f}kimg.png' for kimg in (0.0, 0.08, 0.16)]
+    names = [f'translations_{kimg}kimg.png' for kimg in ('0000000.0', '0000000.080', '0000000.160')]
     assert sheets == sorted(set(names)) and outcome.picture == workdir / 'samples' / names[-1]
     # The last one, by hand: held-out pictures, of the knobs' values in the sample section.
     opened, trained = open_run(paint_config()), Trained.open(workdir)

@@ -33,7 +33,7 @@ class Catalog:
     def __init__(self, resolution: tuple[int, int], items: int, seed: int = 0):
         height, width = resolution
         if min(height, width) < 8:
-            raise ValueError(f'catalog pictures need at least 8 x 8 pixels, not {height} x {width}')
+            raise ValueError(f'catalog pictures need at least 8x8 pixels, not {width}x{height}')
         if items < 1:
             raise ValueError(f'items must be positive, not {items}')
         if not 0 <= seed < 2**32:

@@ -58,6 +58,7 @@ class SNGANModel:
             raise UserError(
                 'model.down_blocks',
                 f'images of {width}x{height} can be halved {halvings} times, not {self.down_blocks}',
+                f'choose fewer, or a data.resolution whose sides are multiples of {1 << self.down_blocks}',
             )
         return Pair(
             z_dim=self.z_dim,

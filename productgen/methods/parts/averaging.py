@@ -74,4 +74,5 @@ def step_averaged(
       the network, and the values of its metrics, `grad_norm` among them.
     """
     net, metrics = step_net(net, tx, loss, batch, accumulate=problem.accumulate, devices=problem.devices)
-    return average(net, ema_decay(step, problem.batch_size, section.ema_kimg, section.ema_rampup)), metrics
+    decay = ema_decay(step, problem.batch_size, section.ema_kimg, section.ema_rampup, problem.images_before)
+    return average(net, decay), metrics

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -32,6 +33,11 @@ def first_stage_steps(fraction: float, problem: Problem, field: str) -> int:
             'set it to 0.0 to train both stages together',
         )
     return min(max(round(fraction * problem.steps), 1), problem.steps - 1)
+
+
+def of_own_stage(problem: Problem, start: int) -> Problem:
+    """The problem of a network whose steps are counted from `start`: images before it are not its own."""
+    return dataclasses.replace(problem, images_before=0) if start else problem
 
 
 def when(due: jax.Array | bool, step: Callable[[], tuple[Any, Metrics]], rest: Any) -> tuple[Any, Metrics]:
