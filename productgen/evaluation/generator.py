@@ -26,8 +26,9 @@ from productgen.metrics.arrays import unit_length
 from productgen.metrics.path_length import STEP, perceptual_path_length
 from productgen.model.config import Config
 from productgen.model.ensemble import Ensemble, open_ensemble
-from productgen.model.features import INCEPTION, FeatureNet, open_features
+from productgen.model.features import FeatureNet, open_features
 from productgen.model.prepared import prepare
+from productgen.model.published import EYES
 from productgen.model.rows import RowByRow
 from productgen.model.workdir import parse_run, read_config, read_facts
 from productgen.train.loop import train
@@ -122,8 +123,8 @@ def recognition_config(features: str, duration: str) -> Config:
     Raises:
       UserError: the features are not those of a classifier.
     """
-    inception = features.strip().partition(':')[0] == INCEPTION
-    workdir, _ = (None, 0) if inception else parse_run(features, 'eval.features')
+    published = features.strip().partition(':')[0] in EYES
+    workdir, _ = (None, 0) if published else parse_run(features, 'eval.features')
     method = None
     if workdir:
         try:

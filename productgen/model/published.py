@@ -1,0 +1,114 @@
+"""Feature networks with published weights: which there are, and how each of them sees pictures.
+
+What is fixed here is part of the protocol of every figure measured with them: size, resizing, layers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from productgen.core.pixels import to_float
+from productgen.nets.features import efficientnet, vgg
+from productgen.nets.features.inception import PROTOCOLS, InceptionV3
+from productgen.nets.features.layers import Published
+
+Maps = Mapping[str, jax.Array]
+Tensors = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Eyes:
+    """A network and its use.
+
+    Attributes:
+      weights: name of its file, see `weights.FILES`.
+      net: the network.
+      protocol: how pictures are prepared.
+      network: what it is and which layers are used, for a report.
+      width: number of features.
+      prepare: pictures [B, H, W, 3] of values 0 to 255 -> input of the network.
+      features: outputs of the network -> features [B, width].
+      predicted: outputs of the network -> probabilities [B, K] by name.
+      names: tensors of the file -> tensors by the names of the network.
+    """
+
+    weights: str
+    net: Published
+    protocol: str
+    network: str
+    width: int
+    prepare: Callable[[jax.Array], jax.Array]
+    features: Callable[[Maps], jax.Array]
+    predicted: Callable[[Maps], dict[str, jax.Array]] = lambda maps: {}
+    names: Callable[[Tensors], Tensors] = lambda tensors: tensors
+
+    def convert(self, tensors: Tensors) -> dict[str, Any]:
+        """Variables of the network."""
+        return self.net.convert(self.names(tensors))
+
+    def __call__(self, variables: Any, image: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Features [B, width] and predictions of pictures [B, H, W, 3] of values 0 to 255."""
+        maps = self.net.apply(variables, self.prepare(image))
+        return self.features(maps), self.predicted(maps)
+
+
+SIDE = 128  # pixels; of the networks that take any size
+_RESIZED = f'resized to {SIDE}x{SIDE}, bicubic with antialiasing (JAX)'
+
+
+def _resized(normalize: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
+    """Resizes pictures of values 0 to 255 and normalises them."""
+
+    def prepare(image: jax.Array) -> jax.Array:
+        image = to_float(image)
+        if image.shape[1:3] != (SIDE, SIDE):
+            image = jax.image.resize(image, (len(image), SIDE, SIDE, 3), 'bicubic')
+        return normalize(jnp.clip(image, -1, 1))  # bicubic overshoots
+
+    return prepare
+
+
+def _means(*names: str) -> Callable[[Maps], jax.Array]:
+    """Means over the pixels of some maps, side by side."""
+    return lambda maps: jnp.concatenate([jnp.mean(maps[name], (1, 2)) for name in names], -1)
+
+
+EYES = {
+    'inception': Eyes(
+        weights='inception',
+        net=InceptionV3(),
+        protocol='torch-fidelity',
+        network='Inception-v3 of FID, pool features',
+        width=2048,
+        prepare=PROTOCOLS['torch-fidelity'],
+        features=lambda maps: maps['2048'],
+        # Its score is defined on the logits without their bias (Salimans et al. 2016, in the authors' code).
+        predicted=lambda maps: {'imagenet': nn.softmax(maps['logits_unbiased'])},
+    ),
+    'efficientnet': Eyes(
+        weights='efficientnet',
+        net=efficientnet.EfficientNetLite0(head=False),
+        protocol=_RESIZED,
+        network='EfficientNet-lite0, means of the maps of stages 4 to 7',
+        width=80 + 112 + 192 + 320,
+        prepare=_resized(efficientnet.normalize),
+        features=_means('stage4', 'stage5', 'stage6', 'stage7'),
+    ),
+    'vgg': Eyes(
+        weights='vgg16_edges',
+        net=vgg.VGG(),
+        protocol=_RESIZED,
+        network='VGG-16 of HED (ImageNet, then edges), means of the last map of each level',
+        width=sum(vgg.WIDTHS),
+        prepare=_resized(vgg.normalize_edges),
+        features=_means('relu1_2', 'relu2_2', 'relu3_3', 'relu4_3', 'relu5_3'),
+        names=vgg.from_edges,
+    ),
+}
