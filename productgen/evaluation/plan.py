@@ -31,6 +31,7 @@ from productgen.metrics.memorisation import LEAST
 from productgen.model.config import Config
 from productgen.model.ensemble import Ensemble, open_ensemble
 from productgen.model.features import FeatureNet, open_features, open_lpips
+from productgen.model.weights import INSTALL
 from productgen.train.run import Run
 
 _log = logging.getLogger('productgen')
@@ -189,7 +190,7 @@ def _left_out(run: Run, net: FeatureNet | None) -> tuple[str, ...]:
             'eval.features is empty: Fréchet and kernel distances, precision, recall, density, coverage, distances by '
             'class, accuracies of labels and copies by features need a feature network. Train one with `python '
             f'launch.py --config={config} --workdir=runs/features {source}`, then give '
-            '--config.eval.features=runs/features.'
+            f'--config.eval.features=runs/features; or {INSTALL}, then give --config.eval.features=efficientnet.'
         )
     if not _enough_held_out(run):
         rebuilt = ', their reconstructions' if isinstance(run.method, Reconstructs) else ''

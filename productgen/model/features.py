@@ -128,8 +128,11 @@ def _trained(run: str, batch_size: int) -> FeatureNet:
 def _published(name: str, path: str, batch_size: int) -> FeatureNet:
     """Those of a network with published weights, in a file of the user's where a path is given."""
     eyes = EYES[name]
-    file = weights.locate(eyes.weights, user_path(path, f'eval.features={name}') if path else '')
-    mesh = make_mesh()
+    mesh, field = make_mesh(), f'eval.features={name}'
+    try:
+        file = weights.locate(eyes.weights, user_path(path, field) if path else '')
+    except UserError as error:
+        raise error.at(field, 'weights') from None
     found = tensors.read(file)
     try:
         variables = jax.device_put(eyes.convert(found), replicated(mesh))
