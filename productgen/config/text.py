@@ -22,6 +22,11 @@ def examples(names: Iterable[str], count: int = 3) -> str:
     return ', '.join(map(printable, names[:count])) + more
 
 
-def counted(things: Sized, one: str, many: str = '') -> str:
+def counted(things: Sized, one: str) -> str:
     """`1 row`, `3 rows`."""
-    return f'{len(things):,} {one if len(things) == 1 else many or one + "s"}'
+    return f'{len(things):,} {one}{"s" * (len(things) != 1)}'
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, or its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -19,6 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from productgen.config import UserError
+from productgen.config.text import first_line
 from productgen.core.files import PlainPath, describe_disk, system_error
 from productgen.core.paths import from_keystr, named_leaves, split_path
 from productgen.core.sharding import any_process, to_host
@@ -72,10 +73,6 @@ class _Found:
     step: int
     arrays: Any
     notes: _Notes
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def has_checkpoint(workdir: Path) -> bool:
@@ -234,7 +231,7 @@ class Checkpoints:
             arrays = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone).restore(folder / 'state', args=args)
             same = found == json.loads(json.dumps(notes)) and _checksums(arrays) == notes['checksums']
         except Exception as error:  # noqa: BLE001 - whatever a reader raises is the answer
-            return _first_line(error)
+            return first_line(error)
         return '' if same else 'it differs from what was written'
 
     def restore(
@@ -300,7 +297,7 @@ class Checkpoints:
             except _UnsuitableError:
                 raise
             except Exception as error:  # noqa: BLE001 - a damaged file can make the reader raise anything
-                reason = _first_line(error)
+                reason = first_line(error)
             if not any_process(found is None):
                 if not any_process(not found.notes.match(found.arrays)):
                     return found

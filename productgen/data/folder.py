@@ -272,13 +272,13 @@ def _is_train(name: str) -> bool:
 
 def _rest(found: Found) -> list[str]:
     """Lines on what the folder holds besides its pictures and the tables that are read."""
-    tables = [name for name in found.others if name.lower().endswith(_TABULAR)]
+    tables = {name for name in found.others if name.lower().endswith(_TABULAR)}
     lines = []
     if tables:
-        lines.append(f'{examples(tables)}: not read, since tables of labels are called {", ".join(NAMES)}')
+        lines.append(f'{examples(sorted(tables))}: not read, since tables of labels are called {", ".join(NAMES)}')
     if found.runs:
         lines.append(f'{examples(found.runs)}: the folder of a run, whose pictures are not used')
-    kinds = Counter(os.path.splitext(name)[1].lower() or 'no ending' for name in set(found.others) - set(tables))
+    kinds = Counter(os.path.splitext(name)[1].lower() or 'no ending' for name in found.others if name not in tables)
     if kinds:
         listed = ', '.join(f'{count:,} {printable(kind)}' for kind, count in kinds.most_common(5))
         lines.append(f'files that are no pictures: {listed}{", ..." if len(kinds) > 5 else ""}')

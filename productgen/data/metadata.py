@@ -90,8 +90,10 @@ def _files(
     for path, place in table.places.items():
         name = posixpath.join(prefix, path)
         alike = spellings.get(_normal(name), [])
-        if os.path.lexists(folder / name) or len(alike) == 1:
-            files[path] = name if os.path.lexists(folder / name) else alike[0]
+        if os.path.lexists(folder / name):
+            files[path] = name
+        elif len(alike) == 1:
+            files[path] = alike[0]
         else:
             missing.append((name, place))
     if missing and not files and spellings:

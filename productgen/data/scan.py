@@ -59,8 +59,9 @@ def scan(top: Path) -> Found:
 
     for root, folders, files in os.walk(top, onerror=unreadable, followlinks=True):
         kept = [name for name in sorted(folders) if _visible(name) and not _is_loop(root, name, top)]
-        found.runs.extend(_posix(os.path.join(root, name), top) for name in kept if _is_run(Path(root, name)))
-        folders[:] = [name for name in kept if not _is_run(Path(root, name))]
+        runs = {name for name in kept if _is_run(Path(root, name))}
+        found.runs.extend(_posix(os.path.join(root, name), top) for name in sorted(runs))
+        folders[:] = [name for name in kept if name not in runs]
         for name in filter(_visible, sorted(files)):
             path = _posix(os.path.join(root, name), top)
             if os.path.splitext(name)[1].lower() in images.EXTENSIONS:

@@ -31,7 +31,7 @@ Row = dict[str, Any]
 NAMES = ('metadata.jsonl', 'metadata.csv', 'metadata.tsv', 'dataset.json')
 _FILE_NAMES = ('file_name', 'filename', 'file', 'file_path', 'filepath', 'path')
 _FILE_NAMES += ('image_name', 'image_file', 'image_path', 'image', 'img')
-_SPELLINGS = {'label': ('label',), 'text': ('text',), 'sku': ('sku',)}  # of columns with a meaning
+_OTHER_NAMES = ('label', 'text', 'sku')  # of columns with a meaning
 _DELIMITERS = ',;\t|'
 _MISSING = frozenset(['nan', '<na>', '#n/a', 'null'])  # in CSV, as pandas and Excel write a missing value
 _MARKS = {codecs.BOM_UTF8: 'utf-8-sig', codecs.BOM_UTF16_LE: 'utf-16', codecs.BOM_UTF16_BE: 'utf-16'}
@@ -97,8 +97,8 @@ def _meanings(path: Path, columns: list[str]) -> dict[str, str]:
     names = {column: column for column in columns}
     spelled: dict[str, str] = {}
     for column in columns:
-        spelled.setdefault('_'.join(column.lower().replace('-', ' ').replace('_', ' ').split()), column)
-    for name, ways in {'file_name': _FILE_NAMES, **_SPELLINGS}.items():
+        spelled.setdefault(_spelling(column), column)
+    for name, ways in {'file_name': _FILE_NAMES, **{name: (name,) for name in _OTHER_NAMES}}.items():
         found = next((spelled[way] for way in ways if way in spelled), None)
         if name not in names and found is not None:
             names[found] = name
@@ -106,6 +106,11 @@ def _meanings(path: Path, columns: list[str]) -> dict[str, str]:
         known = ', '.join(printable(column) or '(no name)' for column in columns)
         raise DataError(str(path), 'no column `file_name`', f'its columns are {known}; rename that of file names')
     return names
+
+
+def _spelling(column: str) -> str:
+    """The form in which names of columns are compared: `file_name` of ` File-Name`."""
+    return '_'.join(column.lower().replace('-', ' ').replace('_', ' ').split())
 
 
 def _jsonl(path: Path) -> Iterator[tuple[str, Row]]:
@@ -155,7 +160,7 @@ def _delimiter(text: str, delimiters: str) -> str:
             header = next(csv.reader(io.StringIO(text, newline=''), delimiter=delimiter), [])
         except csv.Error:
             continue
-        if any(name.strip().lower().replace(' ', '_') in _FILE_NAMES for name in header):
+        if any(_spelling(name) in _FILE_NAMES for name in header):
             return delimiter
     return delimiters[0]
 

@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from productgen.config.paths import user_path
+from productgen.config.text import first_line
 from productgen.data import cache, images
 from productgen.data.source import DataError, Item
 
@@ -122,7 +124,7 @@ class TfdsSource:
         try:
             return self._records[index]
         except Exception as error:  # readers raise whatever they like
-            reason = f'record {index} of {self._name} cannot be read: {str(error).splitlines()[0]}'
+            reason = f'record {index} of {self._name} cannot be read: {first_line(error)}'
             raise DataError('data.source', reason, f'copy or prepare {self._path} again') from error
 
     def _decode(self, index: int, column: str) -> np.ndarray:
@@ -163,7 +165,7 @@ def _is_folder(name: str) -> bool:
 
 def _name_and_split(name: str) -> tuple[str, str]:
     """`NAME@SPLIT` as both; the split may be empty. A folder may have an `@` in its name."""
-    if _is_folder(name) and Path(name).expanduser().is_dir():
+    if _is_folder(name) and user_path(name, 'data.source').is_dir():
         return name, ''
     first, _, split = name.rpartition('@') if _is_folder(name) and '@' in name else name.partition('@')
     return first, split
@@ -173,7 +175,7 @@ def _from_folder(name: str) -> Any:
     """The builder of a data set that has been prepared in a folder."""
     import tensorflow_datasets as tfds
 
-    path = Path(name).expanduser()
+    path = user_path(name, 'data.source')
     if not (path / 'dataset_info.json').is_file():
         below = sorted(found.parent for n in (1, 2) for found in path.glob('*/' * n + 'dataset_info.json'))
         hint = 'give the folder of its version, which has dataset_info.json in it, such as /data/NAME/1.0.0'
@@ -184,7 +186,7 @@ def _from_folder(name: str) -> Any:
     try:
         return tfds.builder_from_directory(str(path))
     except Exception as error:  # whatever is wrong with the files
-        reason = f'{path} cannot be opened: {str(error).splitlines()[0]}'
+        reason = f'{path} cannot be opened: {first_line(error)}'
         raise DataError('data.source', reason, 'copy or prepare the data set again') from error
 
 

@@ -22,6 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from productgen.config import UserError, difference
+from productgen.config.paths import user_path
 from productgen.config.sections import EvalConfig
 from productgen.evaluation import generator
 from productgen.evaluation.copies import PAIRS, copying, duplicates
@@ -69,7 +70,7 @@ def evaluate(config: Config, workdir: Path, accept_change: bool = False) -> Path
         raise UserError(f'--workdir={workdir}', 'there is no run in it to measure', 'or set eval.images')
     elif not settings.out:
         raise UserError('eval.out', f'no folder to write to is given, and --workdir={workdir} holds no run')
-    out = Path(settings.out).expanduser() if settings.out else workdir / 'eval'
+    out = user_path(settings.out, 'eval.out') if settings.out else workdir / 'eval'
     earlier = _earlier(settings.against)
     run = open_run(config, devices=1)
     if has_run:
@@ -295,8 +296,9 @@ def _earlier(path: str) -> Earlier | None:
     """
     if not path:
         return None
+    file = user_path(path, 'eval.against')
     try:
-        report = json.loads(Path(path).expanduser().read_text())
+        report = json.loads(file.read_text())
         return Earlier(report['measured'], report['protocol'], report['figures']['measured'])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f'eval.against={path}', f'not a report.json ({error})') from None

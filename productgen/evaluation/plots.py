@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib.figure
 import numpy as np
 
 from productgen.config.text import one_line
+from productgen.train.log import read_points
 
 LONGEST = 32  # characters of a value's name
 LOGGED = {  # by the title of a plot, the first characters of the names of its metrics
@@ -32,10 +30,7 @@ LOGGED = {  # by the title of a plot, the first characters of the names of its m
 
 def training(log: Path) -> Iterator[matplotlib.figure.Figure]:
     """Plots of the metrics of a training, metrics.jsonl, over thousands of images."""
-    points: list[dict[str, Any]] = []
-    for line in log.read_text().splitlines():
-        with contextlib.suppress(ValueError):  # the last line of a run that is still training may be incomplete
-            points.append(json.loads(line))
+    points = read_points(log)
     left = {name for p in points for name in p}
     known = tuple(beginning for beginnings in LOGGED.values() for beginning in beginnings)
     others = sorted(name for name in left if name.startswith('validation/') and not name.startswith(known))

@@ -19,7 +19,7 @@ def run(request: Request) -> None:
       OSError: a file cannot be written; it names the file, or the folder of the report.
     """
     settings: EvalConfig = request.settings
-    for field in ('out', 'images', 'originals', 'against'):
+    for field in ('images', 'originals'):
         user_path(getattr(settings, field), f'eval.{field}')
     with naming(user_path(settings.out, 'eval.out') if settings.out else Path(request.workdir or '.', 'eval')):
         evaluate(request.config, request.workdir, request.accept_change)

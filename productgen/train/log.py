@@ -79,16 +79,13 @@ def memory() -> dict[str, float]:
     return used
 
 
-def _points_until(path: Path, step: int) -> list[dict]:
-    """The points of metrics.jsonl up to a step; those after it will be written again.
-
-    Lines that are no points, as the last one of an interrupted run, are left out.
-    """
+def read_points(path: Path) -> list[dict]:
+    """The points of a metrics.jsonl; lines that are none, as the last one of an interrupted run, are left out."""
     points = []
     for line in path.read_bytes().splitlines() if path.is_file() else ():
         with contextlib.suppress(ValueError):
             point = json.loads(line)
-            if isinstance(point, dict) and isinstance(point.get('step'), int) and point['step'] <= step:
+            if isinstance(point, dict) and isinstance(point.get('step'), int):
                 points.append(point)
     return points
 
@@ -134,7 +131,8 @@ class RunLog:
         self._lenient = Lenient()
         self._metrics = Appended(workdir / 'metrics.jsonl', self._lenient)
         with self._lenient(self._metrics.path):
-            self._points = _points_until(self._metrics.path, step)
+            # Those after this step will be written again.
+            self._points = [point for point in read_points(self._metrics.path) if point['step'] <= step]
         self._rewritten = self._rewrite()
         self._board = Board(workdir / 'tensorboard', self._lenient, purge_step=step + 1)
         self._bar = tqdm(
