@@ -31,9 +31,11 @@ def ours(folder: Path, count: int) -> float:
 
     from productgen.data.folder import Folder
     from productgen.evaluation.sets import PictureSet
-    from productgen.model import features, weights
+    from productgen.model import features
+    from productgen.published import tensors as files
+    from productgen.published import weights
 
-    weights.locate, weights.read, weights.digest = lambda *_: '', lambda *_: tensors('inception'), lambda *_: 'random'
+    weights.locate, files.read, files.digest = lambda *_: '', lambda *_: tensors('inception'), lambda *_: 'random'
     source = Folder(str(folder), (SIZE, SIZE), fit='pad', background='white', group='', cache_bytes=0, workers=2)
     load = lambda index: np.stack([source[int(i)]['image'] for i in index])
     pictures = PictureSet('', load, np.zeros((count, 0), np.int32), workers=2)

@@ -67,6 +67,18 @@ def flat(section, prefix):
     return found
 
 
+def filled(shapes):
+    """Weights of these shapes: random kernels, and norms that change nothing."""
+    rng = np.random.default_rng(0)
+
+    def fill(path, leaf):
+        if len(leaf.shape) > 1:
+            return rng.normal(0, np.prod(leaf.shape[:-1]) ** -0.5, leaf.shape).astype(leaf.dtype)
+        return np.full(leaf.shape, path[-1].key in ('gain', 'var'), leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(fill, shapes)
+
+
 def tiny(name):
     """A config for pictures of 16 x 16 or 8 x 8 and small batches, as plain dicts."""
     name, _, arg = name.partition(':')
@@ -87,9 +99,9 @@ class Case:
     """A method on pictures of the catalog, and its programs."""
 
     def __init__(self, name):
-        self.run = open_run(tiny(name), devices=1)
+        self.run = open_run(tiny(name), devices=1, training=False)
         self.method, self.batches = self.run.method, self.run.batches()
-        self.frozen = self.method.frozen() | PROBE
+        self.frozen = {name: filled(w.shapes) for name, w in self.method.frozen().items()} | PROBE
         self.state = jax.eval_shape(self.method.init, jax.random.key(0), self.method.inputs(), self.frozen)
         self.init = jax.jit(self.method.init)
         shapes = self.state, self.method.inputs(), jax.random.key(0)

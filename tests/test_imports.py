@@ -19,6 +19,7 @@ LAYERS = (
     'augment',
     'data',
     'metrics',
+    'published',
     'methods',
     'model',
     'train',

@@ -17,7 +17,9 @@ def made(name, arg):
     side = int(config.data.resolution)
     method = config.family.make(config, Problem((side, side), (), config.train.batch_size, 1, 1000))
     batch = {'image': np.zeros((2, side, side, 3), np.uint8), 'label': np.zeros((2, 0), np.int32)}
-    return method, jax.eval_shape(method.init, jax.random.key(0), batch, method.frozen())
+    return method, jax.eval_shape(
+        method.init, jax.random.key(0), batch, {n: w.shapes for n, w in method.frozen().items()}
+    )
 
 
 def kernels(params):

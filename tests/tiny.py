@@ -98,12 +98,12 @@ def train(config, workdir, accept_change=False):
     return loop.train(resolve(config), workdir, accept_change)
 
 
-def open_run(config, devices=None):
+def open_run(config, devices=None, training=True):
     """`productgen.train.run.open_run`."""
     from productgen.model.config import resolve
     from productgen.train import run
 
-    return run.open_run(resolve(config), devices)
+    return run.open_run(resolve(config), devices, training)
 
 
 def sample(config, workdir):

@@ -72,7 +72,7 @@ def evaluate(config: Config, workdir: Path, accept_change: bool = False) -> Path
         raise UserError('eval.out', f'no folder to write to is given, and --workdir={workdir} holds no run')
     out = user_path(settings.out, 'eval.out') if settings.out else workdir / 'eval'
     earlier = _earlier(settings.against)
-    run = open_run(config, devices=1)
+    run = open_run(config, devices=1, training=False)
     if has_run:
         _check_pictures(workdir, run, accept_change)
     metrics = None if settings.images else workdir / 'metrics.jsonl'

@@ -28,9 +28,9 @@ from productgen.model.config import Config
 from productgen.model.ensemble import Ensemble, open_ensemble
 from productgen.model.features import FeatureNet, open_features
 from productgen.model.prepared import prepare
-from productgen.model.published import EYES
 from productgen.model.rows import RowByRow
 from productgen.model.workdir import parse_run, read_config, read_facts
+from productgen.published.networks import EXTRACTORS
 from productgen.train.loop import train
 
 _log = logging.getLogger('productgen')
@@ -123,7 +123,7 @@ def recognition_config(features: str, duration: str) -> Config:
     Raises:
       UserError: the features are not those of a classifier.
     """
-    published = features.strip().partition(':')[0] in EYES
+    published = features.strip().partition(':')[0] in EXTRACTORS
     workdir, _ = (None, 0) if published else parse_run(features, 'eval.features')
     method = None
     if workdir:

@@ -31,7 +31,7 @@ from productgen.metrics.memorisation import LEAST
 from productgen.model.config import Config
 from productgen.model.ensemble import Ensemble, open_ensemble
 from productgen.model.features import FeatureNet, open_features, open_lpips
-from productgen.model.weights import INSTALL
+from productgen.published.weights import INSTALL
 from productgen.train.run import Run
 
 _log = logging.getLogger('productgen')

@@ -137,6 +137,21 @@ class Problem:
 
 
 @dataclasses.dataclass(frozen=True)
+class Frozen:
+    """Weights that are only read, such as those of a published network.
+
+    Attributes:
+      shapes: pytree of their shapes and dtypes, known without their file.
+      load: returns them, arrays on the host; raises a UserError where a file is missing or not what it should be.
+      training_only: a trained model is used without them.
+    """
+
+    shapes: PyTree
+    load: Callable[[], PyTree]
+    training_only: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Stage:
     """The first of two stages of a training.
 
@@ -168,14 +183,11 @@ class Method(Protocol):
         """
         return {'image': self.problem.shape('image'), 'label': self.problem.label}
 
-    def frozen(self) -> dict[str, PyTree]:
-        """Weights that are only read, such as published features, loaded on the host and outside `jit`.
+    def frozen(self) -> dict[str, Frozen]:
+        """Weights that are only read, such as published features.
 
-        They are arguments of `init` and `update` (`State.frozen`) and are not written into checkpoints; a run records
-        their digest.
-
-        Raises:
-          UserError: a file is missing or not what it should be.
+        They are loaded outside `jit` and are arguments of `init` and `update` (`State.frozen`). They are not written
+        into checkpoints; a run records their digest.
         """
         return {}
 

@@ -1,7 +1,7 @@
 """Features of pictures: what distances between sets are measured in.
 
 Either of a network that this project has trained (configs/classifier.py), which needs nothing from elsewhere, or of one
-with published weights (`productgen.model.published`), such as Inception-v3, whose Frechet distance is FID.
+with published weights (`productgen.published.networks`), such as Inception-v3, whose Frechet distance is FID.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from productgen.core.pixels import to_float
 from productgen.core.sharding import make_mesh, replicated
 from productgen.core.state import PyTree, State
 from productgen.methods.base import Classifies, Represents
-from productgen.model import tensors, weights
-from productgen.model.published import EYES
 from productgen.model.rows import RowByRow
 from productgen.model.trained import Trained
 from productgen.model.workdir import parse_run
 from productgen.nets.features.lpips import LPIPS
+from productgen.published import tensors, weights
+from productgen.published.networks import EXTRACTORS
 
 Predicted = dict[str, np.ndarray]  # probabilities [N, K] of the values of each attribute
 LPIPS_TRUNKS = {'alex': 'alexnet', 'vgg': 'vgg16', 'squeeze': 'squeezenet'}  # names of their weights
@@ -78,7 +78,7 @@ class FeatureNet:
 
 
 def open_features(text: str, batch_size: int) -> FeatureNet:
-    """`WORKDIR` or `WORKDIR:STEP` of a run, or `NAME` or `NAME:FILE` of a published network, see `EYES`.
+    """`WORKDIR` or `WORKDIR:STEP` of a run, or `NAME` or `NAME:FILE` of a published network, see `EXTRACTORS`.
 
     Args:
       text: which.
@@ -89,7 +89,7 @@ def open_features(text: str, batch_size: int) -> FeatureNet:
       CheckpointError: the run has no checkpoint that can be read.
     """
     name, _, path = text.strip().partition(':')
-    return _published(name, path, batch_size) if name in EYES else _trained(text, batch_size)
+    return _published(name, path, batch_size) if name in EXTRACTORS else _trained(text, batch_size)
 
 
 def _trained(run: str, batch_size: int) -> FeatureNet:
@@ -127,23 +127,19 @@ def _trained(run: str, batch_size: int) -> FeatureNet:
 
 def _published(name: str, path: str, batch_size: int) -> FeatureNet:
     """Those of a network with published weights, in a file of the user's where a path is given."""
-    eyes = EYES[name]
+    extractor = EXTRACTORS[name]
     mesh, field = make_mesh(), f'eval.features={name}'
     try:
-        file = weights.locate(eyes.weights, user_path(path, field) if path else '')
+        variables, sha256 = extractor.load(user_path(path, field) if path else '')
     except UserError as error:
         raise error.at(field, 'weights') from None
-    found = tensors.read(file)
-    try:
-        variables = jax.device_put(eyes.convert(found), replicated(mesh))
-    except (ValueError, KeyError) as error:
-        raise UserError(f'{file}', f'its tensors are not those of {eyes.network} ({error})') from error
-    compute = lambda variables, batch, key: eyes(variables, batch['image'])
+    variables = jax.device_put(variables, replicated(mesh))
+    compute = lambda variables, batch, key: extractor(variables, batch['image'])
     about = {
-        'network': eyes.network,
-        'protocol': eyes.protocol,
-        'weights': tensors.digest(file)[:16],
-        'features': eyes.width,
+        'network': extractor.network,
+        'protocol': extractor.protocol,
+        'weights': sha256[:16],
+        'features': extractor.width,
     }
     if mesh.size > 1 or mesh.devices.flat[0].platform != 'cpu':
         return FeatureNet(about, {}, None, _row_by_row(mesh, batch_size, compute, variables))

@@ -53,15 +53,19 @@ class Prepared:
 
     @functools.cached_property
     def frozen(self) -> dict[str, PyTree]:
-        """The weights that are only read, on the host; see `Method.frozen`."""
-        return self.method.frozen()
+        """The weights that are only read, on the host; see `Method.frozen`.
+
+        Raises:
+          UserError: a file is missing or not what it should be.
+        """
+        return {name: weights.load() for name, weights in self.method.frozen().items()}
 
     @functools.cached_property
     def init(self) -> jax.stages.Traced:
         """`method.init` over the mesh, traced for the shapes of the state and for the state itself."""
         # Fewer rounds of LLVM's optimisations: the values are the same, compiled in half the time and run once.
         quick = {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else None
-        frozen = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.frozen)
+        frozen = {name: weights.shapes for name, weights in self.method.frozen().items()}
         given = jax.random.key(0), self.method.inputs(), frozen
         places = replicated(self.mesh)
         if self.config.train.shard_state:
@@ -82,9 +86,14 @@ class Prepared:
             program = self.init.lower().compile()
         return program(stream(jax.random.key(self.config.seed), 'init'), zeros, self.frozen)
 
-    def with_frozen(self, state: State) -> State:
-        """A restored state, whose frozen weights are shapes only, with these weights on the devices."""
-        return state.replace(frozen=jax.device_put(self.frozen, replicated(self.mesh)))
+    def with_frozen(self, state: State, training: bool = True) -> State:
+        """A restored state, whose frozen weights are shapes only, with these weights on the devices.
+
+        Without `training` those are left out that are read in training only.
+        """
+        found = self.method.frozen()
+        loaded = self.frozen if training else {n: w.load() for n, w in found.items() if not w.training_only}
+        return state.replace(frozen=jax.device_put(loaded, replicated(self.mesh)))
 
     @property
     def update_name(self) -> str:

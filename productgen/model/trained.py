@@ -213,4 +213,4 @@ def restore(model: Prepared, workdir: Path, step: int) -> tuple[Prepared, State]
     state, notes = restored
     number = int(state.step)
     model = after_images(model, notes.get('images', model.problem.images(number)), number)
-    return model, model.with_frozen(state)
+    return model, model.with_frozen(state, training=False)

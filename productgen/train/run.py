@@ -84,18 +84,19 @@ class Run(Prepared):
         return knob_values((knob for knob in knobs if knob.name != 'truncation'), self.config.sample)
 
 
-def open_run(config: Config, devices: int | None = None) -> Run:
+def open_run(config: Config, devices: int | None = None, training: bool = True) -> Run:
     """Opens the data of a config and builds its method.
 
     Args:
       config: the typed config.
       devices: that batches are divided over; all by default.
+      training: also check that the weights are there that only training reads.
 
     Raises:
       UserError: something in the config cannot be used; the message names the field and what to do.
     """
     _check_batch(config.train, devices or make_mesh().size)
-    _check_without_data(config, devices)
+    _check_without_data(config, devices, training)
     source = data.open_source(config.data)
     names = data.conditions(source, config.data.labels)
     items, held_out = data.split(source, config.data.validation)
@@ -130,7 +131,7 @@ def _check_batch(train: TrainConfig, devices: int) -> None:
         )
 
 
-def _check_without_data(config: Config, devices: int | None) -> None:
+def _check_without_data(config: Config, devices: int | None, training: bool) -> None:
     """Builds the method for an assumed data set, so that a wrong setting is found before a folder is read.
 
     What can be used only with, or only without, the labels that `data.labels=auto` may find, waits for the data.
@@ -138,14 +139,18 @@ def _check_without_data(config: Config, devices: int | None) -> None:
     labels = config.data.labels
     size = data.parse_resolution(config.data.resolution)
     columns = {name: (*size, 3) for name in ('image', 'mask', 'input', 'target')}
+    model = None
     try:
-        prepare(config, Facts.assumed(labels not in ('none', ''), columns), devices)
+        model = prepare(config, Facts.assumed(labels not in ('none', ''), columns), devices)
     except UserError:
         if labels == 'auto':
             with contextlib.suppress(UserError):
-                prepare(config, Facts.assumed(False, columns), devices)
-                return
-        raise
+                model = prepare(config, Facts.assumed(False, columns), devices)
+        if not model:
+            raise
+    for weights in model.method.frozen().values():
+        if training or not weights.training_only:
+            weights.load()
 
 
 def _check_frozen(run: Run) -> None:

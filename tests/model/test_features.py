@@ -11,9 +11,9 @@ from nets.features.test_efficientnet import STORED
 from peers.features import fill, pictures
 
 from productgen.config import UserError
-from productgen.model import weights
 from productgen.model.features import open_features
 from productgen.nets.features.efficientnet import EfficientNetLite0, normalize
+from productgen.published import weights
 
 
 @pytest.fixture(scope='module')
@@ -34,9 +34,9 @@ def test_efficientnet_sees_pictures_at_128_pixels(file):
     net = open_features(f'efficientnet:{file}', 4)
     images = pictures(0, 2, 40)[:, :32]  # not square
     found, predicted = net(images)
-    eyes = EfficientNetLite0(head=False)
+    lite = EfficientNetLite0(head=False)
     large = jax.image.resize(jnp.asarray(images / np.float32(127.5) - 1), (2, 128, 128, 3), 'bicubic')
-    maps = eyes.apply(eyes.convert(fill(json.loads(STORED['shapes'].tobytes()))), normalize(jnp.clip(large, -1, 1)))
+    maps = lite.apply(lite.convert(fill(json.loads(STORED['shapes'].tobytes()))), normalize(jnp.clip(large, -1, 1)))
     expected = np.concatenate([np.mean(maps[f'stage{i}'], (1, 2)) for i in (4, 5, 6, 7)], 1)
     np.testing.assert_allclose(found, expected, 1e-4, 1e-4)
     assert found.shape == (2, 704) == (2, net.about['features']) and not predicted

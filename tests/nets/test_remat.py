@@ -39,7 +39,7 @@ def make(name, remat, size=16, batch=16):
 def compiled(method, batch):
     """The compiled update and the initial state."""
     key = jax.random.key(0)
-    state = jax.jit(method.init)(stream(key, 'init'), batch, method.frozen())
+    state = jax.jit(method.init)(stream(key, 'init'), batch, {})
     mesh = jax.make_mesh((1,), ('data',), axis_types=(AxisType.Auto,))
     return jit_update(method.update, mesh).lower(state, batch, key).compile(), jax.device_get(state)
 

@@ -14,6 +14,7 @@ from toy import FAMILY, Toy, make, toy_config
 from productgen.config import UserError
 from productgen.core.checkpoint import Checkpoints
 from productgen.methods import METHODS
+from productgen.methods.base import Frozen
 from productgen.model.prepared import digest
 from productgen.model.trained import Trained
 
@@ -25,9 +26,16 @@ class Tinted(Toy):
     """A toy whose canvas moves towards the colour of frozen weights in every update."""
 
     palette: dict = dataclasses.field(default_factory=dict, hash=False)
+    training_only: bool = False
 
     def frozen(self):
-        return {'palette': self.palette}
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.palette)
+        return {'palette': Frozen(shapes, self._load, self.training_only)}
+
+    def _load(self):
+        if not self.palette:
+            raise UserError('weights', 'palette.pth is not installed')
+        return self.palette
 
     def update(self, state, batch, rng):
         state, metrics = super().update(state, batch, rng)
@@ -37,8 +45,8 @@ class Tinted(Toy):
         return state.replace(nets=state.nets | {'painter': painter}), metrics
 
 
-def register(patch, palette):
-    make_tinted = lambda sections, problem: Tinted(**vars(make(sections, problem)), palette=palette)
+def register(patch, palette, **more):
+    make_tinted = lambda sections, problem: Tinted(**vars(make(sections, problem)), palette=palette, **more)
     patch.setitem(METHODS, 'toy', dataclasses.replace(FAMILY, make=make_tinted))
 
 
@@ -88,6 +96,21 @@ def test_they_are_in_a_restored_state(run, monkeypatch):
     batch = {name: jnp.asarray(x) for name, x in opened.batches()[6].items()}
     after = update(whole, batch, jax.random.key(0))[0]
     assert int(after.step) == 7 and np.array_equal(after.frozen['palette']['colours'], PALETTE['colours'])
+
+
+def test_a_trained_model_does_without_those_of_the_training(run, monkeypatch):
+    register(monkeypatch, {}, training_only=True)
+    assert Trained.open(run).state.frozen == {}
+    register(monkeypatch, {})
+    with pytest.raises(UserError, match=r'palette\.pth is not installed'):
+        Trained.open(run)
+
+
+def test_a_missing_file_is_found_before_the_data_is_read(monkeypatch, tmp_path):
+    register(monkeypatch, {}, training_only=True)
+    with pytest.raises(UserError, match=r'palette\.pth is not installed'):
+        train(toy_config(data__source=f'folder:{tmp_path / "nowhere"}'), tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
 
 
 def test_their_digest_is_recorded(run):

@@ -1,7 +1,7 @@
 """Published feature networks: Inception-v3 for FID, LPIPS and its trunks, ResNets.
 
-`convert` of each network maps published weights to variables; `productgen.model.weights` finds their files and
-`productgen.model.tensors` reads them:
+`convert` of each network maps published weights to variables; `productgen.published.weights` finds their files and
+`productgen.published.tensors` reads them:
 
     net = InceptionV3()
     variables = net.convert(read(locate('inception')))

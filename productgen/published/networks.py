@@ -6,6 +6,7 @@ What is fixed here is part of the protocol of every figure measured with them: s
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,17 +15,19 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from productgen.config import UserError
 from productgen.core.pixels import to_float
 from productgen.nets.features import efficientnet, vgg
 from productgen.nets.features.inception import PROTOCOLS, InceptionV3
 from productgen.nets.features.layers import Published
+from productgen.published import tensors, weights
 
 Maps = Mapping[str, jax.Array]
 Tensors = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Eyes:
+class Extractor:
     """A network and its use.
 
     Attributes:
@@ -49,9 +52,25 @@ class Eyes:
     predicted: Callable[[Maps], dict[str, jax.Array]] = lambda maps: {}
     names: Callable[[Tensors], Tensors] = lambda tensors: tensors
 
-    def convert(self, tensors: Tensors) -> dict[str, Any]:
-        """Variables of the network."""
-        return self.net.convert(self.names(tensors))
+    def load(self, path: str | os.PathLike = '') -> tuple[dict[str, Any], str]:
+        """The variables of the network, on the host, and the sha256 of their file.
+
+        Args:
+          path: a file of the user's; empty for the published one.
+
+        Raises:
+          UserError: the file is missing, or its tensors are not those of this network.
+        """
+        file = weights.locate(self.weights, path)
+        found = tensors.read(file)
+        try:
+            return self.net.convert(self.names(found)), tensors.digest(file)
+        except (ValueError, KeyError) as error:
+            raise UserError(f'{file}', f'its tensors are not those of {self.network} ({error})') from error
+
+    def shapes(self) -> dict[str, Any]:
+        """Shapes of the variables, without the file."""
+        return jax.eval_shape(self.net.init, jax.random.key(0), *self.net.example())
 
     def __call__(self, variables: Any, image: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Features [B, width] and predictions of pictures [B, H, W, 3] of values 0 to 255."""
@@ -80,8 +99,8 @@ def _means(*names: str) -> Callable[[Maps], jax.Array]:
     return lambda maps: jnp.concatenate([jnp.mean(maps[name], (1, 2)) for name in names], -1)
 
 
-EYES = {
-    'inception': Eyes(
+EXTRACTORS = {
+    'inception': Extractor(
         weights='inception',
         net=InceptionV3(),
         protocol='torch-fidelity',
@@ -92,7 +111,7 @@ EYES = {
         # Its score is defined on the logits without their bias (Salimans et al. 2016, in the authors' code).
         predicted=lambda maps: {'imagenet': nn.softmax(maps['logits_unbiased'])},
     ),
-    'efficientnet': Eyes(
+    'efficientnet': Extractor(
         weights='efficientnet',
         net=efficientnet.EfficientNetLite0(head=False),
         protocol=_RESIZED,
@@ -101,7 +120,7 @@ EYES = {
         prepare=_resized(efficientnet.normalize),
         features=_means('stage4', 'stage5', 'stage6', 'stage7'),
     ),
-    'vgg': Eyes(
+    'vgg': Extractor(
         weights='vgg16_edges',
         net=vgg.VGG(),
         protocol=_RESIZED,

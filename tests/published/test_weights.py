@@ -17,7 +17,7 @@ import pytest
 from peers.features import stored
 
 from productgen.config import UserError
-from productgen.model import tensors, weights
+from productgen.published import tensors, weights
 
 WHOLE = np.arange(24, dtype=np.float32)
 TABLE = {

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from productgen.config import UserError, choose
 from productgen.data.cache import cache_dir
-from productgen.model.tensors import check_digest
+from productgen.published.tensors import check_digest
 
 _log = logging.getLogger(__name__)
 

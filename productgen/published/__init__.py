@@ -1,0 +1,1 @@
+"""Networks with published weights: their files, and how each of them sees pictures."""
