@@ -37,6 +37,7 @@ MODELS = {
     },
     'stylegan2': {'z_dim': 4, 'w_dim': 4, 'channel_base': 64, 'channel_max': 8, 'mapping_layers': 1},
     'r3gan': {'z_dim': 4, 'channel_base': 64, 'channel_max': 8, 'group': 4},
+    'projected_fastgan': {'z_dim': 4, 'width': 1, 'layers': 1, 'projection_width': 1},
     'vae': VAE,
     'vaegan': VAE,
     'vqvae': {

@@ -27,10 +27,23 @@ from productgen.core.schedule import Annealed, Ramp, parse_annealed, parse_ramp
 from productgen.core.sharding import replicate, split_rows
 from productgen.core.state import Net, PyTree, State, create_net
 from productgen.core.step import average, ema_decay, step_net
-from productgen.methods.base import Batch, Family, Knob, Knobs, Method, Metrics, Problem, Sections, scaled, weighted
+from productgen.methods.base import (
+    Batch,
+    Family,
+    Frozen,
+    Knob,
+    Knobs,
+    Method,
+    Metrics,
+    Problem,
+    Sections,
+    scaled,
+    weighted,
+)
 from productgen.methods.models import PAIRS
 from productgen.methods.parts.averaging import check_not_negative
-from productgen.methods.parts.critic import Context, Critic, CriticConfig, Phase, Pictures, make_critic
+from productgen.methods.parts.critic import BACKBONE, Context, Critic, CriticConfig, Phase, Pictures, make_critic
+from productgen.nets import stylegan2
 from productgen.nets.layers import one_hot_labels
 
 
@@ -145,12 +158,17 @@ class Gan(Method):
 
     # The method.
 
+    def frozen(self) -> dict[str, Frozen]:
+        """See `Method.frozen`."""
+        return self.critic.frozen()
+
     def init(self, rng: jax.Array, batch: Batch, frozen: dict[str, PyTree]) -> State:
         """State at step 0; of `batch` only shapes matter."""
         label, image = self.one_hot(batch['label'][:2]), to_float(batch['image'][:2])
         keys = sample_keys(rng, jnp.arange(len(image)))
         g = self.generator.init(stream(rng, 'generator'), self.draw(keys), label, keys, train=True)
-        d = self.critic.network.init(stream(rng, 'discriminator'), image, label, keys, train=True)
+        seen = self.critic.seen(frozen.get(BACKBONE), image)
+        d = self.critic.network.init(stream(rng, 'discriminator'), seen, label, keys, train=True)
         nets = {
             'generator': create_net(g['params'], self.tx, g.get('stats'), ema=True),
             'discriminator': create_net(d['params'], self.critic.tx, d.get('stats')),
@@ -161,7 +179,7 @@ class Gan(Method):
         """One iteration."""
         c, problem, critic, step = self.config, self.problem, self.critic, state.step
         g, d = state.nets['generator'], state.nets['discriminator']
-        phase = critic.phase(state.extra, step, self.label_weight(step))
+        phase = critic.phase(state, self.label_weight(step))
         rows = {'image': to_float(batch['image']), 'label': batch['label']}
         # Turn t has rows t, t + k, t + 2k, ...: each device keeps its rows, and turns do not depend on their number.
         turns = jax.tree.map(lambda x: x.reshape(self.size, c.critic_steps, *x.shape[1:]).swapaxes(0, 1), rows)
@@ -250,9 +268,10 @@ def make(sections: Sections, problem: Problem) -> Gan:
     Raises:
       UserError: a value that cannot be used, by itself or with the others.
     """
-    if sections.model.name == 'stylegan2':
-        raise UserError('model.name', "'stylegan2' has latents of its own and needs method.name=stylegan2")
-    return assemble(Gan, sections, problem)
+    method = assemble(Gan, sections, problem)
+    if isinstance(method.generator, stylegan2.Generator):
+        raise UserError('model.name', f'{sections.model.name!r} has latents of its own and needs method.name=stylegan2')
+    return method
 
 
 def assemble(cls: type[T], sections: Sections, problem: Problem, lazy_interval: int | None = None) -> T:
@@ -292,6 +311,7 @@ def assemble(cls: type[T], sections: Sections, problem: Problem, lazy_interval: 
         steps=c.critic_steps,
         classification=c.classification,
         couples_images=pair.couples_images,
+        backbone=pair.backbone,
     )
     return cls(
         config=c,

@@ -140,13 +140,13 @@ class VAEGAN(Method):
     def _context(self, batch: Batch) -> Context:
         return Context(batch['key'], self._one_hot(batch['label']))
 
-    def _terms(self, params: Mapping[str, PyTree], batch: Batch, p: jax.Array | float) -> dict[str, jax.Array]:
+    def _terms(self, params: Mapping[str, PyTree], batch: Batch, phase: Phase) -> dict[str, jax.Array]:
         """The terms of the three losses, one value per picture, [B].
 
         Args:
           params: weights of all networks.
           batch: `image` in [-1, 1], `label` and `key`.
-          p: probability of an augmentation.
+          phase: what the critic is given.
         """
         mean, log_variance = self._encode(params['encoder'], batch, train=True)
         posterior = mean + jnp.exp(0.5 * log_variance) * normal(streams(batch['key'], 'posterior'), self.latent)
@@ -154,7 +154,7 @@ class VAEGAN(Method):
         drawn = self._drawn(params['decoder'], batch)
 
         def judge(image, rows):
-            return self.critic.judge(params['discriminator'], {}, image, self._context(rows), p)[0]
+            return self.critic.judge(params['discriminator'], {}, image, self._context(rows), phase)[0]
 
         real, fake, other = judge(batch['image'], batch), judge(rebuilt, batch), judge(drawn, self._apart(batch))
         per_picture = lambda x: jnp.sum(x.reshape(x.shape[0], -1), 1)
@@ -197,7 +197,7 @@ class VAEGAN(Method):
     def update(self, state: State, batch: Batch, rng: jax.Array) -> tuple[State, Metrics]:
         """One iteration: a step of each network, all from the weights before it, and the penalty's where it has one."""
         c, problem, critic, step = self.config, self.problem, self.critic, state.step
-        phase = critic.phase(state.extra, step)
+        phase = critic.phase(state)
         rows = {'image': to_float(batch['image']), 'label': batch['label']}
         keyed = lambda rng: rows | {'key': sample_keys(rng, jnp.arange(problem.batch_size))}
         decay = ema_decay(step, problem.batch_size, c.ema_kimg, c.ema_rampup, problem.images_before)
@@ -226,7 +226,7 @@ class VAEGAN(Method):
 
         def loss(params, stats, batch):
             weights = {**old, name: params}
-            terms = self._terms(weights, batch, phase.p)
+            terms = self._terms(weights, batch, phase)
             total = jnp.mean(self._loss(name, terms))
             metrics = {'loss': total} | {key: jnp.mean(x) for key, x in terms.items()}
             if name == 'discriminator':

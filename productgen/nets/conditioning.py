@@ -20,8 +20,8 @@ class Judgement:
     """Output of a discriminator.
 
     Attributes:
-      logit: realness, [B]; conditional on the label where there is one.
-      plain: unconditional realness, [B]; None unless the network was built with `plain_head`.
+      logit: realness, [B], or [B, P] of several parts of an image; conditional on the label where there is one.
+      plain: unconditional realness, of the same shape; None unless the network was built with `plain_head`.
       classes: for each attribute the logits of its values, [B, n]; empty unless the network classifies (AC-GAN).
     """
 

@@ -4,9 +4,6 @@ Miyato et al., "Spectral Normalization for Generative Adversarial Networks", ICL
 batch norm and projection of Miyato and Koyama, "cGANs with Projection Discriminator", ICLR 2018. H x W is any base x
 2^n. The generator's convolutions have no bias where only batch norm follows, which would cancel it (the authors' code
 has one).
-
-Nearest-neighbour upsampling before a 3x3 convolution, and average pooling after one, are fused into an equivalent 4x4
-convolution that costs less than half.
 """
 
 from __future__ import annotations
@@ -18,40 +15,11 @@ import jax.numpy as jnp
 from productgen.nets.conditioning import Head, Judgement
 from productgen.nets.conv import conv_same
 from productgen.nets.norms import BatchNorm, Linear
-from productgen.nets.strided import conv_double, conv_halve
+from productgen.nets.strided import conv_pool, pool, up_conv, upsample
 
 EPS = 2e-5  # of batch norm, as in the authors' code
 RESIDUAL = nn.initializers.variance_scaling(2.0, 'fan_avg', 'uniform')
 SHORTCUT = nn.initializers.glorot_uniform()
-
-
-def _spread(kernel: jax.Array) -> jax.Array:
-    """Convolves a 3x3 kernel with 2x2 ones, [3, 3, C, D] -> [4, 4, C, D]."""
-    for axis in (0, 1):
-        margin = lambda before, after, axis=axis: [(before, after) if i == axis else (0, 0) for i in range(4)]
-        kernel = jnp.pad(kernel, margin(0, 1)) + jnp.pad(kernel, margin(1, 0))
-    return kernel
-
-
-def up_conv(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Nearest-neighbour upsampling, then a 3x3 convolution, [B, H, W, C] -> [B, 2H, 2W, D]."""
-    return conv_double(x, _spread(jnp.flip(kernel, (0, 1))))
-
-
-def conv_pool(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """3x3 convolution, then 2x2 average pooling, [B, 2H, 2W, C] -> [B, H, W, D]."""
-    return conv_halve(x, _spread(kernel) / 4)
-
-
-def upsample(x: jax.Array) -> jax.Array:
-    """Nearest-neighbour upsampling, [B, H, W, C] -> [B, 2H, 2W, C]."""
-    return jnp.repeat(jnp.repeat(x, 2, 1), 2, 2)
-
-
-def pool(x: jax.Array) -> jax.Array:
-    """2x2 average pooling, [B, 2H, 2W, C] -> [B, H, W, C]."""
-    b, h, w, c = x.shape
-    return jnp.mean(x.reshape(b, h // 2, 2, w // 2, 2, c), (2, 4))
 
 
 class UpBlock(nn.Module):

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from productgen.core.rng import sample_keys
-from productgen.nets.sngan import Discriminator, DownBlock, Generator, UpBlock, conv_pool, pool, up_conv, upsample
+from productgen.nets.sngan import Discriminator, DownBlock, Generator, UpBlock
+from productgen.nets.strided import conv_pool, pool, up_conv, upsample
 
 DRAW = np.random.default_rng(0)
 KEYS = sample_keys(jax.random.key(0), jnp.arange(4))

@@ -9,6 +9,7 @@ import flax.linen as nn
 
 from productgen.config import UserError, choose
 from productgen.methods.base import Problem
+from productgen.published.backbone import Backbone
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +25,14 @@ class Pair:
         (unconditional) to 1, scales the label.
       discriminator: (image, label, keys, train) -> `Judgement`.
       couples_images: the discriminator normalises over the batch, so that the logit of an image depends on the others.
+      backbone: a published network whose maps of an image the discriminator takes instead of the image; or None.
     """
 
     z_dim: int
     generator: nn.Module
     discriminator: nn.Module
     couples_images: bool = False
+    backbone: Backbone | None = None
 
 
 class PairModel(Protocol):

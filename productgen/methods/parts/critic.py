@@ -21,14 +21,17 @@ from productgen.config import UserError, choose
 from productgen.core.optim import OptimConfig, make_optimizer
 from productgen.core.rng import streams
 from productgen.core.schedule import Annealed, parse_annealed
-from productgen.core.state import Net, PyTree
+from productgen.core.state import Net, PyTree, State
 from productgen.core.step import step_net
 from productgen.losses.adversarial import ADVERSARIAL, AdversarialLoss, Game
 from productgen.losses.classification import cross_entropy
 from productgen.losses.penalties import PENALTIES, Penalty
-from productgen.methods.base import Batch, Metrics, Problem, weighted
+from productgen.methods.base import Batch, Frozen, Metrics, Problem, weighted
 from productgen.methods.parts.averaging import check_not_negative
 from productgen.nets.conditioning import Judgement
+from productgen.published.backbone import Backbone
+
+BACKBONE = 'backbone'  # its entry in `State.frozen`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,18 +108,20 @@ class Pictures(NamedTuple):
 
 
 class Phase(NamedTuple):
-    """What changes over the training.
+    """What the critic is given in an update.
 
     Attributes:
       step: updates before this one, int scalar.
       p: probability of an augmentation.
       label_weight: weight of the conditional part of the game, 0 to 1; the unconditional part, that of a network with a
         plain head, has weight 1.
+      backbone: variables of the backbone; None without one.
     """
 
     step: jax.Array
     p: jax.Array | float
     label_weight: jax.Array | float = 1.0
+    backbone: PyTree = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +140,7 @@ class Critic:
       augment: (images [B, H, W, C], p, keys [B]) -> images.
       augment_p: p by step where it does not adapt, and its initial value where it does.
       augment_config: how p adapts.
+      backbone: an untrained network whose maps of an image the discriminator is given instead of the image; or None.
     """
 
     network: nn.Module
@@ -148,6 +154,7 @@ class Critic:
     augment: Callable[[jax.Array, jax.Array | float, jax.Array], jax.Array]
     augment_p: Annealed
     augment_config: AugmentConfig
+    backbone: Backbone | None = None
 
     # The probability of an augmentation, and its state where it adapts to the discriminator (ADA).
 
@@ -162,10 +169,17 @@ class Critic:
             return {}
         return {'augment_p': jnp.asarray(self.augment_p.start, jnp.float32), 'sign_sum': jnp.zeros(())}
 
-    def phase(self, extra: Mapping[str, jax.Array], step: jax.Array, label_weight: jax.Array | float = 1.0) -> Phase:
-        """The values of an update, given `State.extra`."""
-        p = extra['augment_p'] if self.adaptive else self.augment_p(step)
-        return Phase(step, p, label_weight)
+    def phase(self, state: State, label_weight: jax.Array | float = 1.0) -> Phase:
+        """The values of the next update of a state."""
+        p = state.extra['augment_p'] if self.adaptive else self.augment_p(state.step)
+        return Phase(state.step, p, label_weight, state.frozen.get(BACKBONE))
+
+    def frozen(self) -> dict[str, Frozen]:
+        """Entry of `Method.frozen`: the backbone's variables."""
+        if not self.backbone:
+            return {}
+        source = self.backbone.source
+        return {BACKBONE: Frozen(source.shapes(), lambda: source.load()[0], training_only=True)}
 
     def adapted(
         self, extra: Mapping[str, jax.Array], sign: jax.Array | None, step: jax.Array, batch_size: int
@@ -179,17 +193,21 @@ class Critic:
 
     # The game.
 
+    def seen(self, backbone: PyTree, image: jax.Array) -> PyTree:
+        """What the discriminator is given of images [B, H, W, C]: these, or their maps."""
+        return self.backbone(backbone, image) if self.backbone else image
+
     def judge(
-        self, params: PyTree, stats: PyTree, image: jax.Array, context: Context, p: jax.Array | float
+        self, params: PyTree, stats: PyTree, image: jax.Array, context: Context, phase: Phase
     ) -> tuple[Judgement, PyTree]:
         """Judges images [B, H, W, C] after augmentation, in training; returns the new statistics too.
 
         A condition that is an image goes through the same augmentation, with the same random numbers.
         """
         keys, condition = streams(context.keys, 'augment'), context.condition
-        image = self.augment(image, p, keys)
+        image = self.seen(phase.backbone, self.augment(image, phase.p, keys))
         if condition is not None and condition.ndim == 4:
-            condition = self.augment(condition, p, keys)
+            condition = self.augment(condition, phase.p, keys)
         variables, keys = {'params': params, 'stats': stats}, streams(context.keys, 'judge')
         judgement, new = self.network.apply(variables, image, condition, keys, train=True, mutable=['stats'])
         return judgement, new.get('stats', stats)
@@ -197,10 +215,10 @@ class Critic:
     def generator_loss(self, net: Net, pictures: Pictures, phase: Phase) -> tuple[jax.Array, jax.Array]:
         """What the generator of the fake images minimises, class terms included, and its adversarial part."""
         context = pictures.context
-        fake, _ = self.judge(net.params, net.stats, pictures.fake, context, phase.p)
+        fake, _ = self.judge(net.params, net.stats, pictures.fake, context, phase)
         real = fake
         if self.loss.paired:
-            real, _ = self.judge(net.params, net.stats, pictures.real, context.of_real(), phase.p)
+            real, _ = self.judge(net.params, net.stats, pictures.real, context.of_real(), phase)
         value = _objective(self.loss.generator, real, fake, phase.label_weight)
         return value + self._class_loss([fake], context, phase), value
 
@@ -226,8 +244,8 @@ class Critic:
 
         def loss(params, stats, batch):
             pictures = show(batch)
-            fake, stats = self.judge(params, stats, pictures.fake, pictures.context, phase.p)
-            real, stats = self.judge(params, stats, pictures.real, pictures.context.of_real(), phase.p)
+            fake, stats = self.judge(params, stats, pictures.fake, pictures.context, phase)
+            real, stats = self.judge(params, stats, pictures.real, pictures.context.of_real(), phase)
             total = _objective(self.loss.discriminator, real, fake, phase.label_weight)
             metrics = {'loss': total}
             for name, judgement in (('real', real), ('fake', fake)):
@@ -257,10 +275,11 @@ class Critic:
         context = pictures.context
 
         def logits(image):
-            judgement, _ = self.judge(params, stats, image, context, phase.p)
-            if judgement.plain is None:
-                return judgement.logit
-            return judgement.plain + phase.label_weight * judgement.logit
+            judgement, _ = self.judge(params, stats, image, context, phase)
+            logit = judgement.logit
+            if judgement.plain is not None:
+                logit = judgement.plain + phase.label_weight * logit
+            return jnp.mean(logit, tuple(range(1, logit.ndim)))  # [B]
 
         return jnp.mean(self.penalty(logits, pictures.real, pictures.fake, streams(context.keys, 'penalty')))
 
@@ -299,10 +318,9 @@ class Critic:
 
 def _objective(player: Game, real: Judgement, fake: Judgement, label_weight: jax.Array | float) -> jax.Array:
     """The adversarial objective of a player, conditional and, where the network has a plain head, unconditional."""
-    value = jnp.mean(player(real.logit, fake.logit))
-    if real.plain is None:
-        return value
-    return jnp.mean(player(real.plain, fake.plain)) + label_weight * value
+    mean = lambda real, fake: jnp.mean(player(real.reshape(-1), fake.reshape(-1)))
+    value = mean(real.logit, fake.logit)
+    return value if real.plain is None else mean(real.plain, fake.plain) + label_weight * value
 
 
 def make_critic(
@@ -314,6 +332,7 @@ def make_critic(
     steps: int = 1,
     classification: float = 1.0,
     couples_images: bool = False,
+    backbone: Backbone | None = None,
 ) -> Critic:
     """Builds a critic.
 
@@ -325,6 +344,7 @@ def make_critic(
       steps: discriminator steps per iteration.
       classification: weight of the class terms of a classifying network.
       couples_images: the network normalises over the batch.
+      backbone: see `Critic`.
 
     Raises:
       UserError: a value that cannot be used, by itself or with the others.
@@ -361,4 +381,5 @@ def make_critic(
         augment=make_augment(config.augment),
         augment_p=parse_annealed(config.augment.p, 'method.augment.p', problem.steps, config.anneal),
         augment_config=config.augment,
+        backbone=backbone,
     )
