@@ -41,9 +41,9 @@ from productgen.methods.base import (
     weighted,
 )
 from productgen.methods.models import PAIRS
+from productgen.methods.models.stylegan2 import StyleGAN2Generator
 from productgen.methods.parts.averaging import check_not_negative
 from productgen.methods.parts.critic import BACKBONE, Context, Critic, CriticConfig, Phase, Pictures, make_critic
-from productgen.nets import stylegan2
 from productgen.nets.layers import one_hot_labels
 
 
@@ -268,10 +268,9 @@ def make(sections: Sections, problem: Problem) -> Gan:
     Raises:
       UserError: a value that cannot be used, by itself or with the others.
     """
-    method = assemble(Gan, sections, problem)
-    if isinstance(method.generator, stylegan2.Generator):
+    if isinstance(sections.model, StyleGAN2Generator):
         raise UserError('model.name', f'{sections.model.name!r} has latents of its own and needs method.name=stylegan2')
-    return method
+    return assemble(Gan, sections, problem)
 
 
 def assemble(cls: type[T], sections: Sections, problem: Problem, lazy_interval: int | None = None) -> T:

@@ -37,8 +37,9 @@ from productgen.core.state import State, create_net
 from productgen.losses.adversarial import ADVERSARIAL
 from productgen.losses.penalties import PENALTIES
 from productgen.methods import Generates
-from productgen.methods.base import weighted
-from productgen.methods.gan import Gan
+from productgen.methods.base import Sections, weighted
+from productgen.methods.gan import FAMILY, Gan
+from productgen.methods.models import PAIRS
 from productgen.model.config import family_of
 
 LINEAR = SGD | {'schedule': 'linear'}
@@ -299,7 +300,6 @@ def test_truncation_scales_z():
         ({'penalty': 'r1'}, r"method\.penalty_weight: 'r1' needs a positive one, not 0"),
         ({'penalty': 'r1', 'penalty_weight': '-1->2'}, r'method\.penalty_weight: .*needs a positive one'),
         ({'clip_weights': 0.1, 'optim': SGD | {'freeze': 'hidden'}}, r'method\.clip_weights: .*freeze'),
-        ({'pair': 'stylegan2'}, r'model\.name: .*method\.name=stylegan2'),
         ({'penalty': 'wgan_gp', 'penalty_weight': 'auto'}, r"method\.penalty_weight: 'auto' is a rule for 'r1'"),
         ({'anneal': 0.0}, r'method\.anneal: 0.0 is not a fraction'),
         ({'anneal': 1.5}, r'method\.anneal: 1.5 is not a fraction'),
@@ -319,6 +319,14 @@ def test_truncation_scales_z():
 def test_settings_that_cannot_be_used_are_refused_by_name(changes, message):
     with pytest.raises(UserError, match=message):
         gan(**changes)
+
+
+@pytest.mark.parametrize('name', ['stylegan2', 'projected_stylegan2'])
+def test_networks_with_latents_of_their_own_need_their_method(name):
+    method = gan()
+    sections = Sections(method.config, PAIRS[name](), {})
+    with pytest.raises(UserError, match=f"model\\.name: '{name}' .*method\\.name=stylegan2"):
+        FAMILY.make(sections, method.problem)
 
 
 def test_an_unknown_pair_is_refused_with_the_nearest_name():

@@ -30,7 +30,7 @@ from productgen.core.rng import stream
 from productgen.losses.adversarial import ADVERSARIAL
 from productgen.losses.classification import cross_entropy
 from productgen.losses.penalties import PENALTIES
-from productgen.methods.parts.critic import Context
+from productgen.methods.parts.critic import Context, Phase
 from productgen.nets.conditioning import Judgement
 
 
@@ -131,7 +131,7 @@ class Difference(nn.Module):
 def test_a_condition_that_is_an_image_is_augmented_like_the_image():
     critic = augmented_by(gan(), lambda image, p, keys: image + p * noise(keys)).critic
     critic, image = dataclasses.replace(critic, network=Difference()), to_float(batch_of()['image'])
-    logit = lambda condition, p: critic.judge({}, {}, image, Context(keys_of('a'), condition), p)[0].logit
+    logit = lambda condition, p: critic.judge({}, {}, image, Context(keys_of('a'), condition), Phase(0, p))[0].logit
     np.testing.assert_allclose(logit(image, 0.7), 0, atol=1e-6)
     labels = jnp.ones((BATCH, 3))
     expected = jnp.mean(jnp.abs(image + 0.7 * noise_at('a', 'augment') - 3), (1, 2, 3))
@@ -175,7 +175,7 @@ class Noise(nn.Module):
 
 def test_the_network_has_random_numbers_of_its_own():
     critic, image = dataclasses.replace(gan().critic, network=Noise()), to_float(batch_of()['image'])
-    judgement, _ = critic.judge({}, {}, image, Context(keys_of('a')), 0.0)
+    judgement, _ = critic.judge({}, {}, image, Context(keys_of('a')), Phase(0, 0.0))
     np.testing.assert_array_equal(judgement.logit, jax.vmap(jax.random.normal)(keys_at('a', 'judge')))
 
 
