@@ -220,9 +220,8 @@ def out_of_order(table: dict[str, dict[str, float]]) -> list[str]:
 
 def print_damage(name: str, table: dict[str, dict[str, float]]) -> None:
     """Prints a table in Markdown: ratios are to no damage, and kernel distances have their standard errors."""
-    print(
-        f'\n| {name} | Fréchet (ratio) | kernel | precision | recall | density | coverage |\n|---|---|---|---|---|---|---|'
-    )
+    print(f'\n| {name} | Fréchet (ratio) | kernel | precision | recall | density | coverage |')
+    print('|---' * 7 + '|')
     for damage, row in table.items():
         ratio = row['frechet_distance'] / table['none']['frechet_distance']
         kernel = f'{row["kernel_distance"]:.3g} ± {row["kernel_distance_error"]:.1g}'
