@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from productgen.data.folder import Folder  # noqa: E402
-from productgen.evaluation.sets import Measured, PictureSet, measure, mixed, thumbnails  # noqa: E402
+from productgen.evaluation.sets import PictureSet, measure, mixed, thumbnails  # noqa: E402
 from productgen.metrics.distribution import Reference  # noqa: E402
 from productgen.model.features import FeatureNet, open_features  # noqa: E402
 
@@ -140,11 +140,12 @@ DAMAGE: dict[str, Callable[[np.ndarray], np.ndarray]] = {  # uint8 [N, H, W, 3] 
     'colour cast': _gains(1, 0.95, 0.8),
     'halves swapped': lambda x: np.roll(x, x.shape[2] // 2, 2),
 }
-HALF_REPEATED, HALF_CLASSES = 'half of the pictures, twice', 'half of the classes'
+HALF_REPEATED, HALF_CLASSES, ONE_CLASS = 'half of the pictures, twice', 'half of the classes', 'one class'
 ORDERS = (  # of distances, the smaller first
     ('none', 'blur, sigma 1', 'blur, sigma 2'),
     ('none', 'noise, sigma 0.05', 'noise, sigma 0.1'),
-    *(('none', name) for name in ('JPEG, quality 10', 'colour cast', 'halves swapped', HALF_REPEATED, HALF_CLASSES)),
+    ('none', HALF_CLASSES, ONE_CLASS),
+    *(('none', name) for name in ('JPEG, quality 10', 'colour cast', 'halves swapped', HALF_REPEATED)),
 )
 
 
@@ -161,8 +162,8 @@ def open_any(name: str) -> FeatureNet:
 
 def _pictures(source: Folder, items: np.ndarray, damage: str = 'none') -> PictureSet:
     """Pictures of a folder after damage."""
-    load = lambda i: DAMAGE[damage](np.stack([source[int(k)]['image'] for k in items[i]]))
-    key = json.dumps([source.digest, source.columns['image'], items.tolist(), damage])
+    load = lambda i: DAMAGE.get(damage, DAMAGE['none'])(np.stack([source[int(k)]['image'] for k in items[i]]))
+    key = json.dumps([source.digest, items.tolist(), damage])
     label = np.asarray(source.codes['label'])[items, None]
     return PictureSet(f'{source.path.name}, {damage}', load, label, key=key)
 
@@ -190,20 +191,22 @@ def accuracies(name: str, train: Path, test: Path, counts: Sequence[int]) -> lis
 def damage_table(net: FeatureNet, folder: Path, count: int) -> dict[str, dict[str, float]]:
     """By kind of damage the figures of `count` damaged photos, against as many others.
 
-    Both sets are random, except that of `HALF_CLASSES`: photos of every second class that are not in the reference.
+    Both sets are random, except those of `HALF_CLASSES` and `ONE_CLASS`: photos that are not in the reference, of every
+    second class, and of the largest one.
     """
     source = Folder(str(folder), (SMALL, SMALL), fit='pad', background='white')
-    order = mixed(np.flatnonzero(np.asarray(source.codes['label']) >= 0))
+    code = np.asarray(source.codes['label'])
+    order = mixed(np.flatnonzero(code >= 0))
     base, rest = order[:count], order[count:]
-    if len(rest) < count:
-        raise SystemExit(f'--damage={count} needs {2 * count} photos, {folder} has {len(order)}')
+    chosen = {name: rest[:count] for name in DAMAGE}
+    chosen[HALF_CLASSES] = rest[code[rest] % 2 == 0][:count]
+    chosen[ONE_CLASS] = rest[code[rest] == np.argmax(np.bincount(code[rest]))][:count]
+    for name, items in chosen.items():
+        if len(items) < count:
+            raise SystemExit(f'--damage={count}: {folder} has only {len(items)} photos for {name!r}')
     reference = Reference(measure(net, _pictures(source, base), BATCH).features)
-    sets: dict[str, Measured] = {name: measure(net, _pictures(source, rest[:count], name), BATCH) for name in DAMAGE}
+    sets = {name: measure(net, _pictures(source, items, name), BATCH) for name, items in chosen.items()}
     sets[HALF_REPEATED] = sets['none'].take(np.arange(count) // 2)
-    some = rest[np.asarray(source.codes['label'])[rest] % 2 == 0][:count]
-    if len(some) < count:
-        raise SystemExit(f'--damage={count}: half of the classes have only {len(some)} photos')
-    sets[HALF_CLASSES] = measure(net, _pictures(source, some), BATCH)
     return {name: dict(reference.figures(m.features)) for name, m in sets.items()}
 
 
