@@ -122,7 +122,7 @@ def align(first: np.ndarray, second: np.ndarray, progress: Progress | None = Non
         if progress:
             progress(min(start + _PAIRS, len(first)), len(first))
     scores = np.concatenate(parts, -1) if parts else np.zeros((2, SIDE - LEAST + 1, 0), np.float32)
-    flat = scores.reshape(-1, scores.shape[-1])
+    flat = scores.reshape(2 * scores.shape[1], len(first))
     place = np.argmax(flat, 0)
     mirrored, side = np.divmod(place, scores.shape[1])
     return Alignment(flat.max(0), mirrored == 1, (side + LEAST) / SIDE)
