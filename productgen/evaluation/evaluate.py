@@ -25,12 +25,12 @@ from productgen.config import UserError, difference
 from productgen.config.paths import user_path
 from productgen.config.sections import EvalConfig
 from productgen.evaluation import generator
-from productgen.evaluation.copies import PAIRS, copying, duplicates
+from productgen.evaluation.copies import PAIRS, copying, duplicates, neighbours
 from productgen.evaluation.figures import Comparison, accuracies, by_class, confusion, pairwise
 from productgen.evaluation.pairs import translated
 from productgen.evaluation.plan import Plan, make_plan, open_checked_lpips
 from productgen.evaluation.recogniser import recognised
-from productgen.evaluation.report import write_report
+from productgen.evaluation.report import COLUMNS, write_report
 from productgen.evaluation.result import Earlier, Result
 from productgen.evaluation.sets import LOOKED_AT, Measured, measure
 from productgen.methods.base import Generates, Reconstructs, Represents, Translates
@@ -43,6 +43,7 @@ _log = logging.getLogger('productgen')
 Check = Callable[[Mapping[str, Any]], None]  # raises a UserError where an earlier report has another protocol
 Evaluator = Callable[[Run, Path, Check, Path], Result]  # the last is a folder for temporary files
 SHOWN = 48  # pictures of each set in the report
+ROWS = 12  # pictures in the report that are followed by their nearest training pictures
 # The beginnings of the names of the figures in the log.
 BRIEF = 'frechet_distance', 'kernel_distance', 'sliced_wasserstein', 'precision', 'recall', 'accuracy', 'psnr', 'ssim'
 
@@ -187,16 +188,14 @@ def _measured(run: Run, workdir: Path, check: Check, out: Path) -> Result:
 def _alike(
     plan: Plan, ours: Measured, train: Measured, held_out: Measured | None
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Copies of training pictures, near duplicates of the data set, and sheets of the closest pairs."""
+    """Copies of training pictures, near duplicates of the data set, and sheets of the closest pairs and neighbours."""
     sets, copies, found = plan.sets, None, {}
     if held_out:
         # The test for copies assumes independent pictures; several views of one product are not.
         copies, closest = copying(ours, train, held_out.take(sets.independent), _bar('Search for copies'))
         copies |= {'searched': sets.train.count, 'held_out': len(sets.independent)}
         found = {f'copies, {name}': (sets.measured, pairs) for name, pairs in closest.items()}
-    rows = held_out.thumbnails if held_out else None
-    bar = _bar('Search for duplicates')
-    alike, near = duplicates(sets.train, train.thumbnails, sets.held_out, rows, bar)
+    alike, near = duplicates(sets.train, train, sets.held_out, held_out, _bar('Search for duplicates'))
     first = {'training': sets.train, 'held_out': sets.held_out}
     found |= {f'alike, {name}': (first[name], pairs) for name, pairs in near.items()}
     sheets = {
@@ -204,6 +203,11 @@ def _alike(
         for name, (first, pairs) in found.items()
         if len(pairs.first)
     }
+    count = min(ROWS, sets.measured.count)
+    index = neighbours(ours, train, COLUMNS - 1, count)
+    if index is not None:
+        real = sets.train.load(index.ravel()).reshape(*index.shape, *ours.some.shape[1:])
+        sheets['neighbours'] = np.concatenate([ours.some[:count, None], real], 1)
     return {'copies': copies, 'near_duplicates': alike}, sheets
 
 

@@ -79,7 +79,9 @@ overflow:auto}h2{margin-top:2.5rem}.two{display:flex;gap:1rem;flex-wrap:wrap}.tw
 
 
 def write_report(out: Path, result: Result, earlier: Earlier | None, log: Path | None) -> Path:
-    """Writes `report.json` and `report.html`; earlier ones are renamed to `report.N.json` and `report.N.html`.
+    """Writes `report.json`, `report.html` and `nearest.png`, the sheet `neighbours` if there is one.
+
+    Earlier reports are renamed to `report.N.json` and `report.N.html`.
 
     Args:
       out: the folder.
@@ -121,6 +123,8 @@ def write_report(out: Path, result: Result, earlier: Earlier | None, log: Path |
     out.mkdir(parents=True, exist_ok=True)
     _keep_earlier(out)
     _write(out / 'report.html', page + '\n')
+    if 'neighbours' in result.sheets:
+        _write_sheet(out / 'nearest.png', result.sheets['neighbours'])
     _write(out / 'report.json', json.dumps(_plain(result.to_json()), indent=2, allow_nan=False) + '\n')
     return out / 'report.html'
 
@@ -139,6 +143,14 @@ def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f'.{path.name}')
     # Names of files may hold bytes that are no characters.
     temporary.write_text(text, encoding='utf-8', errors='backslashreplace')
+    os.replace(temporary, path)
+
+
+def _write_sheet(path: Path, images: np.ndarray) -> None:
+    """Writes rows of pictures [N, M, H, W, 3] as a PNG, in one step."""
+    temporary = path.with_name(f'.{path.name}')
+    sheet = grid(images.reshape(-1, *images.shape[2:]), images.shape[1])
+    Image.fromarray(sheet).save(temporary, 'PNG')
     os.replace(temporary, path)
 
 
@@ -200,7 +212,15 @@ def _pictures(sheets: Mapping[str, np.ndarray]) -> list[str]:
             _sheet(sheets['nearest']),
         ]
     sides = [f'<div><h3>{name}</h3>{_sheet(sheets[name])}</div>' for name in ('measured', 'real') if name in sheets]
-    return ['<h2>Pictures</h2><div class="two">', *sides, '</div>']
+    found = ['<h2>Pictures</h2><div class="two">', *sides, '</div>']
+    if 'neighbours' in sheets:
+        found += [
+            '<h2>Nearest training pictures</h2>',
+            '<p>Pictures, each followed by its nearest training pictures by the cosine of their features; also in '
+            'nearest.png.</p>',
+            _sheet(sheets['neighbours'], sheets['neighbours'].shape[1]),
+        ]
+    return found
 
 
 def _copies(copies: Mapping[str, Any] | None, sheets: Mapping[str, np.ndarray]) -> list[str]:
@@ -234,15 +254,25 @@ def _duplicates(found: Mapping[str, Any] | None, sheets: Mapping[str, np.ndarray
     held_out = ''
     if 'held_out' in found:
         held_out = (
-            f'{found["held_out"]:,} held-out pictures ({found["held_out_share"]:.1%}) are as near to a training '
-            'picture, which makes held-out figures too good. '
+            f'{found["held_out"]:,} held-out pictures ({found["held_out_share"]:.1%}) have a near duplicate among the '
+            'training pictures, which makes held-out figures too good. '
+        )
+    details = ''
+    if 'correlation' in found:
+        details = (
+            f', or details that correlate by at least {found["correlation"]:g} after mirroring or cropping, of the '
+            f'{found["candidates"]} nearest by features'
         )
     lines = [
         '<h2>Near duplicates in the data set</h2>',
-        f'<p>Among {found["searched"]:,} training pictures, {found["training"]:,} pairs of nearest neighbours have '
-        f'thumbnails that differ by less than {found["limit"]:g} grey levels (root mean square). {held_out}Their names '
-        'are in report.json.</p>',
+        f'<p>Among {found["searched"]:,} training pictures, {found["training"]:,} pairs have thumbnails that differ by '
+        f'less than {found["limit"]:g} grey levels (root mean square){details}. {held_out}Their names are in '
+        'report.json.</p>',
     ]
+    counts = [found.get(f'{name}_how', {}) for name in ('training', 'held_out')]
+    kinds = dict.fromkeys(kind for column in counts for kind in column)
+    rows = [[kind, *(column.get(kind, 0) for column in counts)] for kind in kinds]
+    lines += [_table(rows, ['', 'training', 'held-out and training'])] if rows else []
     for name, what in (('training', 'training pictures'), ('held_out', 'a held-out and a training picture')):
         if f'alike, {name}' in sheets:
             lines += [f'<p>The nearest pairs of {what}:</p>', _sheet(sheets[f'alike, {name}'])]

@@ -19,8 +19,8 @@ class Result:
       figures: by column and name; the columns are `measured`, and `real`, `training` or `input` for comparison.
       features: the feature network; empty where none was used.
       left_out: figures that are left out, why, and how to get them: a sentence each.
-      sheets: uint8 pictures by name: `measured` and `real` [N, H, W, 3]; `copies, ...`, `alike, ...`, `nearest` and
-        `pairs` [N, M, H, W, 3], in groups of M.
+      sheets: uint8 pictures by name: `measured` and `real` [N, H, W, 3]; `copies, ...`, `alike, ...`,
+        `neighbours`, `nearest` and `pairs` [N, M, H, W, 3], in groups of M.
       classes: by column and class, the distances of its pictures.
       confusion: counts of true and predicted values of the first attribute; None where not measured.
       copies: the test for copies of training pictures; None where not measured.

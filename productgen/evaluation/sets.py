@@ -19,6 +19,7 @@ from tqdm import tqdm
 from productgen import data
 from productgen.config import UserError
 from productgen.data import cache
+from productgen.metrics.alignment import SIDE, small
 from productgen.model.ensemble import Ensemble
 from productgen.model.features import FeatureNet
 from productgen.train.run import Run
@@ -87,6 +88,7 @@ class Measured:
       predicted: probabilities [N, K] of the values of each attribute that the feature network classifies.
       thumbnails: uint8 [N, THUMBNAIL * THUMBNAIL * 3].
       some: the first pictures, uint8 [n, H, W, 3].
+      small: pictures without bars, to compare details, uint8 [N, SIDE, SIDE, 3]; None without a feature network.
     """
 
     features: np.ndarray | None
@@ -94,6 +96,7 @@ class Measured:
     predicted: dict[str, np.ndarray]
     thumbnails: np.ndarray
     some: np.ndarray
+    small: np.ndarray | None = None
 
     def first(self, count: int) -> Measured:
         """Those of the first `count` pictures."""
@@ -102,8 +105,8 @@ class Measured:
     def take(self, index: np.ndarray) -> Measured:
         """Those of the pictures at these indices; `some` does not change."""
         predicted = {name: x[index] for name, x in self.predicted.items()}
-        features = None if self.features is None else self.features[index]
-        return Measured(features, self.label[index], predicted, self.thumbnails[index], self.some)
+        features, small = (None if x is None else x[index] for x in (self.features, self.small))
+        return Measured(features, self.label[index], predicted, self.thumbnails[index], self.some, small)
 
 
 def measure(net: FeatureNet | None, pictures: PictureSet, batch_size: int) -> Measured:
@@ -112,7 +115,7 @@ def measure(net: FeatureNet | None, pictures: PictureSet, batch_size: int) -> Me
     Without a network only what needs none: thumbnails and the pictures to look at.
     """
     about = net.about if net else {'weights': None}
-    known = [about['weights'], about.get('protocol'), THUMBNAIL, pictures.count, PREDICTED]
+    known = [about['weights'], about.get('protocol'), THUMBNAIL, SIDE, pictures.count, PREDICTED]
     key = json.dumps([pictures.key, *known])
     arrays = cache.read_arrays('features', key) if pictures.key else None
     some: list[np.ndarray] = []
@@ -126,6 +129,7 @@ def measure(net: FeatureNet | None, pictures: PictureSet, batch_size: int) -> Me
                 if net:
                     features, predicted = net(images)
                     parts['features'].append(features)
+                    parts['small'].append(small(images))
                     for name, x in predicted.items():
                         parts[PREDICTED + name].append(x)
                 if bar.n < LOOKED_AT:
@@ -136,7 +140,7 @@ def measure(net: FeatureNet | None, pictures: PictureSet, batch_size: int) -> Me
             cache.write_arrays('features', key, arrays)
     predicted = {name.removeprefix(PREDICTED): x for name, x in arrays.items() if name.startswith(PREDICTED)}
     first = np.concatenate(some or list(pictures.first(LOOKED_AT).parts(batch_size)))[:LOOKED_AT]
-    return Measured(arrays.get('features'), pictures.label, predicted, arrays['thumbnails'], first)
+    return Measured(arrays.get('features'), pictures.label, predicted, arrays['thumbnails'], first, arrays.get('small'))
 
 
 def thumbnails(images: np.ndarray) -> np.ndarray:

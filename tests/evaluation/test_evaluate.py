@@ -214,6 +214,9 @@ def test_the_page_needs_nothing_from_elsewhere(measured):
     page = measured.read_text()
     assert not re.search(r'(src|href)="(?!data:)', page) and page.count('<img src="data:image/png') >= 6
     assert 'losses' in page or 'Training' in page
+    assert 'Nearest training pictures' in page
+    with Image.open(measured.parent / 'nearest.png') as sheet:
+        assert sheet.width > 2 * 8 * 16 and sheet.height > 12 * 16  # 12 rows of 8 pictures of 16 x 16
     assert '&quot;digest&quot;' in page
 
 
