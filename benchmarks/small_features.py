@@ -1,16 +1,14 @@
 """Trains the small feature network that the project ships, or one like it on your own photos, and writes its weights.
 
   python benchmarks/small_features.py --out=runs/small --data clothing=PATH/train groceries=PATH/train \
-      --held_out clothing=PATH/validation groceries=PATH/val
+      groceries=PATH/packshots --held_out clothing=PATH/validation groceries=PATH/val
 
-Each `NAME=FOLDER` has photos with a `label` (docs/data.md); what is called `label` there becomes `NAME/label` here, and
-pictures of the embedded catalog join them, with their class, colour and pattern. `OUT/pictures` gets all of them, cropped
-to 64 x 64; `OUT/run` is a run of configs/classifier.py on that folder, which resumes if it is interrupted;
-`OUT/small_features.safetensors` has its averaged weights as float16. The accuracy on the held-out folders is printed, and
-the line of `productgen/published/weights.py` with the digest of the file.
+Each `NAME=FOLDER` has photos with a `label` (docs/data.md), which becomes `NAME/label`; pictures of the embedded catalog
+join them, with their class, colour and pattern. `OUT/pictures` gets all of them, cropped to 64 x 64. `OUT/run` is a run
+of configs/classifier.py on that folder, which resumes if it is interrupted. `OUT/small_features.safetensors` has its
+averaged weights as float16. The sha256 of the file and the accuracy on the held-out folders are printed.
 
-Without `--held_out` give none. `--config.eval.features=OUT/run` measures with your network; the shipped file stays as it
-is.
+To measure with a network of your own give `--config.eval.features=OUT/run`.
 """
 
 from __future__ import annotations
@@ -63,7 +61,7 @@ def merge(pairs: list[str], out: Path) -> None:
     for name, source in (*folders(pairs), ('catalog', 'catalog')):
         data, labels = read(name, source)
         for i, label in enumerate(labels):
-            file = f'{name}_{i:05d}.png'
+            file = f'{len(rows):06d}.png'
             Image.fromarray(data[i]['image']).save(out / file)
             row = {'file_name': file, 'label': label}
             if name == 'catalog':
@@ -102,7 +100,7 @@ def accuracy(trained: Trained, name: str, source: str) -> float:
 
 
 def write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes arrays as float16: the length of the header, the header, the bytes (github.com/huggingface/safetensors)."""
+    """Writes arrays as float16: the length of the header, the header, the bytes."""
     header, parts, start = {}, [], 0
     for name, array in sorted(arrays.items()):
         parts.append(np.ascontiguousarray(array, '<f2').tobytes())
