@@ -3,10 +3,10 @@
   python benchmarks/small_features.py --out=runs/small --data clothing=PATH/train groceries=PATH/train \
       groceries=PATH/packshots --held_out clothing=PATH/validation groceries=PATH/val
 
-Each `NAME=FOLDER` has photos with a `label` (docs/data.md), which becomes `NAME/label`; pictures of the embedded catalog
-join them, with their class, colour and pattern. `OUT/pictures` gets all of them, cropped to 64 x 64. `OUT/run` is a run
-of configs/classifier.py on that folder, which resumes if it is interrupted. `OUT/small_features.safetensors` has its
-averaged weights as float16. The sha256 of the file and the accuracy on the held-out folders are printed.
+Each `NAME=FOLDER` has photos with a `label` (docs/data.md), which becomes `NAME/label`; pictures of the embedded
+catalog join them, with their class, colour and pattern. `OUT/pictures` gets all of them, cropped to 64 x 64. `OUT/run`
+is a run of configs/classifier.py on that folder, which resumes if it is interrupted. `OUT/small_features.safetensors`
+has its averaged weights as float16. The sha256 of the file and the accuracy on the held-out folders are printed.
 
 To measure with a network of your own give `--config.eval.features=OUT/run`.
 """
