@@ -102,6 +102,12 @@ def _means(*names: str) -> Callable[[Maps], jax.Array]:
     return lambda maps: jnp.concatenate([jnp.mean(maps[name], (1, 2)) for name in names], -1)
 
 
+def _deviations_and_means(deviations: tuple[str, ...], means: tuple[str, ...]) -> Callable[[Maps], jax.Array]:
+    """Standard deviations over the pixels of some maps, then means of others."""
+    mean = _means(*means)
+    return lambda maps: jnp.concatenate([*(jnp.std(maps[name], (1, 2)) for name in deviations), mean(maps)], -1)
+
+
 EXTRACTORS = {
     'inception': Extractor(
         weights='inception',
@@ -137,10 +143,11 @@ EXTRACTORS = {
         weights='small',
         net=small.SmallNet(),
         protocol=_protocol(small.SIDE),
-        network='the small network of the project, means of the last map',
-        width=small.WIDTH << 3,
+        network='the small network of the project, deviations of the maps of levels 1 to 3, means of the last map',
+        width=small.WIDTH * (1 + 2 + 4 + 8),
         prepare=_resized(lambda image: image, small.SIDE),
-        features=_means('last'),
+        # The deviations change with contrast and texture, which the normalisation hides from later levels.
+        features=_deviations_and_means(('level1', 'level2', 'level3'), ('last',)),
     ),
 }
 AUTO = 'auto'

@@ -57,7 +57,7 @@ def test_the_default_report_has_distances_and_says_by_what(page):
     # The toy paints a mean colour with noise.
     ours, real = report['figures']['measured'], report['figures']['real']
     assert ours['frechet_distance'] > 2 * real['frechet_distance']
-    name = 'small (the small network of the project, means of the last map)'
+    name = 'small (the small network of the project, deviations of the maps of levels 1 to 3, means of the last map)'
     assert report['measured']['features'] == f'{name}, by eval.features=auto' and name in page.read_text()
     assert report['protocol']['features']['weights'] == weights.FILES['small'].sha256[:16]
     assert report['features']['protocol'].startswith('resized to 64x64')
