@@ -82,11 +82,10 @@ def test_auto_opens_the_small_network_where_nothing_is_installed(monkeypatch):
         for part in path[:-1]:
             place = place.setdefault(part, {})
         place[path[-1]] = value.astype(np.float32)
-    expected = ResNet(WIDTH, BLOCKS, PATCH).apply(body, images / np.float32(127.5) - 1)
+    maps = jax.jit(lambda x: ResNet(WIDTH, BLOCKS, PATCH).apply(body, x, method='maps'))(images / np.float32(127.5) - 1)
     found = net(images)[0]
     assert found.shape == (2, 240)
-    np.testing.assert_allclose(found[:, 112:], expected, 1e-4, 1e-4)
-    maps = ResNet(WIDTH, BLOCKS, PATCH).apply(body, images / np.float32(127.5) - 1, method='maps')
+    np.testing.assert_allclose(found[:, 112:], np.mean(maps[-1], (1, 2)), 1e-4, 1e-4)
     np.testing.assert_allclose(found[:, 16:48], np.std(maps[1], (1, 2)), 1e-3, 1e-3)
     assert net(pictures(0, 1, 40)[:, :32])[0].shape == (1, net.about['features'])
 
