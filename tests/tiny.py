@@ -31,6 +31,7 @@ TINY = {
     'train.checkpoint_every': '3steps',
     'train.grid_columns': 2,
     'train.grid_rows': 4,
+    'eval.features': '',
 }
 
 # The same for configs/gan.py, 8 x 8 pixels; its programs are ready in a fraction of the time.

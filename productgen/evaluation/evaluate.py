@@ -274,7 +274,14 @@ def _bar(what: str) -> Progress:
 
 def _check_protocol(settings: EvalConfig, earlier: Earlier | None, protocol: Mapping[str, Any]) -> None:
     """Raises a UserError where an earlier report is of another protocol."""
-    if earlier and earlier.protocol != protocol:
+    if not earlier:
+        return
+    features = earlier.protocol.get('features')
+    if features and 'network' not in features and protocol.get('features'):
+        # An early report, which has only the digest of the weights: it is enough to compare them.
+        known = {name: value for name, value in protocol['features'].items() if name in features}
+        protocol = {**protocol, 'features': known}
+    if earlier.protocol != protocol:
         lines = '\n  '.join(difference(earlier.protocol, protocol))
         raise UserError(
             f'eval.against={settings.against}',

@@ -30,7 +30,7 @@ from productgen.model.features import FeatureNet, open_features
 from productgen.model.prepared import prepare
 from productgen.model.rows import RowByRow
 from productgen.model.workdir import parse_run, read_config, read_facts
-from productgen.published.networks import EXTRACTORS
+from productgen.published.networks import AUTO, EXTRACTORS
 from productgen.train.loop import train
 
 _log = logging.getLogger('productgen')
@@ -123,7 +123,7 @@ def recognition_config(features: str, duration: str) -> Config:
     Raises:
       UserError: the features are not those of a classifier.
     """
-    published = features.strip().partition(':')[0] in EXTRACTORS
+    published = features.strip().partition(':')[0] in (AUTO, *EXTRACTORS)
     workdir, _ = (None, 0) if published else parse_run(features, 'eval.features')
     method = None
     if workdir:
@@ -134,7 +134,9 @@ def recognition_config(features: str, duration: str) -> Config:
             raise error.at(f'eval.features={features}', f'--workdir={workdir}') from None
     if not isinstance(method, Classifies):
         raise UserError(
-            'eval.recognition', f'it trains the classifier of eval.features, and {features!r} is not a classifier'
+            'eval.recognition',
+            f'it trains the classifier of eval.features, and {features!r} is not a classifier',
+            'train one with configs/classifier.py, and give its folder: eval.features=WORKDIR',
         )
     devices = jax.device_count()
     size = -(-config.train.batch_size // devices) * devices

@@ -31,6 +31,7 @@ from productgen.metrics.memorisation import LEAST
 from productgen.model.config import Config
 from productgen.model.ensemble import Ensemble, open_ensemble
 from productgen.model.features import FeatureNet, open_features, open_lpips
+from productgen.published.networks import BEST
 from productgen.published.weights import INSTALL
 from productgen.train.run import Run
 
@@ -145,9 +146,11 @@ def make_plan(run: Run, workdir: Path) -> Plan:
     originals, found = _originals(settings, run, measured) if settings.originals else (None, {})
     about |= {f'originals: {name}': value for name, value in found.items()} | {'data': run.config.data.source}
     about |= {f'data: {name}': value for name, value in unreadable(run.source, run.config.data.source).items()}
-    about |= {'features': settings.features or 'none'}
     recognition = Recognition(classifier, _learnable(run, measured, train.first(count))) if classifier else None
     net = open_features(settings.features, settings.batch_size) if settings.features.strip() else None
+    about |= {'features': _name(net, settings.features)}
+    if net:
+        _log.info('Features: %s', about['features'])
     lpips = open_checked_lpips(settings, run.problem.resolution) if settings.lpips else None
     if settings.path_pairs and net and not lpips and net.size not in (None, run.problem.resolution):
         raise UserError(
@@ -176,21 +179,37 @@ def make_plan(run: Run, workdir: Path) -> Plan:
     )
 
 
+def _name(net: FeatureNet | None, setting: str) -> str:
+    """The features, for the report."""
+    if not net:
+        return 'none'
+    about = f'{net.name} ({net.about["network"]})'
+    return about if net.name == setting.strip() else f'{about}, by eval.features={setting.strip()}'
+
+
 def _enough_held_out(run: Run) -> bool:
     return len(run.held_out) > LEAST
 
 
 def _left_out(run: Run, net: FeatureNet | None) -> tuple[str, ...]:
-    """What cannot be measured without features, and without held-out pictures; see `Result.left_out`."""
+    """What cannot be measured with these features, and without held-out pictures; see `Result.left_out`."""
     found = []
     if not net:
-        config = 'configs/classifier.py' if run.labels else 'configs/classifier.py:simclr'
-        source = shlex.quote(f'--config.data.source={run.config.data.source}')
         found.append(
             'eval.features is empty: Fréchet and kernel distances, precision, recall, density, coverage, distances by '
-            'class, accuracies of labels and copies by features need a feature network. Train one with `python '
-            f'launch.py --config={config} --workdir=runs/features {source}`, then give '
-            f'--config.eval.features=runs/features; or {INSTALL}, then give --config.eval.features=efficientnet.'
+            'class and copies by features need a feature network: leave --config.eval.features at its default, auto.'
+        )
+    if run.labels and not (net and net.attributes):
+        source = shlex.quote(f'--config.data.source={run.config.data.source}')
+        found.append(
+            'Accuracies of labels and the Inception Score need a network that predicts labels. Train one with `python '
+            f'launch.py --config=configs/classifier.py --workdir=runs/features {source}`, then give '
+            '--config.eval.features=runs/features.'
+        )
+    if net and net.name == BEST[-1]:
+        found.append(
+            f'The figures are by the features of a small network; those of EfficientNet-lite0 see more: {INSTALL}, '
+            'then measure again.'
         )
     if not _enough_held_out(run):
         rebuilt = ', their reconstructions' if isinstance(run.method, Reconstructs) else ''
@@ -269,7 +288,7 @@ def _protocol(settings: EvalConfig, run: Run, net: FeatureNet | None, count: int
     """All that must be equal in two reports for their figures to be comparable, as JSON values."""
     height, width = run.problem.resolution
     return {
-        'features': {name: net.about[name] for name in ('weights', 'features')} if net else None,
+        'features': {name: net.about[name] for name in ('network', 'weights', 'features')} if net else None,
         'size': f'{width}x{height}',
         'fit': run.config.data.fit,
         'resize': net.resize_of(run.problem.resolution) if net else None,

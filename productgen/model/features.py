@@ -1,7 +1,8 @@
 """Features of pictures: what distances between sets are measured in.
 
-Either of a network that this project has trained (configs/classifier.py), which needs nothing from elsewhere, or of one
-with published weights (`productgen.published.networks`), such as Inception-v3, whose Frechet distance is FID.
+Either of a run of this project (configs/classifier.py), or of a network whose weights are in a file
+(`productgen.published.networks`): the small one that is part of the project, or a published one such as Inception-v3,
+whose Frechet distance is FID. docs/features.md compares them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from productgen.model.trained import Trained
 from productgen.model.workdir import parse_run
 from productgen.nets.features.lpips import LPIPS
 from productgen.published import tensors, weights
-from productgen.published.networks import EXTRACTORS
+from productgen.published.networks import EXTRACTORS, chosen
 
 Predicted = dict[str, np.ndarray]  # probabilities [N, K] of the values of each attribute
 LPIPS_TRUNKS = {'alex': 'alexnet', 'vgg': 'vgg16', 'squeeze': 'squeezenet'}  # names of their weights
@@ -40,6 +41,7 @@ class FeatureNet:
     """A network whose features describe pictures.
 
     Attributes:
+      name: `WORKDIR` or `NAME` by which it is opened; never `auto`.
       about: what it is, for a protocol: where it comes from, digest of its weights, number of features.
       attributes: what it predicts: the values of each attribute, in code order; may be empty.
       size: (H, W) of its pictures; None where it resizes pictures itself.
@@ -47,6 +49,7 @@ class FeatureNet:
         probabilities of its values, [N, K].
     """
 
+    name: str
     about: Mapping[str, Any]
     attributes: Mapping[str, tuple[str, ...]]
     size: tuple[int, int] | None
@@ -78,7 +81,7 @@ class FeatureNet:
 
 
 def open_features(text: str, batch_size: int) -> FeatureNet:
-    """`WORKDIR` or `WORKDIR:STEP` of a run, or `NAME` or `NAME:FILE` of a published network, see `EXTRACTORS`.
+    """`WORKDIR` or `WORKDIR:STEP` of a run, `NAME` or `NAME:FILE` of a network in `EXTRACTORS`, or `auto`.
 
     Args:
       text: which.
@@ -88,7 +91,8 @@ def open_features(text: str, batch_size: int) -> FeatureNet:
       UserError: there is no such run or file, its method has no features, or the published file is missing.
       CheckpointError: the run has no checkpoint that can be read.
     """
-    name, _, path = text.strip().partition(':')
+    text = chosen(text.strip())
+    name, _, path = text.partition(':')
     return _published(name, path, batch_size) if name in EXTRACTORS else _trained(text, batch_size)
 
 
@@ -114,6 +118,7 @@ def _trained(run: str, batch_size: int) -> FeatureNet:
     all_rows = _row_by_row(model.mesh, batch_size, compute, trained.state)
     width = all_rows(np.zeros((1, *model.problem.resolution, 3), np.uint8))[0].shape[-1]
     about = {
+        'network': f'{model.config.method.name} of this project, step {trained.step}',
         'run': str(workdir),
         'step': trained.step,
         'weights': trained.weights,
@@ -122,7 +127,7 @@ def _trained(run: str, batch_size: int) -> FeatureNet:
         'digest': model.facts.digest,
     }
     attributes = {name: model.facts.labels.attributes[name] for name in names}
-    return FeatureNet(about, attributes, model.problem.resolution, all_rows)
+    return FeatureNet(run, about, attributes, model.problem.resolution, all_rows)
 
 
 def _published(name: str, path: str, batch_size: int) -> FeatureNet:
@@ -134,7 +139,12 @@ def _published(name: str, path: str, batch_size: int) -> FeatureNet:
     except UserError as error:
         raise error.at(field, 'weights') from None
     variables = jax.device_put(variables, replicated(mesh))
-    compute = lambda variables, batch, key: extractor(variables, batch['image'])
+
+    def compute(variables: PyTree, batch: dict[str, jax.Array], key: jax.Array) -> PyTree:
+        with jax.default_matmul_precision('float32'):  # as for runs
+            return extractor(variables, batch['image'])
+
+    opened = f'{name}:{path}' if path else name
     about = {
         'network': extractor.network,
         'protocol': extractor.protocol,
@@ -142,14 +152,14 @@ def _published(name: str, path: str, batch_size: int) -> FeatureNet:
         'features': extractor.width,
     }
     if mesh.size > 1 or mesh.devices.flat[0].platform != 'cpu':
-        return FeatureNet(about, {}, None, _row_by_row(mesh, batch_size, compute, variables))
+        return FeatureNet(opened, about, {}, None, _row_by_row(mesh, batch_size, compute, variables))
     # A picture's activations stay in the cache of a core, a batch's do not: twice as fast.
     single, pool = _row_by_row(mesh, 1, compute, variables), ThreadPoolExecutor(len(os.sched_getaffinity(0)))
 
     def one_by_one(images: np.ndarray) -> tuple[np.ndarray, Predicted]:
         return jax.tree.map(lambda *x: np.concatenate(x), *pool.map(single, np.split(images, len(images))))
 
-    return FeatureNet(about, {}, None, one_by_one)
+    return FeatureNet(opened, about, {}, None, one_by_one)
 
 
 def _row_by_row(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from productgen.nets.layers import Conv, dropout
 from productgen.nets.norms import GroupNorm
-from productgen.nets.strided import halve
+from productgen.nets.strided import halve, to_depth
 
 INIT = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
@@ -51,24 +51,34 @@ class ResNet(nn.Module):
     Attributes:
       width: channels of the first level; each next level has twice as many.
       blocks: number of residual blocks of each level.
+      patch: the stem reads blocks of this many pixels squared, a power of two; 4 makes the first map H / 4 x W / 4.
     """
 
     width: int
     blocks: tuple[int, ...]
+    patch: int = 1
 
     @property
     def halvings(self) -> int:
         """Number of times H and W are halved."""
-        return len(self.blocks) - 1
+        return len(self.blocks) - 1 + self.patch.bit_length() - 1
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Images [B, H, W, 3] in [-1, 1] -> features [B, width * 2 ** (levels - 1)], the mean over the last map."""
+        return jnp.mean(self.maps(x)[-1], (1, 2))
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Images [B, H, W, 3] in [-1, 1] -> features [B, width * 2 ** halvings], the mean over the last map."""
+    def maps(self, x: jax.Array) -> list[jax.Array]:
+        """Images [B, H, W, 3] in [-1, 1] -> the output of each level, and that of the last one after its activation."""
+        for _ in range(self.patch.bit_length() - 1):
+            x = to_depth(x)
         x = Conv(self.width, bias=False, kernel_init=INIT, name='stem')(x)
+        levels = []
         for level, count in enumerate(self.blocks):
             for i in range(count):
                 x = Block(self.width << level, halving=level > 0 and i == 0, name=f'block{level}_{i}')(x)
-        return jnp.mean(nn.relu(GroupNorm(name='norm')(x)), (1, 2))
+            levels.append(x)
+        return [*levels, nn.relu(GroupNorm(name='norm')(x))]
 
 
 class Classifier(nn.Module):

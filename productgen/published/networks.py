@@ -1,4 +1,4 @@
-"""Feature networks with published weights: which there are, and how each of them sees pictures.
+"""Feature networks whose weights are in files: which there are, and how each of them sees pictures (docs/features.md).
 
 What is fixed here is part of the protocol of every figure measured with them: size, resizing, layers.
 """
@@ -17,7 +17,7 @@ from flax import linen as nn
 
 from productgen.config import UserError
 from productgen.core.pixels import to_float
-from productgen.nets.features import efficientnet, vgg
+from productgen.nets.features import efficientnet, small, vgg
 from productgen.nets.features.inception import PROTOCOLS, InceptionV3
 from productgen.nets.features.layers import Published
 from productgen.published import tensors, weights
@@ -78,17 +78,20 @@ class Extractor:
         return self.features(maps), self.predicted(maps)
 
 
-SIDE = 128  # pixels; of the networks that take any size
-_RESIZED = f'resized to {SIDE}x{SIDE}, bicubic with antialiasing (JAX)'
+SIDE = 128  # pixels; of the published networks that take any size
 
 
-def _resized(normalize: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array], jax.Array]:
+def _protocol(side: int) -> str:
+    return f'resized to {side}x{side}, bicubic with antialiasing (JAX)'
+
+
+def _resized(normalize: Callable[[jax.Array], jax.Array], side: int = SIDE) -> Callable[[jax.Array], jax.Array]:
     """Resizes pictures of values 0 to 255 and normalises them."""
 
     def prepare(image: jax.Array) -> jax.Array:
         image = to_float(image)
-        if image.shape[1:3] != (SIDE, SIDE):
-            image = jax.image.resize(image, (len(image), SIDE, SIDE, 3), 'bicubic')
+        if image.shape[1:3] != (side, side):
+            image = jax.image.resize(image, (len(image), side, side, 3), 'bicubic')
         return normalize(jnp.clip(image, -1, 1))  # bicubic overshoots
 
     return prepare
@@ -97,6 +100,12 @@ def _resized(normalize: Callable[[jax.Array], jax.Array]) -> Callable[[jax.Array
 def _means(*names: str) -> Callable[[Maps], jax.Array]:
     """Means over the pixels of some maps, side by side."""
     return lambda maps: jnp.concatenate([jnp.mean(maps[name], (1, 2)) for name in names], -1)
+
+
+def _deviations_and_means(deviations: tuple[str, ...], means: tuple[str, ...]) -> Callable[[Maps], jax.Array]:
+    """Standard deviations over the pixels of some maps, then means of others."""
+    mean = _means(*means)
+    return lambda maps: jnp.concatenate([*(jnp.std(maps[name], (1, 2)) for name in deviations), mean(maps)], -1)
 
 
 EXTRACTORS = {
@@ -114,7 +123,7 @@ EXTRACTORS = {
     'efficientnet': Extractor(
         weights='efficientnet',
         net=efficientnet.EfficientNetLite0(head=False),
-        protocol=_RESIZED,
+        protocol=_protocol(SIDE),
         network='EfficientNet-lite0, means of the maps of stages 4 to 7',
         width=80 + 112 + 192 + 320,
         prepare=_resized(efficientnet.normalize),
@@ -123,11 +132,30 @@ EXTRACTORS = {
     'vgg': Extractor(
         weights='vgg16_edges',
         net=vgg.VGG(),
-        protocol=_RESIZED,
+        protocol=_protocol(SIDE),
         network='VGG-16 of HED (ImageNet, then edges), means of the last map of each level',
         width=sum(vgg.WIDTHS),
         prepare=_resized(vgg.normalize_edges),
         features=_means('relu1_2', 'relu2_2', 'relu3_3', 'relu4_3', 'relu5_3'),
         names=vgg.from_edges,
     ),
+    'small': Extractor(
+        weights='small',
+        net=small.SmallNet(),
+        protocol=_protocol(small.SIDE),
+        network='the small network of the project, deviations of the maps of levels 1 to 3, means of the last map',
+        width=small.WIDTH * (1 + 2 + 4 + 8),
+        prepare=_resized(lambda image: image, small.SIDE),
+        # The deviations change with contrast and texture, which the normalisation hides from later levels.
+        features=_deviations_and_means(('level1', 'level2', 'level3'), ('last',)),
+    ),
 }
+AUTO = 'auto'
+BEST = 'efficientnet', 'vgg', 'small'  # what `auto` takes: the first whose file is there; the last always is
+
+
+def chosen(name: str) -> str:
+    """The network that `auto` stands for on this machine, without any download; another name as it is."""
+    if name.strip() != AUTO:
+        return name
+    return next(network for network in BEST if network == BEST[-1] or weights.is_there(EXTRACTORS[network].weights))

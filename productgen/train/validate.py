@@ -5,7 +5,7 @@ Smaller is better unless said otherwise:
 - Methods that generate: `swd` and `swd_SIZE`, the sliced Wasserstein distance of samples to held-out pictures of the
   same labels (`productgen.metrics.swd`). Where `eval.features` names features, also Frechet and kernel distance,
   precision, recall, density and coverage (the last four: larger is better) of the same samples to as many real pictures
-  of `eval.reference` (`productgen.metrics.distribution`).
+  of `eval.reference` (`productgen.metrics.distribution`). A run keeps to one network (`kept_features`).
 - Methods with `evaluate`: the mean of each of its figures over the held-out pictures.
 - Methods with features: `nearest_error`, the fraction of held-out pictures whose nearest training picture has another
   label.
@@ -16,13 +16,16 @@ Pictures, seeds and labels are the same each time.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import numpy as np
 
 from productgen.config import UserError, nearest
+from productgen.core.files import write_durably
 from productgen.core.sharding import from_first
 from productgen.core.state import State
 from productgen.data import spread
@@ -30,8 +33,11 @@ from productgen.data.pipeline import Batches
 from productgen.methods.base import Evaluable, Generates, Represents
 from productgen.metrics.distribution import DISTANCES, LEAST, Reference
 from productgen.metrics.swd import SlicedWasserstein, figure_names
-from productgen.model.features import open_features
+from productgen.model.features import FeatureNet, open_features
 from productgen.model.rows import ImageMaker, RowByRow
+from productgen.published import weights
+from productgen.published.networks import AUTO, BEST, EXTRACTORS
+from productgen.published.weights import INSTALL
 from productgen.train.retrieval import Retrieval
 from productgen.train.run import Run
 
@@ -44,12 +50,13 @@ class Validator:
     Args:
       run: what is trained, with `train.validate_every`.
       batches: loads pictures.
+      features: the feature network; by default `eval.features`.
 
     Raises:
       UserError: `train.stop_on` is none of the figures, or `eval.features` cannot be used.
     """
 
-    def __init__(self, run: Run, batches: Batches):
+    def __init__(self, run: Run, batches: Batches, features: str | None = None):
         self._items = spread(run.held_out, run.config.train.validate_items)
         self._run, self._batches = run, batches
         self._size = run.config.train.batch_size
@@ -57,16 +64,19 @@ class Validator:
         self._sampler = None
         if isinstance(run.method, Generates):
             self._sampler = ImageMaker(run, self._size, run.method.generate, run.method.knobs)
-        features = run.config.eval.features
-        self._net = open_features(features, self._size) if self._sampler and features else None
+        asked = run.config.eval.features.strip()
+        features = asked if features is None else features
         self._reference: Reference | None = None
-        if self._net and min(len(self._items), len(run.items)) < LEAST:
-            raise UserError(
-                'eval.features',
+        if self._sampler and features and min(len(self._items), len(run.items)) < LEAST:
+            few = (
                 f'{len(self._items)} held-out and {len(run.items)} training pictures are too few to compare, '
-                f'{LEAST} of each are needed',
-                'raise train.validate_items, or leave eval.features empty',
+                f'{LEAST} of each are needed'
             )
+            if asked != AUTO or run.config.train.stop_on in DISTANCES:
+                raise UserError('eval.features', few, 'raise train.validate_items, or leave eval.features empty')
+            _log.info('Validation measures without features: %s', few)
+            features = ''
+        self._net = open_features(features, self._size) if self._sampler and features else None
         label = batches.label(self._items)
         self._unlabelled = (label < 0).all(1) & bool(run.labels)
         self._retrieval = Retrieval(run, batches) if isinstance(run.method, Represents) else None
@@ -79,6 +89,11 @@ class Validator:
         if figure and figure not in names:
             hint = '; it needs eval.features' if figure in DISTANCES else nearest(figure, names)
             raise UserError('train.stop_on', f'no figure is called {figure!r}{hint}')
+
+    @property
+    def net(self) -> FeatureNet | None:
+        """The features that measure."""
+        return self._net
 
     @property
     def weights(self) -> str:
@@ -161,3 +176,78 @@ class Validator:
         rows = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
         counted = {name: x[~(np.isnan(x) & self._unlabelled)] for name, x in rows.items()}
         return {name: float(x.mean(dtype=np.float64)) for name, x in counted.items() if len(x)}
+
+
+RECORD = 'validation.json'  # in a workdir: the features that measured the run
+
+
+def kept_features(workdir: Path, setting: str) -> str:
+    """The features that validate the run in a workdir: those of its first validations where `auto` chooses.
+
+    So a network that is installed between two parts of a run does not change what its figures mean.
+
+    Args:
+      workdir: of the run, which may be new.
+      setting: `eval.features`.
+
+    Raises:
+      UserError: the file of that network is no longer there.
+    """
+    before = _recorded(workdir).get('features')
+    if setting.strip() != AUTO or before not in BEST:
+        return setting.strip()
+    if before != BEST[-1] and not weights.is_there(EXTRACTORS[before].weights):
+        raise UserError(
+            'eval.features',
+            f'the validations of {workdir} were measured by {before}, which is not installed here',
+            f'{INSTALL}, or set eval.features= to validate without features',
+        )
+    return before
+
+
+def check_features(workdir: Path, net: FeatureNet | None, accept: bool) -> None:
+    """Checks that the run in a workdir was validated by the same features before, if at all.
+
+    Args:
+      workdir: of the run, which may be new.
+      net: the features; None without.
+      accept: let them differ, with a warning.
+
+    Raises:
+      UserError: figures by other features are in its metrics.jsonl.
+    """
+    before = _recorded(workdir)
+    if not net or not before or before.get('weights') == net.about['weights']:
+        return
+    words = '{features} ({weights})'
+    old, new = words.format(**before), words.format(features=net.name, weights=net.about['weights'])
+    if not accept:
+        raise UserError(
+            'eval.features',
+            f'the validations of {workdir} were measured by {old}, and {new} would go into the same curves',
+            f'set eval.features={before["features"]} and use the same weights, choose another --workdir, or add '
+            '--accept_config_change to mix them',
+        )
+    _log.warning('Figures of validations are by %s from here on; those before are by %s.', new, old)
+
+
+def record_features(workdir: Path, net: FeatureNet | None) -> None:
+    """Writes which features validate the run in a workdir."""
+    if net:
+        about = {'features': net.name, 'weights': net.about['weights'], 'network': net.about['network']}
+        if about != _recorded(workdir):
+            _log.info('Validation measures by the features of %s (%s)', net.name, net.about['network'])
+            write_durably(workdir / RECORD, json.dumps(about, indent=2) + '\n')
+
+
+def _recorded(workdir: Path) -> dict[str, str]:
+    """What `record_features` wrote; empty where there is nothing."""
+    try:
+        about = json.loads((workdir / RECORD).read_bytes())
+        if not isinstance(about, dict) or not about.keys() >= {'features', 'weights'}:
+            raise ValueError('it names no features')
+        return about
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(str(workdir / RECORD), f'not readable ({error})', 'delete it if no validation counts') from None

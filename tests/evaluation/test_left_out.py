@@ -40,7 +40,7 @@ def photos(tmp_path_factory):
 
 def config_of(photos, validation=0.3, **fields):
     config = toy_config(data__source=f'folder:{photos}', data__validation=validation)
-    config['eval'] |= {'count': 40, **fields}
+    config['eval'] |= {'count': 40, 'features': '', **fields}
     return config
 
 
@@ -134,9 +134,10 @@ def test_without_features_pixels_are_measured(runs, photos, tmp_path, caplog):
         assert figures[column].items() < with_features[column].items()
     assert figures['measured']['sliced_wasserstein'] > figures['real']['sliced_wasserstein']
     assert 'features' not in report['copies'] and report['copies']['pixels']['p'] > 0 and not report['features']
-    (reason,) = report['left_out']
+    reason, labels = report['left_out']
+    assert 'Fréchet' in reason and 'default, auto' in reason
     command = f'--config=configs/classifier.py --workdir=runs/features --config.data.source=folder:{photos}'
-    assert command in reason and reason in caplog.text and 'Fréchet' in reason and '<h2>Left out</h2>' in page
+    assert command in labels and reason in caplog.text and '<h2>Left out</h2>' in page
 
 
 def test_a_report_with_features_is_not_compared_with_one_without(runs, photos, tmp_path):

