@@ -86,16 +86,16 @@ def points(workdir: Path) -> list[Point]:
 
 
 def distances(
-    workdir: Path, nets: dict[str, FeatureNet], count: int
+    workdir: Path, nets: dict[str, FeatureNet], count: int, last: bool
 ) -> tuple[list[tuple[Point, dict[str, str]]], dict[str, str], np.ndarray]:
-    """Kernel distances of each checkpoint, those of held-out photos, and pictures of the last checkpoint."""
+    """Kernel distances of each checkpoint, or of the last, those of held-out photos, and pictures of the last checkpoint."""
     run = open_run(read_config(workdir), devices=1, training=False)
     train, held_out, _ = real_pictures(run)
-    real = {name: measure(net, train, BATCH).first(REFERENCE).features for name, net in nets.items()}
+    real = {name: measure(net, train.first(REFERENCE), BATCH).features for name, net in nets.items()}
     compare = lambda name, features: '{:.4g} ± {:.2g}'.format(*kernel_distance(features, real[name]))
     floor = {name: compare(name, measure(net, held_out, BATCH).features) for name, net in nets.items()}
     rows, images = [], np.zeros(0)
-    for point in points(workdir):
+    for point in points(workdir)[-1 if last else 0 :]:
         images = Trained.open(workdir, point.step, batch_size=BATCH).generate(range(count))
         parts = np.array_split(images, -(-count // BATCH))
         rows.append((point, {n: compare(n, np.concatenate([net(x)[0] for x in parts])) for n, net in nets.items()}))
@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument('--points', type=int, default=4)
     parser.add_argument('--features', required=True, help='those of eval.features, separated by commas')
     parser.add_argument('--count', type=int, default=500)
+    parser.add_argument('--last', action='store_true', help='measure the last checkpoint only')
     parser.add_argument('--jobs', type=int, default=1)
     parser.add_argument('--out', required=True)
     args = parser.parse_args()
@@ -141,7 +142,7 @@ def main() -> None:
     table.append('|' + '---|' * (4 + len(nets)))
     shown = []
     for name, workdir in zip(args.configs, workdirs, strict=True):
-        rows, floor, images = distances(workdir, nets, args.count)
+        rows, floor, images = distances(workdir, nets, args.count, args.last)
         for point, found in rows:
             values = f'{speed(workdir):.0f} | {point.minutes:.1f} | {point.kimg:.1f}'
             table.append(f'| `{name}` | {values} | {" | ".join(found.values())} |')
