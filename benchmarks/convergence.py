@@ -1,11 +1,11 @@
 """Compares how fast generators become good: kernel distances over images and over minutes, at several checkpoints.
 
-  python benchmarks/convergence.py --source=folder:PHOTOS --resolution=32 --minutes=20 --features=vgg,small \
-      --out=runs/convergence projected_gan stylegan:ada r3gan
+  python benchmarks/convergence.py --source=folder:PHOTOS --resolution=32 --features=vgg,small --out=runs/convergence \
+      projected_gan=20kimg stylegan:ada=100kimg r3gan=30kimg
 
-Each argument is a config, `:ada` adds adaptive augmentation. A run trains for `--minutes`, compilation not counted, and
-keeps `--points` checkpoints; a finished run is reused. `--jobs` runs several in parallel, with the cores divided among
-them. At each checkpoint `--count` pictures are compared with at most 2,000 training photos, and so are the held-out
+Each argument is a config and the images that it is trained on; `:ada` adds adaptive augmentation. Choose the images so
+that the minutes are alike, in which compilation is not counted. A run keeps `--points` checkpoints; a finished run is
+reused. `--jobs` runs several in parallel, with the cores divided among them. At each checkpoint `--count` pictures are compared with at most 2,000 training photos, and so are the held-out
 photos, whose distance is that of a perfect generator. `table.md` and `grid.png` are written to `--out`.
 """
 
@@ -51,16 +51,16 @@ class Point(NamedTuple):
 
 def train(name: str, args: argparse.Namespace, cores: set[int]) -> Path:
     """Trains a config on the given cores, unless that has been done; returns its workdir."""
+    name, _, kimg = name.removesuffix('kimg').partition('=')
     config, _, more = name.partition(':')
     workdir = Path(args.out) / f'{config}_{args.resolution}'
-    every = f'{args.minutes / args.points:g}min'
     flags = [
         f'--config=configs/{config}.py',
         f'--workdir={workdir}',
         f'--config.data.source={args.source}',
         f'--config.data.resolution={args.resolution}',
-        f'--config.train.duration={args.minutes:g}min',
-        f'--config.train.checkpoint_every={every}',
+        f'--config.train.duration={kimg}kimg',
+        f'--config.train.checkpoint_every={float(kimg) / args.points:g}kimg',
         f'--config.train.keep={args.points + 1}',
         *(['--config.method.augment.name=ada'] if more == 'ada' else []),
         *(LARGER.get(config, []) if args.resolution >= 64 else []),
@@ -88,7 +88,7 @@ def points(workdir: Path) -> list[Point]:
 def distances(
     workdir: Path, nets: dict[str, FeatureNet], count: int, last: bool
 ) -> tuple[list[tuple[Point, dict[str, str]]], dict[str, str], np.ndarray]:
-    """Kernel distances of each checkpoint, or of the last, those of held-out photos, and pictures of the last checkpoint."""
+    """Kernel distances of each checkpoint or the last, those of held-out photos, and pictures of the last one."""
     run = open_run(read_config(workdir), devices=1, training=False)
     train, held_out, _ = real_pictures(run)
     real = {name: measure(net, train.first(REFERENCE), BATCH).features for name, net in nets.items()}
@@ -111,10 +111,9 @@ def speed(workdir: Path) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('configs', nargs='+')
+    parser.add_argument('configs', nargs='+', metavar='CONFIG=IMAGES')
     parser.add_argument('--source', required=True)
     parser.add_argument('--resolution', type=int, default=32)
-    parser.add_argument('--minutes', type=float, default=20)
     parser.add_argument('--points', type=int, default=4)
     parser.add_argument('--features', required=True, help='those of eval.features, separated by commas')
     parser.add_argument('--count', type=int, default=500)
