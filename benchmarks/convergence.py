@@ -5,8 +5,10 @@
 
 Each argument is a config and the images that it is trained on; `:ada` adds adaptive augmentation. Choose the images so
 that the minutes are alike, in which compilation is not counted. A run keeps `--points` checkpoints; a finished run is
-reused. `--jobs` runs several in parallel, with the cores divided among them. At each checkpoint `--count` pictures are compared with at most 2,000 training photos, and so are the held-out
-photos, whose distance is that of a perfect generator. `table.md` and `grid.png` are written to `--out`.
+reused. `--jobs` runs several in parallel, with the cores divided among them.
+
+At each checkpoint `--count` pictures are compared with at most 2,000 training photos, and so are the held-out photos,
+whose distance is that of a perfect generator. `table.md` and `grid.png` are written to `--out`.
 """
 
 from __future__ import annotations

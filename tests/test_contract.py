@@ -13,6 +13,7 @@ from tiny import full, open_run
 from productgen.core.rng import stream
 from productgen.core.sharding import jit_update, put_batch
 from productgen.methods.base import Generates, Metric
+from productgen.nets.features import efficientnet
 
 CONFIGS = sorted(
     path.stem
@@ -94,6 +95,14 @@ def tiny(name):
         'train.batch_size': 4 * max(method.get('critic_steps', 1), 2),
     }
     return full(config, **changes, **flat(MODELS[model], 'model'))
+
+
+@pytest.fixture(scope='module', autouse=True)
+def shallow():
+    """Published networks with one block a stage, which are compiled sooner."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(efficientnet, 'STAGES', tuple((1, *stage[1:]) for stage in efficientnet.STAGES))
+        yield
 
 
 class Case:

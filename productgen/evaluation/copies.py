@@ -20,7 +20,7 @@ ALIKE = 3.0  # near duplicates: the root mean square difference of thumbnails is
 LISTED = 1000  # largest number of near duplicates in report.json
 NEIGHBOURS = 3  # pictures by features whose details are compared with those of each picture
 COMPARED = 10_000  # largest number of pairs whose details are compared, the nearest by features: some minutes
-CORRELATED = 0.88  # near duplicates by details, see `alignment`; chosen by benchmarks/duplicates.py
+CORRELATED = 0.88  # near duplicates by details, see `alignment`; benchmarks/duplicates.py measures it
 WHOLE = 0.95  # side of the common part, above which a pair is not called cropped
 
 
