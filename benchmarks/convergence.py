@@ -94,7 +94,11 @@ def distances(
     run = open_run(read_config(workdir), devices=1, training=False)
     train, held_out, _ = real_pictures(run)
     real = {name: measure(net, train.first(REFERENCE), BATCH).features for name, net in nets.items()}
-    compare = lambda name, features: '{:.4g} ± {:.2g}'.format(*kernel_distance(features, real[name]))
+
+    def compare(name: str, features: np.ndarray) -> str:
+        found = kernel_distance(features, real[name])
+        return f'{found.value:.4g} ± {found.standard_error:.2g}'
+
     floor = {name: compare(name, measure(net, held_out, BATCH).features) for name, net in nets.items()}
     rows, images = [], np.zeros(0)
     for point in points(workdir)[-1 if last else 0 :]:
