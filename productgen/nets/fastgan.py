@@ -5,8 +5,9 @@ al., "Projected GANs Converge Faster", NeurIPS 2021, whose version scales z to a
 tanh. H x W is any base x 2^n.
 
 Labels are additional gains and biases of batch norm, one row per value, as in `nets.norms.BatchNorm`. In the authors'
-code they are linear functions, with spectral normalisation, of an embedding of the class; here an image may have
-several attributes, and an unknown one changes nothing. Each noise has its own strength (there the two of a conditional
+code they are linear functions, with spectral normalisation, of an embedding of the class, whose standard deviation is
+about 0.5 at the start; here they start as random and as large, but an image may have several attributes, and an unknown
+one changes nothing. Each noise has its own strength (there the two of a conditional
 block share one).
 """
 
@@ -23,6 +24,7 @@ from productgen.nets.norms import BatchNorm, Linear
 from productgen.nets.strided import up_conv
 
 # PyTorch's default, which the authors use: uniform with variance 1 / (3 fan_in).
+LABELS = 0.5  # standard deviation of the initial gains and biases of labels
 TORCH = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
@@ -61,7 +63,8 @@ class Layer(nn.Module):
             strength = self.param('noise_strength', nn.initializers.zeros, ())
             noise = jax.vmap(lambda key: jax.random.normal(key, (*x.shape[1:3], 1)))(streams(keys, self.name))
             x = x + (strength * noise).astype(x.dtype)
-        return glu(BatchNorm(name='norm')(x, train, label, label_weight))
+        norm = BatchNorm(label_init=nn.initializers.normal(LABELS), name='norm')
+        return glu(norm(x, train, label, label_weight))
 
 
 class Excitation(nn.Module):

@@ -17,8 +17,8 @@ class BatchNorm(nn.Module):
 
     Mean and biased variance are computed over all images of a forward pass on all devices: over the global batch or,
     with `train.accumulate`, over one part of it. With a label, a gain and a bias per attribute value, summed over
-    attributes, are added to the shared ones (de Vries et al. 2017; Miyato and Koyama 2018). They start at zero, so that
-    known and unknown labels start alike.
+    attributes, are added to the shared ones (de Vries et al. 2017; Miyato and Koyama 2018). By default they start at
+    zero, so that known and unknown labels start alike.
 
     Attributes:
       running: keep running statistics in the collection `stats` and use them when not training. If False, as in
@@ -26,12 +26,14 @@ class BatchNorm(nn.Module):
       momentum: decay of the running statistics (0.9 in DCGAN and SNGAN).
       eps: added to the variance.
       gain: initialiser of the shared gain.
+      label_init: initialiser of the gains and biases of labels.
     """
 
     running: bool = True
     momentum: float = 0.9
     eps: float = 1e-5
     gain: Callable = nn.initializers.ones
+    label_init: Callable = nn.initializers.zeros
 
     @nn.compact
     def __call__(
@@ -51,10 +53,10 @@ class BatchNorm(nn.Module):
                 running_var.value = self.momentum * running_var.value + (1 - self.momentum) * var
         gain, bias = self.param('gain', self.gain, channels), self.param('bias', nn.initializers.zeros, channels)
         if label is not None:
-            zeros, shape = nn.initializers.zeros, (label.shape[-1], *channels)
+            shape = label.shape[-1], *channels
             expand = lambda row: jnp.expand_dims(row * label_weight, axes[1:])  # [B, 1, ..., C]
-            gain = gain + expand(label @ self.param('label_gain', zeros, shape))
-            bias = bias + expand(label @ self.param('label_bias', zeros, shape))
+            gain = gain + expand(label @ self.param('label_gain', self.label_init, shape))
+            bias = bias + expand(label @ self.param('label_bias', self.label_init, shape))
         return (x - mean) * (jax.lax.rsqrt(var + self.eps) * gain) + bias  # in one pass over x
 
 
