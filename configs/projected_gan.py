@@ -15,7 +15,8 @@ and are needed for training only, not for sampling.
 The loss is hinge, without a penalty; DiffAugment augments every image. `res` and `stylegan2` have the settings that the
 authors' code was published with: batches of 64, Adam with a rate of 0.0002 (with StyleGAN2's generator 0.002), a
 half-life of the averaged weights of 20 thousand images, pictures enlarged to 224 pixels for the network, 64 channels of
-the finest projected maps. The default enlarges pictures to 64 pixels only, and has narrower networks and ten times FastGAN's rate.
+the finest projected maps. The default enlarges pictures to 64 pixels only, and has narrower networks and ten times
+FastGAN's rate.
 """
 
 from ml_collections import ConfigDict
