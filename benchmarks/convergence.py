@@ -7,7 +7,7 @@ Each argument is a config and the images that it is trained on; `:ada` adds adap
 that the minutes are alike, in which compilation is not counted. A run keeps `--points` checkpoints; a finished run is
 reused. `--jobs` runs several in parallel, with the cores divided among them.
 
-At each checkpoint `--count` pictures are compared with at most 2,000 training photos, and so are the held-out photos,
+At each checkpoint `--count` pictures are compared with `--reference` training photos, and so are the held-out photos,
 whose distance is that of a perfect generator. `table.md` and `grid.png` are written to `--out`.
 """
 
@@ -38,7 +38,7 @@ from productgen.model.workdir import read_config  # noqa: E402
 from productgen.train.log import read_points  # noqa: E402
 from productgen.train.run import open_run  # noqa: E402
 
-REFERENCE, SHOWN, BATCH = 2000, 16, 32
+SHOWN, BATCH = 16, 32
 # What the small networks of a config need at 64 x 64, as in the README.
 LARGER = {'stylegan': ['--config.model.channel_base=1024'], 'r3gan': ['--config.model.channel_base=1024']}
 
@@ -67,6 +67,8 @@ def train(name: str, args: argparse.Namespace, cores: set[int]) -> Path:
         *(['--config.method.augment.name=ada'] if more == 'ada' else []),
         *(LARGER.get(config, []) if args.resolution >= 64 else []),
     ]
+    if args.trained:
+        return workdir
     command = [sys.executable, 'launch.py', *flags]
     print('+', *command[1:], flush=True)
     with open(f'{workdir}.txt', 'a') as log:
@@ -88,12 +90,12 @@ def points(workdir: Path) -> list[Point]:
 
 
 def distances(
-    workdir: Path, nets: dict[str, FeatureNet], count: int, last: bool
+    workdir: Path, nets: dict[str, FeatureNet], args: argparse.Namespace
 ) -> tuple[list[tuple[Point, dict[str, str]]], dict[str, str], np.ndarray]:
     """Kernel distances of each checkpoint or the last, those of held-out photos, and pictures of the last one."""
     run = open_run(read_config(workdir), devices=1, training=False)
     train, held_out, _ = real_pictures(run)
-    real = {name: measure(net, train.first(REFERENCE), BATCH).features for name, net in nets.items()}
+    real = {name: measure(net, train.first(args.reference), BATCH).features for name, net in nets.items()}
 
     def compare(name: str, features: np.ndarray) -> str:
         found = kernel_distance(features, real[name])
@@ -101,9 +103,9 @@ def distances(
 
     floor = {name: compare(name, measure(net, held_out, BATCH).features) for name, net in nets.items()}
     rows, images = [], np.zeros(0)
-    for point in points(workdir)[-1 if last else 0 :]:
-        images = Trained.open(workdir, point.step, batch_size=BATCH).generate(range(count))
-        parts = np.array_split(images, -(-count // BATCH))
+    for point in points(workdir)[-1 if args.last else 0 :]:
+        images = Trained.open(workdir, point.step, batch_size=BATCH).generate(range(args.count))
+        parts = np.array_split(images, -(-args.count // BATCH))
         rows.append((point, {n: compare(n, np.concatenate([net(x)[0] for x in parts])) for n, net in nets.items()}))
         print(workdir.name, *point, rows[-1][1], flush=True)
     return rows, floor, images[:SHOWN]
@@ -123,6 +125,8 @@ def main() -> None:
     parser.add_argument('--points', type=int, default=4)
     parser.add_argument('--features', required=True, help='those of eval.features, separated by commas')
     parser.add_argument('--count', type=int, default=500)
+    parser.add_argument('--reference', type=int, default=2000, help='training photos at most')
+    parser.add_argument('--trained', action='store_true', help='measure what there is, and train nothing')
     parser.add_argument('--last', action='store_true', help='measure the last checkpoint only')
     parser.add_argument('--jobs', type=int, default=1)
     parser.add_argument('--out', required=True)
@@ -147,7 +151,7 @@ def main() -> None:
     table.append('|' + '---|' * (4 + len(nets)))
     shown = []
     for name, workdir in zip(args.configs, workdirs, strict=True):
-        rows, floor, images = distances(workdir, nets, args.count, args.last)
+        rows, floor, images = distances(workdir, nets, args)
         for point, found in rows:
             values = f'{speed(workdir):.0f} | {point.minutes:.1f} | {point.kimg:.1f}'
             table.append(f'| `{name}` | {values} | {" | ".join(found.values())} |')
