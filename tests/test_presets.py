@@ -20,6 +20,7 @@ ARGUMENTS = {
     'ddpm': ('', 'quick', 'cifar10'),
     'gan': ('', 'quick', 'minimax', 'minimax,quick'),
     'latent_diffusion': ('', 'quick', 'staged', 'staged,quick', 'res=256', 'res=192x256'),
+    'projected_gan': ('', 'quick', 'res=256', 'res=96x128', 'stylegan2=256'),
     'r3gan': ('', 'quick', 'res=128', 'res=96x128', 'cifar10', 'ffhq64', 'ffhq256', 'imagenet32', 'imagenet64'),
     'sngan': ('', 'quick', 'cifar10'),
     'stylegan': ('', 'quick', 'res=128', 'res=96x128', 'res=1024', 'paper256', 'paper512', 'paper1024'),
@@ -86,6 +87,20 @@ def stylegan2(batch, group, base, rate, gamma, ema, mapping=8, rampup=0.0, **cha
     return STYLEGAN2 | fields | {'model.mapping_layers': mapping} | both(learning_rate=rate) | changes
 
 
+PROJECTED = {
+    'data.resolution': '256',
+    'train.batch_size': 64,
+    'train.duration': '10000kimg',
+    'method.loss': 'hinge',
+    'method.penalty': 'none',
+    'method.ema_kimg': 20.0,
+    'method.ema_rampup': 0.05,
+    'method.augment.name': 'diffaugment',
+    'method.augment.transforms': '',
+    'model.backbone_size': 224,
+    'model.projection_width': 64,
+    **both(name='adam', b1=0.0, b2=0.99, eps=1e-8),
+}
 PUBLISHED = {
     'stylegan:paper256': stylegan2(64, 8, 16384, 0.0025, 1.0, 20.0),
     'stylegan:paper512': stylegan2(64, 8, 32768, 0.0025, 0.5, 20.0, **{'data.resolution': '512'}),
@@ -127,6 +142,21 @@ PUBLISHED = {
     'dragan': {'method.penalty': 'dragan', 'method.penalty_weight': 10.0, 'method.critic_steps': 1},
     'lsgan': {'method.loss': 'least_squares', 'method.penalty': 'none'},
     'gan:minimax': {'method.loss': 'minimax', 'method.penalty': 'none'},
+    # The authors' code of Sauer et al. 2021.
+    'projected_gan:res=256': PROJECTED
+    | {'model.z_dim': 256, 'model.width': 128, 'model.layers': 2, 'model.reach': 4}
+    | both(learning_rate=2e-4),
+    'projected_gan:stylegan2=256': PROJECTED
+    | {
+        'method.path_weight': 0.0,
+        'method.mixing': 0.0,
+        'model.z_dim': 64,
+        'model.w_dim': 128,
+        'model.mapping_layers': 2,
+        'model.channel_base': 32768,
+        'model.channel_max': 512,
+    }
+    | both(learning_rate=0.002),
     # The authors' configuration of SNGAN with projection for CIFAR-10: five steps of 64.
     'sngan:cifar10': {
         'data.resolution': '32',

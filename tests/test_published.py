@@ -8,6 +8,7 @@ import pytest
 
 from productgen.config import to_dict
 from productgen.methods import Problem
+from productgen.methods.base import parameter_counts
 from productgen.model.config import resolve
 
 
@@ -71,3 +72,15 @@ def test_the_autoencoder_of_latent_diffusion_can_be_trained_separately():
     """`configs/vae.py:map` has the shapes that `configs/latent_diffusion.py` takes."""
     one, two = (made(*which)[1].nets['vae'].params for which in (('vae', 'map'), ('latent_diffusion', None)))
     assert jax.tree.map(np.shape, one) == jax.tree.map(np.shape, two)
+
+
+@pytest.mark.parametrize('arg', ['res=256', 'stylegan2=256'])
+def test_projected_gan(arg):
+    """As many weights as in the authors' code at 256 x 256, but for biases that batch norm cancels: 3,136 of them."""
+    _, state = made('projected_gan', arg)
+    generator, discriminator = (parameter_counts(state)[net] for net in ('generator', 'discriminator'))
+    assert discriminator == 10_331_328 - 3_136
+    assert generator == 105_684_175 or arg != 'res=256'
+    maps = state.nets['discriminator'].stats['projector']
+    wide = [maps[f'channels{i}']['kernel'].shape for i in range(4)]
+    assert wide == [(24, 64), (40, 128), (112, 256), (320, 512)]
