@@ -152,7 +152,7 @@ ORDERS = (  # of distances, the smaller first
 def pixels() -> FeatureNet:
     """The colours of 16 x 16 pixels as features."""
     about = {'network': 'colours of 16 x 16 pixels', 'weights': 'pixels', 'features': 768}
-    return FeatureNet(about, {}, None, lambda images: (thumbnails(images) / np.float32(255), {}))
+    return FeatureNet('pixels', about, {}, None, lambda images: (thumbnails(images) / np.float32(255), {}))
 
 
 def open_any(name: str) -> FeatureNet:
