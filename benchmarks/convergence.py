@@ -56,6 +56,8 @@ def train(name: str, args: argparse.Namespace, cores: set[int]) -> Path:
     name, _, kimg = name.removesuffix('kimg').partition('=')
     config, _, more = name.partition(':')
     workdir = Path(args.out) / f'{config}_{args.resolution}'
+    if args.trained:
+        return workdir
     flags = [
         f'--config=configs/{config}.py',
         f'--workdir={workdir}',
@@ -67,8 +69,6 @@ def train(name: str, args: argparse.Namespace, cores: set[int]) -> Path:
         *(['--config.method.augment.name=ada'] if more == 'ada' else []),
         *(LARGER.get(config, []) if args.resolution >= 64 else []),
     ]
-    if args.trained:
-        return workdir
     command = [sys.executable, 'launch.py', *flags]
     print('+', *command[1:], flush=True)
     with open(f'{workdir}.txt', 'a') as log:

@@ -7,8 +7,7 @@ tanh. H x W is any base x 2^n.
 Labels are additional gains and biases of batch norm, one row per value, as in `nets.norms.BatchNorm`. In the authors'
 code they are linear functions, with spectral normalisation, of an embedding of the class, whose standard deviation is
 about 0.5 at the start; here they start as random and as large, but an image may have several attributes, and an unknown
-one changes nothing. Each noise has its own strength (there the two of a conditional
-block share one).
+one changes nothing. Each noise has its own strength (there the two of a conditional block share one).
 """
 
 from __future__ import annotations
@@ -20,12 +19,10 @@ import jax.numpy as jnp
 from productgen.core.rng import streams
 from productgen.nets.conv import conv_same
 from productgen.nets.layers import normalize_second_moment
-from productgen.nets.norms import BatchNorm, Linear
+from productgen.nets.norms import TORCH_INIT, BatchNorm, Linear
 from productgen.nets.strided import up_conv
 
-# PyTorch's default, which the authors use: uniform with variance 1 / (3 fan_in).
 LABELS = 0.5  # standard deviation of the initial gains and biases of labels
-TORCH = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
 def glu(x: jax.Array) -> jax.Array:
@@ -57,7 +54,9 @@ class Layer(nn.Module):
         label_weight: jax.Array | float,
     ) -> jax.Array:
         product = up_conv if self.up else conv_same
-        layer = Linear(2 * self.features, (3, 3), product, bias=False, spectral=True, kernel_init=TORCH, name='conv')
+        layer = Linear(
+            2 * self.features, (3, 3), product, bias=False, spectral=True, kernel_init=TORCH_INIT, name='conv'
+        )
         x = layer(x, train)
         if self.noise:
             strength = self.param('noise_strength', nn.initializers.zeros, ())
@@ -81,7 +80,7 @@ class Excitation(nn.Module):
         """Coarse [B, 2^i h, 2^i w, C] and fine [B, H, W, D] -> [B, H, W, D]."""
         (h, w), (b, height, width, channels) = self.base, coarse.shape
         x = jnp.mean(coarse.reshape(b, h, height // h, w, width // w, channels), (2, 4))  # [B, h, w, C]
-        shared = {'bias': False, 'spectral': True, 'kernel_init': TORCH}
+        shared = {'bias': False, 'spectral': True, 'kernel_init': TORCH_INIT}
         everywhere = lambda x, kernel: jnp.einsum('bhwc,hwcd->bd', x, kernel)
         x = nn.silu(Linear(fine.shape[-1], self.base, everywhere, name='conv', **shared)(x, train))
         x = nn.sigmoid(Linear(fine.shape[-1], name='dense', **shared)(x, train))  # [B, D]
@@ -114,7 +113,9 @@ class Generator(nn.Module):
         label_weight: jax.Array | float = 1.0,
     ) -> jax.Array:
         spread = lambda z, kernel: jnp.einsum('bz,hwzc->bhwc', z, kernel)  # a transposed convolution of one pixel
-        first = Linear(2 * self.widths[0], self.base, spread, bias=False, spectral=True, kernel_init=TORCH, name='z')
+        first = Linear(
+            2 * self.widths[0], self.base, spread, bias=False, spectral=True, kernel_init=TORCH_INIT, name='z'
+        )
         x = glu(BatchNorm(name='norm')(first(normalize_second_moment(z), train), train))
         maps = [x]  # [B, h, w, C]
         for level, width in enumerate(self.widths[1:], 1):
@@ -124,4 +125,4 @@ class Generator(nn.Module):
             if level >= self.reach:
                 x = Excitation(self.base, name=f'excitation{level}')(maps[level - self.reach], x, train)
             maps.append(x)
-        return Linear(3, (3, 3), conv_same, spectral=True, kernel_init=TORCH, name='image')(x, train)
+        return Linear(3, (3, 3), conv_same, spectral=True, kernel_init=TORCH_INIT, name='image')(x, train)

@@ -11,6 +11,9 @@ import jax.numpy as jnp
 
 from productgen.nets.conv import add_bias, computed_once
 
+# PyTorch's default for convolutions and matrices: uniform with variance 1 / (3 fan_in).
+TORCH_INIT = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+
 
 class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe and Szegedy 2015) of [B, ..., C] over all axes but the last, optionally conditional.

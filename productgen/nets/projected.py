@@ -21,15 +21,13 @@ import numpy as np
 
 from productgen.nets.conditioning import Embed, Judgement
 from productgen.nets.conv import conv
-from productgen.nets.norms import BatchNorm, Linear
+from productgen.nets.norms import TORCH_INIT, BatchNorm, Linear
 from productgen.nets.strided import conv_halve
 
 SCALES = 4
 END = 4  # pixels at least of the maps that logits are computed from, the size of their kernel
 PROJECTION = 64  # channels that the label is projected on
 EMBEDDING = 128
-# PyTorch's default, which the authors use: uniform with variance 1 / (3 fan_in), fan_in that of the kernel.
-TORCH = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
 def enlarged_size(size: tuple[int, int], side: int) -> tuple[int, int]:
@@ -103,7 +101,7 @@ class ScaleDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, label: jax.Array | None, train: bool) -> Judgement:
-        shared = {'bias': False, 'spectral': True, 'kernel_init': TORCH}
+        shared = {'bias': False, 'spectral': True, 'kernel_init': TORCH_INIT}
         for i, width in enumerate(self.widths):
             x = Linear(width, (4, 4), conv_halve, name=f'conv{i}', **shared)(x, train)
             x = nn.leaky_relu(BatchNorm(running=False, name=f'norm{i}')(x, train), 0.2)
@@ -112,16 +110,10 @@ class ScaleDiscriminator(nn.Module):
         plain = flat(last('plain', 1)) if self.plain_head else None
         if label is None:
             return Judgement(flat(last('logit', 1)), plain)
-        vector = nn.leaky_relu(
-            Linear(PROJECTION, kernel_init=TORCH, name='dense')(Embed(EMBEDDING, name='label')(label)), 0.2
-        )
-        return Judgement(
-            flat(
-                jnp.einsum('bhwc,bc->bhw', last('projection', PROJECTION), vector)
-                / np.sqrt(PROJECTION).astype(np.float32)
-            ),
-            plain,
-        )
+        embedded = Embed(EMBEDDING, name='label')(label)
+        vector = nn.leaky_relu(Linear(PROJECTION, kernel_init=TORCH_INIT, name='dense')(embedded), 0.2)
+        logit = jnp.einsum('bhwc,bc->bhw', last('projection', PROJECTION), vector)
+        return Judgement(flat(logit / np.sqrt(PROJECTION).astype(np.float32)), plain)
 
 
 def halvings(size: tuple[int, int], scale: int) -> int:

@@ -18,7 +18,7 @@ from benchmarks.features import (
 
 
 def test_a_linear_classifier_reaches_the_best_possible_accuracy():
-    """Two normal sets at distance 2 are told apart with accuracy Phi(1) = 0.841 at most, whatever else there is."""
+    """Two normal sets at distance 2: the accuracy is Phi(1) = 0.841 at most, whatever other features there are."""
     draw = np.random.default_rng(0)
     rows = lambda label: draw.normal(0, 1, (len(label), 30)) + label[:, None] * np.eye(30)[0] * 2
     train, test = draw.integers(0, 2, 2000), draw.integers(0, 2, 4000)
