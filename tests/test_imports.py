@@ -17,6 +17,7 @@ LAYERS = (
     'losses',
     'nets',
     'augment',
+    'degrade',
     'data',
     'metrics',
     'published',
@@ -24,6 +25,7 @@ LAYERS = (
     'model',
     'train',
     'evaluation',
+    'edit',
     'tasks',
 )
 

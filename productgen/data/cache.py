@@ -67,6 +67,32 @@ class PixelCache:
             return self._buffers[name]
 
 
+class PictureCache:
+    """Pictures of any size in memory; safe to use from many threads.
+
+    Pictures that come when the memory is full are loaded every time.
+
+    Args:
+      cache_bytes: memory for all pictures together.
+    """
+
+    def __init__(self, cache_bytes: int):
+        self._free, self._lock = cache_bytes, threading.Lock()
+        self._pictures: dict[tuple[str, int], np.ndarray] = {}
+
+    def get(self, name: str, slot: int, load: Callable[[], np.ndarray]) -> np.ndarray:
+        """Column `name` of the item in `slot`, uint8 [H, W, C], read-only; see `PixelCache.get`."""
+        found = self._pictures.get((name, slot))
+        if found is None:
+            found = load()
+            found.flags.writeable = False
+            with self._lock:
+                if found.nbytes <= self._free and (name, slot) not in self._pictures:
+                    self._free -= found.nbytes
+                    self._pictures[name, slot] = found
+        return found
+
+
 def cache_dir() -> Path:
     """The folder of the dataset cache; it need not exist.
 

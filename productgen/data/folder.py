@@ -66,7 +66,7 @@ class Folder:
         Args:
           path: the folder; `~` is expanded.
           size: (height, width) of the pictures.
-          fit: `pad`, `crop` or `stretch`, see `images.load_image`.
+          fit: `pad`, `crop`, `stretch` or `native`, see `images.load_image`.
           background: colour behind transparent pixels and of the bars of `pad`.
           group: metadata column that identifies the product; empty uses `sku` where it exists.
           cache_bytes: fitted pictures stay in memory if all of them fit into this many bytes.
@@ -89,7 +89,9 @@ class Folder:
         candidates = sorted(found.pictures | (set(by_name) - {name for name, _ in found.odd}))
 
         # One slot for each candidate; the slots of unusable ones stay empty.
-        self._pixels = cache.PixelCache(len(candidates), self.columns, cache_bytes)
+        self._native = fit == 'native'
+        whole = cache.PictureCache(cache_bytes)
+        self._pixels = whole if self._native else cache.PixelCache(len(candidates), self.columns, cache_bytes)
         hashes, damaged = self._examine(candidates, workers)
         self._slots = [slot for slot, digest in enumerate(hashes) if digest]
         self._check_usable(len(candidates), damaged, found)
@@ -128,7 +130,11 @@ class Folder:
         return len(self.names)
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """`image` uint8 [H, W, 3].
+        """`image` uint8 [H, W, 3]; see `drawn`."""
+        return self.drawn(index, None)
+
+    def drawn(self, index: int, draw: int | None) -> dict[str, np.ndarray]:
+        """`image` uint8 [H, W, 3]; where pictures keep their resolution, the crop that a number decides.
 
         Raises:
           DataError: the file has been damaged or removed since the start.
@@ -136,7 +142,8 @@ class Folder:
         path = self.path / self.names[index]
         try:
             load = lambda: images.load_image(path, **self._load)
-            return {'image': self._pixels.get('image', self._slots[index], load)}
+            image = self._pixels.get('image', self._slots[index], load)
+            return {'image': images.cut(image, self._load['size'], draw) if self._native else image}
         except images.BadImage as error:
             raise DataError(str(path), f'changed after the start: {error}', 'restore the file and resume') from error
 

@@ -28,7 +28,7 @@ else:
     HEIC = frozenset(['.heic', '.heif'])
 
 EXTENSIONS = HEIC | {'.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.bmp', '.tif', '.tiff', '.gif', '.avif'}
-FITS = ('pad', 'crop', 'stretch')
+FITS = ('pad', 'crop', 'stretch', 'native')
 
 # Largest width x height that is decoded: more than a 150 megapixel product camera, less than fills a machine's memory.
 MAX_PIXELS = 178_956_970
@@ -79,11 +79,11 @@ def load_image(
       source: a path, or the bytes of an image file.
       size: (height, width) of the result.
       fit: `pad` shows the whole picture, centred between bars of the background colour; `crop` fills the frame from
-        the picture's centre; `stretch` ignores its shape.
+        the picture's centre; `stretch` ignores its shape; `native` returns the picture in its own size, see `cut`.
       background: colour behind transparent pixels and of the bars, see `parse_color`.
 
     Returns:
-      uint8 [H, W, 3], sRGB. Of an animation or a multi-page file, the first frame.
+      uint8 [H, W, 3] of `size`, sRGB. Of an animation or a multi-page file, the first frame.
 
     Raises:
       BadImage: the file is missing, unreadable, empty, truncated, no image, or has more than MAX_PIXELS pixels.
@@ -93,6 +93,28 @@ def load_image(
     color = parse_color(background)
     data = source if isinstance(source, bytes) else read_file(source)
     return np.asarray(_fitted(_decode(data, size, fit, color), size, fit, color))
+
+
+def cut(picture: np.ndarray, size: tuple[int, int], draw: int | None = None) -> np.ndarray:
+    """A crop of a picture, of which every pixel is one of the picture's.
+
+    Args:
+      picture: [H, W, C]; smaller ones are mirrored at their borders until they are large enough.
+      size: (height, width) of the crop.
+      draw: 0 to 2^32 - 1, which decides where the crop is; None takes the centre.
+
+    Returns:
+      [height, width, C].
+    """
+    missing = [max(0, side - length) for side, length in zip(size, picture.shape[:2], strict=True)]
+    if any(missing):
+        picture = np.pad(picture, [(n // 2, n - n // 2) for n in missing] + [(0, 0)], 'symmetric')
+    room = [length - side for side, length in zip(size, picture.shape[:2], strict=True)]
+    if draw is None:
+        top, left = (n // 2 for n in room)
+    else:
+        top, left = ((part * (n + 1)) >> 16 for part, n in zip((draw >> 16, draw & 0xFFFF), room, strict=True))
+    return picture[top : top + size[0], left : left + size[1]]
 
 
 def read_file(path: str | os.PathLike) -> bytes:
@@ -148,7 +170,7 @@ def _decode(data: bytes, size: tuple[int, int], fit: str, color: tuple[int, int,
         with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            if image.format in ('JPEG', 'MPO'):  # MPO is a JPEG with more pictures behind it
+            if image.format in ('JPEG', 'MPO') and fit != 'native':  # MPO is a JPEG with more pictures behind it
                 image.draft(image.mode, _draft_size(image.size, _orientation(image), size, fit))
             image.load()
             orientation = _orientation(image)  # again: loading rotates a TIFF, and a PNG may have its tag at the end
@@ -263,6 +285,8 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 def _fitted(image: Image.Image, size: tuple[int, int], fit: str, color: tuple[int, int, int]) -> Image.Image:
     height, width = size
+    if fit == 'native':
+        return image
     if fit == 'stretch':
         return image.resize((width, height), FILTER)
     if fit == 'crop':

@@ -44,21 +44,32 @@ class Batches:
         inputs: Iterable[str] = ('image', 'label'),
     ):
         self._source, self._threads, self._inputs = source, threads, tuple(inputs)
+        self._drawn = getattr(source, 'drawn', None)
         self._codes = np.stack([source.codes[n] for n in labels], 1) if labels else np.zeros((len(source), 0), np.int32)
         count = batch_size // process[1]
         rows = slice(process[0] * count, (process[0] + 1) * count)
+        self._seed, self._size = seed, batch_size
         if balance:
             order = grain.MapDataset.source(BalancedOrder(indices, self._codes[indices, 0], balance, seed))
         else:
             order = grain.MapDataset.source(indices).seed(seed).shuffle().repeat()
-        self._batches = order.batch(batch_size).map(lambda batch: self.load(batch[rows]))
+        self._batches = order.batch(batch_size).map_with_index(
+            lambda step, batch: self.load(batch[rows], draws=self._draws(step)[rows])
+        )
 
-    def load(self, items: np.ndarray, names: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    def _draws(self, step: int) -> np.ndarray:
+        """Random numbers for the rows of the batch of a step, uint32 [B]."""
+        return np.random.default_rng((self._seed, step)).integers(2**32, size=self._size, dtype=np.uint32)
+
+    def load(
+        self, items: np.ndarray, names: Iterable[str] | None = None, draws: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
         """Loads the given items of the source.
 
         Args:
           items: int [B].
           names: what to load of them; by default what a batch holds.
+          draws: numbers that decide the items' random parts, uint32 [B], see `Source`; fixed parts without.
 
         Returns:
           by name `label` int32 [B, A] and columns of the source, uint8 [B, H, W, C].
@@ -68,13 +79,15 @@ class Batches:
         """
         names = self._inputs if names is None else tuple(names)
         columns = [name for name in names if name != 'label']
-        rows = [self._read(int(i), columns) for i in items] if columns else []
+        draws = [None] * len(items) if draws is None else draws
+        pairs = zip(items, draws, strict=True) if columns else ()
+        rows = [self._read(int(i), columns, draw) for i, draw in pairs]
         batch = {name: np.stack([row[i] for row in rows]) for i, name in enumerate(columns)}
         return batch | {'label': self.label(items)} if 'label' in names else batch
 
-    def _read(self, index: int, columns: Sequence[str]) -> list[np.ndarray]:
+    def _read(self, index: int, columns: Sequence[str], draw: int | None) -> list[np.ndarray]:
         """Columns of one item; all from one look-up, since a source may get them from one rendering."""
-        item = self._source[index]
+        item = self._source[index] if draw is None or not self._drawn else self._drawn(index, int(draw))
         return [item[name] for name in columns]
 
     def label(self, items: np.ndarray) -> np.ndarray:

@@ -54,7 +54,9 @@ class Source(Protocol):
         The train/validation split hashes them, so that all views of a product are on the same side.
       digest: a hex string that changes when any picture, attribute or key does.
 
-    A source may also have `usual_conditions`, what `data.labels=auto` means. A run reports, where there are any,
+    A source whose items have random parts also has `drawn(index, draw)`: the columns of an item with the random parts
+    that a number from 0 to 2^32 - 1 decides, such as the place of a crop; `__getitem__` has fixed ones. A source may
+    have `usual_conditions`, what `data.labels=auto` means. A run reports, where there are any,
     `skipped` and `missing` files (pairs of path and reason), `duplicates` (groups of paths), `remarks` (lines on how
     the data was read) and `unused` (columns that are no attributes).
     """
@@ -85,7 +87,8 @@ class DataConfig:
         prepared data set.
       resolution: `64` or WIDTHxHEIGHT such as `96x128`.
       fit: how a photo of another aspect ratio is brought to the resolution: `pad` keeps all of it, `crop` fills the
-        frame from its centre, `stretch` distorts.
+        frame from its centre, `stretch` distorts; `native` takes a crop of that size without resizing, at another place
+        each time the photo is trained on and from the centre of held-out ones.
       background: colour (`white`, `#f4f4f4`, ...) behind transparent pictures and around padded ones.
       labels: attributes to condition on, comma separated; `none` is unconditional; `auto` is the class (and, for the
         catalog, colour and background) where there are at least two values.

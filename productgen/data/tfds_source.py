@@ -58,7 +58,7 @@ class TfdsSource:
         Args:
           name: see the module's docstring.
           size: (height, width) of the pictures.
-          fit: `pad`, `crop` or `stretch`, see `images.load_image`.
+          fit: `pad`, `crop`, `stretch` or `native`, see `images.load_image`.
           background: colour behind transparent pixels and of the bars of `pad`.
           group: scalar feature that identifies the product; empty uses `sku` where it exists.
           cache_bytes: fitted pictures stay in memory if all of them fit into this many bytes.
@@ -92,7 +92,9 @@ class TfdsSource:
         self.keys = tuple(map(str, values[group] if group else values['@content']))
         content = [self._load, background, values['@digest'], list(self.attributes.items())]
         self.digest = hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
-        self._pixels = cache.PixelCache(len(self.keys), self.columns, cache_bytes)
+        self._native = fit == 'native'
+        whole = cache.PictureCache(cache_bytes)
+        self._pixels = whole if self._native else cache.PixelCache(len(self.keys), self.columns, cache_bytes)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -102,11 +104,16 @@ class TfdsSource:
 
         A look-up raises DataError where the picture cannot be decoded.
         """
-        return Item({column: functools.partial(self._read, index, column) for column in self.columns})
+        return self.drawn(index, None)
 
-    def _read(self, index: int, column: str) -> np.ndarray:
+    def drawn(self, index: int, draw: int | None) -> Item:
+        """The same; where pictures keep their resolution, the crops that a number decides."""
+        return Item({column: functools.partial(self._read, index, column, draw) for column in self.columns})
+
+    def _read(self, index: int, column: str, draw: int | None) -> np.ndarray:
         try:
-            return self._pixels.get(column, index, lambda: self._decode(index, column))
+            image = self._pixels.get(column, index, lambda: self._decode(index, column))
+            return images.cut(image, self._load['size'], draw) if self._native else image
         except images.BadImage as error:
             reason = f'the {column} of item {index} of {self._name} cannot be used: {error}'
             raise DataError('data.source', reason, 'prepare the data set again') from error

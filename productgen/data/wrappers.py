@@ -75,5 +75,12 @@ class Renamed(_Wrapper):
         self.columns = {name: source.columns[column] for name, column in self._names.items()}
 
     def __getitem__(self, index: int) -> Item:
-        item = self._source[index]
+        return self._renamed(self._source[index])
+
+    def drawn(self, index: int, draw: int) -> Item:
+        """See `Source`."""
+        drawn = getattr(self._source, 'drawn', None)
+        return self._renamed(drawn(index, draw) if drawn else self._source[index])
+
+    def _renamed(self, item: Mapping[str, np.ndarray]) -> Item:
         return Item({name: functools.partial(item.__getitem__, column) for name, column in self._names.items()})

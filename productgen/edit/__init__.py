@@ -1,0 +1,1 @@
+"""Work on whole photos: restoration and enhancement of files and folders."""
