@@ -5,10 +5,7 @@ Functions accept NumPy or JAX arrays, return arrays of the same library, and com
 
 from __future__ import annotations
 
-import jax
-import numpy as np
-
-Array = np.ndarray | jax.Array
+from productgen.core.pixels import Array, to_linear
 
 # IEC 61966-2-1, linear sRGB to XYZ under D65. The row sums are the white point, so greys have a = b = 0.
 _XYZ = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
@@ -20,8 +17,7 @@ def lab(rgb: Array) -> Array:
     Values outside of [0, 1] are clipped. Sources: IEC 61966-2-1 for sRGB, CIE 15 for Lab, D65.
     """
     xp = rgb.__array_namespace__()
-    rgb = xp.clip(rgb, 0, 1)
-    linear = xp.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    linear = to_linear(xp.clip(rgb, 0, 1))
     # Sums instead of a matrix product, which accelerators compute in low precision.
     relative = xp.stack([sum(w * linear[..., i] for i, w in enumerate(row)) / sum(row) for row in _XYZ], -1)
     x, y, z = xp.moveaxis(

@@ -60,6 +60,12 @@ def conv_same(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return conv(x, kernel, (kernel.shape[0] // 2, kernel.shape[1] // 2))
 
 
+def channel_sum(x: jax.Array) -> jax.Array:
+    """Sum over all axes but the last, [..., C] -> [C], as a product with ones; see `add_bias`."""
+    rows = x.reshape(-1, x.shape[-1])
+    return jnp.ones(len(rows), x.dtype) @ rows
+
+
 @jax.custom_vjp
 def _added(x: jax.Array, bias: jax.Array) -> jax.Array:
     return x + bias
@@ -67,8 +73,7 @@ def _added(x: jax.Array, bias: jax.Array) -> jax.Array:
 
 def _added_backward(_, grad):
     grad = jax.lax.optimization_barrier(grad)  # see `computed_once`
-    rows = grad.reshape(-1, grad.shape[-1])
-    return grad, jnp.ones(len(rows), grad.dtype) @ rows
+    return grad, channel_sum(grad)
 
 
 _added.defvjp(lambda x, bias: (x + bias, None), _added_backward)
@@ -82,6 +87,25 @@ def add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
     CPUs.
     """
     return (_added if jax.default_backend() == 'cpu' else jnp.add)(x, bias.astype(x.dtype))
+
+
+@jax.custom_vjp
+def _scaled(x: jax.Array, gain: jax.Array) -> jax.Array:
+    return x * gain
+
+
+def _scaled_backward(residuals, grad):
+    x, gain = residuals
+    grad = jax.lax.optimization_barrier(grad)
+    return grad * gain, channel_sum(x * grad)
+
+
+_scaled.defvjp(lambda x, gain: (x * gain, (x, gain)), _scaled_backward)
+
+
+def scale_channels(x: jax.Array, gain: jax.Array) -> jax.Array:
+    """Multiplies x [..., C] by gain [C] in the dtype of x; on CPUs the gradient of the gain is as in `add_bias`."""
+    return (_scaled if jax.default_backend() == 'cpu' else jnp.multiply)(x, gain.astype(x.dtype))
 
 
 @jax.custom_vjp

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from productgen.nets.conv import conv
 
@@ -108,3 +109,32 @@ def conv_down(x: jax.Array, kernel: jax.Array) -> jax.Array:
         for j, part in enumerate(filtered(rows, 2)):
             out += conv(part, _taps(kernel, i, j))
     return out
+
+
+def enlarge(x: jax.Array, scale: int) -> jax.Array:
+    """Pictures [B, H, W, C] of any range enlarged `scale` times by the bicubic filter, not clipped."""
+    if scale == 1:
+        return x
+    for axis in (1, 2):
+        x = _enlarged(x, scale, axis)
+    return x
+
+
+def _enlarged(x: jax.Array, scale: int, axis: int) -> jax.Array:
+    """One axis `scale` times as long; every phase of the result is a filter of its own, its borders repeated."""
+    wide = jnp.pad(x, [(2, 2) if i == axis else (0, 0) for i in range(x.ndim)], mode='edge')
+    size, phases = x.shape[axis], []
+    for phase in range(scale):
+        centre = (phase + 0.5) / scale - 0.5
+        taps = np.asarray([_keys(k - centre) for k in range(-2, 3)], np.float32)
+        shifted = [jax.lax.slice_in_dim(wide, k, k + size, axis=axis) * taps[k] for k in range(5) if taps[k]]
+        phases.append(sum(shifted))
+    shape = list(x.shape)
+    shape[axis] *= scale
+    return jnp.stack(phases, axis + 1).reshape(shape)
+
+
+def _keys(t: float) -> float:
+    """Keys' cubic filter with a = -0.5."""
+    t = abs(t)
+    return (1.5 * t - 2.5) * t * t + 1 if t < 1 else ((-0.5 * t + 2.5) * t - 4) * t + 2 if t < 2 else 0.0

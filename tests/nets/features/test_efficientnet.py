@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from peers.features import fill, pick, pictures
 
-from productgen.nets.features.efficientnet import EfficientNetLite0, depthwise_conv, normalize, pad_same
+from productgen.nets.depthwise import depthwise_conv, pad_same
+from productgen.nets.features.efficientnet import EfficientNetLite0, normalize
 
 STORED = np.load(pathlib.Path(__file__).parents[2] / 'peers/efficientnet.npz')
 
