@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from productgen.methods import classifier, diffusion, gan, latent_diffusion, simclr, stylegan2, vae, vaegan, vqvae
+from productgen.methods import (
+    classifier,
+    diffusion,
+    gan,
+    latent_diffusion,
+    restoration,
+    simclr,
+    stylegan2,
+    vae,
+    vaegan,
+    vqvae,
+)
 from productgen.methods.base import (
     Classifies,
+    Degrades,
     Evaluable,
     Family,
     Generates,
@@ -21,6 +33,7 @@ METHODS: dict[str, Family] = {
     'diffusion': diffusion.FAMILY,
     'gan': gan.FAMILY,
     'latent_diffusion': latent_diffusion.FAMILY,
+    'restoration': restoration.FAMILY,
     'simclr': simclr.FAMILY,
     'stylegan2': stylegan2.FAMILY,
     'vqvae': vqvae.FAMILY,
@@ -31,6 +44,7 @@ METHODS: dict[str, Family] = {
 __all__ = [
     'METHODS',
     'Classifies',
+    'Degrades',
     'Evaluable',
     'Family',
     'Generates',

@@ -244,6 +244,18 @@ class Translates(Protocol):
 
 
 @runtime_checkable
+class Degrades(Protocol):
+    """A method that translates pictures which it makes from others: it restores what it has degraded."""
+
+    def degrade(self, state: State, batch: Batch, rng: jax.Array) -> Batch:
+        """What `translate` is given, uint8 [B, h, w, C] by name, of a batch of `inputs()` with `seed` int32 [B].
+
+        The original picture is `image`. Row i depends only on its own row of the batch.
+        """
+        ...
+
+
+@runtime_checkable
 class HasLatents(Protocol):
     """A method whose pictures come from an intermediate latent, one vector a layer: it can mix, walk and truncate."""
 
@@ -262,6 +274,9 @@ class HasLatents(Protocol):
         ...
 
 
+LARGER = ('psnr', 'ssim')  # figures that are larger where better
+
+
 @runtime_checkable
 class Evaluable(Protocol):
     """A method with figures of its own on held-out pictures."""
@@ -269,7 +284,7 @@ class Evaluable(Protocol):
     def evaluate(self, state: State, batch: Batch, rng: jax.Array) -> dict[str, jax.Array]:
         """Figures of each picture of a batch of `inputs()` with `seed` int32 [B], [B] each, from the averaged weights.
 
-        `loss` and others; smaller is better. Figure i depends only on its own row of the batch.
+        `loss` and others; smaller is better, except for those of `LARGER`. Figure i depends only on its own row.
         """
         ...
 

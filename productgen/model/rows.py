@@ -124,6 +124,12 @@ class ImageMaker:
         return constants, arrays
 
 
+def joined(parts: Iterator[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The results of `RowByRow.batches` that are arrays by name, as one array [N, ...] a name."""
+    found = list(parts)
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+
 def without_knobs(make: Callable[[State, Batch, jax.Array], jax.Array]) -> Callable[..., jax.Array]:
     """`make` for `ImageMaker`, where it has no knobs."""
     return lambda state, batch, key, knobs: make(state, batch, key)

@@ -80,25 +80,31 @@ class Compact(nn.Module):
       features: channels.
       layers: convolutions between the first and the last.
       scale: 1, 2 or 4.
-      remat: unused, as nothing is gained.
+      fold: move blocks of pixels of this side to channels before the first convolution, 1, 2 or 4.
       dtype: of the activations.
     """
 
     features: int = 32
     layers: int = 8
     scale: int = 2
+    fold: int = 1
     dtype: jnp.dtype = jnp.float32
 
-    stride = 1
+    @property
+    def stride(self) -> int:
+        """Sides of the input are multiples of this."""
+        return self.fold
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [B, H, W, C], of which the first three channels are the picture, -> [B, scale H, scale W, 3]."""
-        image, x = x[..., :3], x.astype(self.dtype)
+        image, x, doublings = x[..., :3], x.astype(self.dtype), int(math.log2(self.scale * self.fold))
+        for _ in range(int(math.log2(self.fold))):
+            x = to_depth(x)
         for i in range(self.layers + 1):
             x = nn.leaky_relu(convolution(self.features, init=nn.initializers.he_normal(), name=f'conv{i}')(x), 0.2)
-        x = convolution(3 * self.scale**2, name='last')(x).astype(jnp.float32)
-        for _ in range(int(math.log2(self.scale))):
+        x = convolution(3 * 4**doublings, name='last')(x).astype(jnp.float32)
+        for _ in range(doublings):
             x = to_space(x)
         return enlarge(image, self.scale) + x
 

@@ -14,8 +14,8 @@ from productgen.core.sharding import to_host
 from productgen.core.state import State
 from productgen.data.pictures import side_by_side
 from productgen.data.pipeline import Batches
-from productgen.methods.base import Generates, Metrics, Reconstructs, Represents, Translates
-from productgen.model.rows import ImageMaker, without_knobs
+from productgen.methods.base import Degrades, Generates, Metrics, Reconstructs, Represents, Translates
+from productgen.model.rows import ImageMaker, RowByRow, joined, without_knobs
 from productgen.train.log import RunLog
 from productgen.train.preview import Preview
 from productgen.train.retrieval import Retrieval
@@ -43,12 +43,14 @@ class Recorder:
         self._preview = preview = Preview.of(run, batches, run.items)
         self._held_out = Preview.of(run, batches, run.held_out) if len(run.held_out) else preview
         size, method = min(len(preview), run.config.train.batch_size), run.method
-        self._sampler = self._translator = self._reconstructor = None
+        self._sampler = self._translator = self._reconstructor = self._degrader = None
         if isinstance(method, Generates):
             self._sampler = ImageMaker(run, size, method.generate, method.knobs)
             self._watch = CollapseWatch(preview.rows['image'], preview.label, log.best('diversity'))
         if isinstance(method, Translates):
             self._translator = ImageMaker(run, size, method.translate, method.knobs)
+        if isinstance(method, Degrades):
+            self._degrader = RowByRow(run.mesh, size, method.degrade, run.config.seed)
         if isinstance(method, Reconstructs):
             self._reconstructor = ImageMaker(run, size, without_knobs(method.reconstruct))
         self._retrieval = Retrieval(run, batches) if isinstance(method, Represents) else None
@@ -144,11 +146,18 @@ class Recorder:
         """Inputs, their translations and, where there are some, targets of held-out pictures."""
         held_out, method = self._held_out, self._run.method
         knobs = self._run.preview_knobs(method.knobs)
-        rows = held_out.rows
-        made = self._translator(state, knobs, seed=np.arange(len(held_out)), input=rows['input'])
-        columns = {'input': rows['input'], 'translated': made} | (
-            {'target': rows['target']} if 'target' in rows else {}
-        )
+        seed, given = np.arange(len(held_out)), held_out.rows
+        if self._degrader:
+            given = joined(self._degrader.batches(state, seed=seed, **given))
+        made = self._translator(state, knobs, seed=seed, **given)
+        columns = {'input': given['input'], 'translated': made}
+        if self._degrader:
+            # Small inputs are shown in the size of the original.
+            original = held_out.rows['image']
+            zoom = original.shape[1] // given['input'].shape[1]
+            columns = {'input': given['input'].repeat(zoom, 1).repeat(zoom, 2), 'restored': made, 'original': original}
+        elif 'target' in given:
+            columns['target'] = given['target']
         return side_by_side([held_out.sheet(images) for images in columns.values()], tuple(columns))
 
     def _samples(self, state: State) -> np.ndarray:

@@ -6,7 +6,8 @@ Smaller is better unless said otherwise:
   same labels (`productgen.metrics.swd`). Where `eval.features` names features, also Frechet and kernel distance,
   precision, recall, density and coverage (the last four: larger is better) of the same samples to as many real pictures
   of `eval.reference` (`productgen.metrics.distribution`). A run keeps to one network (`kept_features`).
-- Methods with `evaluate`: the mean of each of its figures over the held-out pictures.
+- Methods with `evaluate`: the mean of each of its figures over the held-out pictures (`psnr` and `ssim`: larger is
+  better).
 - Methods with features: `nearest_error`, the fraction of held-out pictures whose nearest training picture has another
   label.
 
@@ -30,7 +31,7 @@ from productgen.core.sharding import from_first
 from productgen.core.state import State
 from productgen.data import spread
 from productgen.data.pipeline import Batches
-from productgen.methods.base import Evaluable, Generates, Represents
+from productgen.methods.base import LARGER, Evaluable, Generates, Represents
 from productgen.metrics.distribution import DISTANCES, LEAST, Reference
 from productgen.metrics.swd import SlicedWasserstein, figure_names
 from productgen.model.features import FeatureNet, open_features
@@ -108,7 +109,8 @@ class Validator:
         if self._evaluator:
             state, batch = self._run.abstract()
             batch = batch | {'seed': jax.ShapeDtypeStruct((self._run.problem.batch_size,), np.int32)}
-            names += jax.eval_shape(self._run.method.evaluate, state, batch, jax.random.key(0))
+            found = jax.eval_shape(self._run.method.evaluate, state, batch, jax.random.key(0))
+            names += [name for name in found if name not in LARGER]
         return names
 
     def _pictures(self) -> Iterator[dict[str, np.ndarray]]:

@@ -34,10 +34,10 @@ class UNetModel:
     remat: bool = False
 
     def __post_init__(self):
-        factors = _numbers(self.multipliers, 'model.multipliers')
+        factors = parse_numbers(self.multipliers, 'model.multipliers')
         if not factors or min(factors) < 1:
             raise UserError('model.multipliers', f"expected factors such as '1,2,2', got {self.multipliers!r}")
-        for level in _numbers(self.attention, 'model.attention'):
+        for level in parse_numbers(self.attention, 'model.attention'):
             if not 0 <= level < len(factors):
                 raise UserError('model.attention', f'there is no level {level}', f'they are 0 to {len(factors) - 1}')
         if self.patch < 1 or self.patch & (self.patch - 1):
@@ -57,7 +57,7 @@ class UNetModel:
         Raises:
           UserError: the size cannot be halved often enough; the message names the nearest that can.
         """
-        factors, attention = _numbers(self.multipliers, ''), _numbers(self.attention, '')
+        factors, attention = parse_numbers(self.multipliers, ''), parse_numbers(self.attention, '')
         shared = dict(channels=self.channels, blocks=self.blocks, heads=self.heads, dropout=self.dropout)
         net = UNet(outputs, self.patch, multipliers=factors, attention=attention, remat=self.remat, **shared)
         try:
@@ -67,7 +67,7 @@ class UNetModel:
         return net
 
 
-def _numbers(text: str, field: str) -> tuple[int, ...]:
+def parse_numbers(text: str, field: str) -> tuple[int, ...]:
     """`1,2,2` as whole numbers.
 
     Raises:

@@ -1,0 +1,49 @@
+"""Restoration of photos, trained on your own.
+
+  python launch.py --config=configs/restore.py:task=sr2 --config.data.source=folder:PATH
+  python launch.py --config=configs/restore.py:task=denoise,quick
+
+Tasks are `denoise`, `deblur`, `sr2`, `sr4`, `jpeg` and `inpaint`. Photos are not resized: every update takes crops at
+native resolution and degrades them (`method.degrade`). An hour on two CPU cores; `:quick` is two minutes.
+
+The networks are small, those that come with the project. NAFNet as published, for a GPU:
+`--config.model.name=nafnet --config.model.width=32 --config.model.encoder=2,2,4,8 --config.model.middle=12
+--config.model.decoder=2,2,2,2 --config.model.fold=1 --config.model.attention=true --config.data.resolution=256`;
+EDSR, RRDB and ESPCN by `--config.model.name=edsr|rrdb|espcn`.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import common
+from productgen.config import choose
+
+# Of each task: crop, network, thousands of crops in an hour on two cores.
+NAFNET = {'name': 'nafnet', 'width': 24, 'encoder': '1,1,1', 'middle': 2, 'decoder': '1,1,1', 'fold': 2}
+COMPACT = {'name': 'compact', 'features': 32, 'layers': 8}
+TASKS = {
+    'denoise': ('64', NAFNET, 100),
+    'deblur': ('64', NAFNET, 100),
+    'sr2': ('64', COMPACT, 180),
+    'sr4': ('96', {**COMPACT, 'layers': 10}, 250),
+    'jpeg': ('64', NAFNET, 100),
+    'inpaint': ('128', {**NAFNET, 'fold': 4, 'encoder': '1,1,2', 'decoder': '2,1,1'}, 90),
+}
+
+
+def get_config(arg=None) -> ConfigDict:
+    """See the module; arguments: task, quick."""
+    chosen = common.parse_arg(arg, task='denoise', quick=False)
+    choose(TASKS, chosen.task, f'config argument {arg!r}')
+    crop, model, kimg = TASKS[chosen.task]
+    config = ConfigDict()
+    config.data = {'resolution': crop, 'fit': 'native', 'labels': 'none'}
+    config.method = {'name': 'restoration', 'task': chosen.task}
+    config.model = dict(model)
+    config.optim = {'restorer': {'learning_rate': 1e-3, 'b2': 0.99, 'schedule': 'cosine', 'end': 0.01, 'warmup': 0.01}}
+    config.train = {'batch_size': 16, 'duration': f'{kimg}kimg', 'sample_every': '20kimg', 'validate_every': '20kimg'}
+    config.train.update(validate_items=128, grid_columns=4, grid_rows=6)
+    config.eval = {'features': ''}
+    if chosen.quick:
+        common.shorten(config, '4kimg', '2kimg')
+        config.train.validate_every = '2kimg'
+    return config
