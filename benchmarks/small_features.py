@@ -99,19 +99,6 @@ def accuracy(trained: Trained, name: str, source: str) -> float:
     return float(np.mean([values[code] == labels[i] for code, i in zip(predicted, known, strict=True)]))
 
 
-def write_safetensors(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes arrays as float16: the length of the header, the header, the bytes."""
-    header, parts, start = {}, [], 0
-    for name, array in sorted(arrays.items()):
-        parts.append(np.ascontiguousarray(array, '<f2').tobytes())
-        end = start + len(parts[-1])
-        header[name] = {'dtype': 'F16', 'shape': list(array.shape), 'data_offsets': [start, end]}
-        start = end
-    text = json.dumps(header).encode()
-    text += b' ' * (-len(text) % 8)
-    path.write_bytes(len(text).to_bytes(8, 'little') + text + b''.join(parts))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', type=Path, required=True)
@@ -124,7 +111,8 @@ def main() -> None:
     train(out / 'pictures', out / 'run', args.duration)
     trained = Trained.open(out / 'run')
     file = out / 'small_features.safetensors'
-    write_safetensors(file, named(jax.device_get(trained.state.nets['classifier'].ema['body'])))
+    arrays = named(jax.device_get(trained.state.nets['classifier'].ema['body']))
+    tensors.write_safetensors(file, {name: array.astype(np.float16) for name, array in arrays.items()})
     print(f'{file}: {file.stat().st_size:,} bytes, sha256 {tensors.digest(file)}')
     for name, source in folders(args.held_out):
         print(f'{source}: accuracy {accuracy(trained, name, source):.3f}')

@@ -18,7 +18,7 @@ from configs import common
 from productgen.config import choose
 
 # Of each task: crop, network, thousands of crops in an hour on two cores.
-NAFNET = {'name': 'nafnet', 'width': 24, 'encoder': '1,1,1', 'middle': 2, 'decoder': '1,1,1', 'fold': 2}
+NAFNET = {'name': 'nafnet', 'width': 24, 'encoder': '1,2', 'middle': 2, 'decoder': '2,1', 'fold': 2}
 COMPACT = {'name': 'compact', 'features': 32, 'layers': 8}
 TASKS = {
     'denoise': ('64', NAFNET, 100),
@@ -26,7 +26,7 @@ TASKS = {
     'sr2': ('64', COMPACT, 180),
     'sr4': ('96', {**COMPACT, 'layers': 10}, 250),
     'jpeg': ('64', NAFNET, 100),
-    'inpaint': ('128', {**NAFNET, 'fold': 4, 'encoder': '1,1,2', 'decoder': '2,1,1'}, 90),
+    'inpaint': ('128', {**NAFNET, 'width': 16, 'encoder': '1,1,1', 'decoder': '1,1,1'}, 60),
 }
 
 

@@ -127,6 +127,13 @@ class NAFNet(nn.Module):
         """Sides of the input are multiples of this."""
         return self.fold * 2 ** len(self.encoder)
 
+    @property
+    def reach(self) -> int:
+        """How far away pixels of the input can change the output, without attention."""
+        blocks = zip(self.encoder, reversed(self.decoder), strict=True)
+        levels = sum((down + up + 1) << level for level, (down, up) in enumerate(blocks))
+        return self.fold * (levels + ((self.middle + 1) << len(self.encoder)) + 2)
+
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [B, H, W, C], of which the first three channels are the picture, -> [B, scale H, scale W, 3]."""

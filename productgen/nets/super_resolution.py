@@ -50,6 +50,11 @@ class EDSR(nn.Module):
 
     stride = 1
 
+    @property
+    def reach(self) -> int:
+        """How far away pixels of the input can change the output."""
+        return 2 * self.blocks + 5
+
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [B, H, W, C], of which the first three channels are the picture, -> [B, scale H, scale W, 3]."""
@@ -95,6 +100,11 @@ class Compact(nn.Module):
         """Sides of the input are multiples of this."""
         return self.fold
 
+    @property
+    def reach(self) -> int:
+        """How far away pixels of the input can change the output."""
+        return self.fold * (self.layers + 2) + 2
+
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [B, H, W, C], of which the first three channels are the picture, -> [B, scale H, scale W, 3]."""
@@ -135,6 +145,11 @@ class RRDBNet(nn.Module):
     def stride(self) -> int:
         """Sides of the input are multiples of this."""
         return 4 // self.scale
+
+    @property
+    def reach(self) -> int:
+        """How far away pixels of the input can change the output."""
+        return self.stride * (15 * self.blocks + 6)
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -181,6 +196,7 @@ class ESPCN(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     stride = 1
+    reach = 4
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:

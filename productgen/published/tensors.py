@@ -12,7 +12,7 @@ import json
 import os
 import pickle
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -207,6 +207,30 @@ def _read_safetensors(file: BinaryIO) -> dict[str, np.ndarray]:
             flat = np.frombuffer(content[start + begin : start + end], _dtype(_SAFE[entry['dtype']]))
             tensors[name] = flat.reshape(entry['shape']).copy()
     return tensors
+
+
+def metadata(path: str | os.PathLike) -> dict[str, str]:
+    """The texts by name that a `.safetensors` file has besides its tensors."""
+    with open(path, 'rb') as file:
+        return json.loads(file.read(int.from_bytes(file.read(8), 'little'))).get('__metadata__', {})
+
+
+_KINDS = {np.dtype('<f2'): 'F16', np.dtype('<f4'): 'F32', np.dtype('<i4'): 'I32'}
+
+
+def write_safetensors(
+    path: str | os.PathLike, arrays: Mapping[str, np.ndarray], about: Mapping[str, str] | None = None
+) -> None:
+    """Writes named arrays of float16, float32 or int32, and texts by name, which `metadata` reads."""
+    header, parts, start = {'__metadata__': dict(about)} if about else {}, [], 0
+    for name, array in sorted(arrays.items()):
+        parts.append(np.ascontiguousarray(array).tobytes())
+        end = start + len(parts[-1])
+        header[name] = {'dtype': _KINDS[array.dtype], 'shape': list(array.shape), 'data_offsets': [start, end]}
+        start = end
+    text = json.dumps(header).encode()
+    text += b' ' * (-len(text) % 8)
+    Path(path).write_bytes(len(text).to_bytes(8, 'little') + text + b''.join(parts))
 
 
 def _read_hdf5(file: BinaryIO) -> dict[str, np.ndarray]:
