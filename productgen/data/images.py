@@ -58,7 +58,7 @@ _TURNS = {
 
 Image.init()  # Pillow registers its formats on first use, where threads would race
 # Only these parsers may run.
-_FORMATS = tuple({'JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF', 'AVIF', 'HEIF'} & Image.OPEN.keys())
+FORMATS = tuple({'JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF', 'AVIF', 'HEIF'} & Image.OPEN.keys())
 
 
 class BadImage(ValueError):
@@ -174,7 +174,7 @@ def opened(data: bytes) -> Iterator[Image.Image]:
     if not data:
         raise BadImage('empty file (0 bytes)')
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             yield image
