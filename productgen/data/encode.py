@@ -114,7 +114,7 @@ def _tiff(path: Path, values: np.ndarray, kind: Kind, inks: bool, profile: bytes
     found.load(block or b'')
     folders = [number for number in _FOLDERS if block and found.get_ifd(number)]
     texts = {tag: text for tag, text in found.items() if isinstance(text, str)}
-    photometric, extra = _KINDS[1 if values.ndim == 2 else values.shape[2]]
+    photometric, extra = _PHOTOMETRIC[1 if values.ndim == 2 else values.shape[2]]
     tifffile.imwrite(
         path,
         values,
