@@ -35,7 +35,7 @@ class Canvas:
       fill: the longer side of the product relative to the frame, 0.1 to 1.
       tolerance: how far colours may be from the border's to count as ground, 0.01 to 0.5.
       size: longer side of the result in pixels; 0 keeps the photo's scale.
-      upscale: largest factor of enlargement for `size`, 1 to 8; beyond it the result is smaller than asked, and says so.
+      upscale: largest factor of enlargement for `size`, 1 to 8; beyond it the result is smaller, and says so.
     """
 
     ratio: str = '1x1'

@@ -51,8 +51,8 @@ class WhiteBalance:
     """Scales the channels in linear light (von Kries, in sRGB).
 
     Attributes:
-      method: `grey_world` makes the mean gray; `white_patch` the brightest percent; `background` makes the border, which
-        should be plain, white.
+      method: `grey_world` makes the mean gray, `white_patch` the brightest percent; `background` makes the
+        border, which should be plain, white.
       limit: largest factor of a channel, 1 to 8.
     """
 
