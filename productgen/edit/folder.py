@@ -39,7 +39,7 @@ class ToolConfig:
     Attributes:
       workers: photos in work at a time.
       megapixels: photos in work have at most so many millions of pixels together; a larger one is in work alone. A
-        million takes about 60 MB, where a tool enlarges more.
+        million takes about 50 MB.
       strip_gps: leave out of EXIF where a photo was taken.
       reference: folder with perfect versions of the photos, under the same names with any ending; `--compare` measures
         PSNR and SSIM against them. Empty for none.
@@ -135,8 +135,9 @@ def process(
             after = read_photo(item.target)
         else:
             after = work(before)
+            record.add(item, stamp, None)
             write_photo(item.target, after, strip_gps=tool.strip_gps)
-            record.add(item, stamp)
+            record.add(item, stamp, item.target.stat().st_size)
         if compare:
             sheet(_sheet(output, item), before, after, references and references.find(item.name))
         return after.notes
@@ -284,7 +285,7 @@ def _sheet(output: Path, item: _Item) -> Path:
 
 
 class _Record:
-    """What is done: a line of JSON a photo, written when its file is complete.
+    """What is done: lines of JSON, the last one of a photo counts.
 
     Args:
       output: folder of the results.
@@ -313,13 +314,13 @@ class _Record:
             entry = self._lines.get(item.target.relative_to(self._output).as_posix())
             if not os.path.lexists(item.target):
                 todo.append(item)
-            elif entry is None or item.target.stat().st_size != entry.get('bytes'):
+            elif entry is None or entry.get('bytes') not in (None, item.target.stat().st_size):
                 foreign.append(item.name)
             elif entry.get('settings') != self._label:
                 other.append(item.name)
-            elif item.source.is_file() and entry.get('source') == item.stamp():
+            elif item.source.is_file() and [entry.get('source'), entry.get('bytes') is None] == [item.stamp(), False]:
                 kept.append(item)
-            else:  # the photo has changed since
+            else:  # the photo has changed since, or the run was killed before it knew that the file is complete
                 todo.append(item)
         field = f'--output={self._output}'
         if foreign:
@@ -330,10 +331,16 @@ class _Record:
             raise UserError(field, what, 'give another folder, or remove them to have them made again')
         return todo, kept
 
-    def add(self, item: _Item, stamp: list[int]) -> None:
-        """Records a photo whose file is written."""
+    def add(self, item: _Item, stamp: list[int], size: int | None) -> None:
+        """Records a photo.
+
+        Args:
+          item: the photo.
+          stamp: of the source that was read.
+          size: bytes of its file; None before it is written, so that a file is known as this tool's at any time.
+        """
         name = item.target.relative_to(self._output).as_posix()
-        entry = {'output': name, 'input': item.name, 'source': stamp, 'bytes': item.target.stat().st_size}
+        entry = {'output': name, 'input': item.name, 'source': stamp, 'bytes': size}
         line = json.dumps({**entry, 'settings': self._label}) + '\n'
         with self._lock:
             if self._file is None:

@@ -166,22 +166,24 @@ def test_kill_leaves_no_half_file(tmp_path):
         picture(300, 400).save(tmp_path / 'in' / f'{i}.png')
     out = tmp_path / 'out'
     program = subprocess.Popen([sys.executable, '-c', KILLED, tmp_path / 'in', out], cwd=ROOT)
-    while program.poll() is None and len(list(out.glob('*.png'))) < 5:
+    while program.poll() is None and len(list(out.glob('[!.]*.png'))) < 5:
         time.sleep(0.02)
     program.send_signal(signal.SIGKILL)
     program.wait()
-    made = list(out.glob('*.png'))
+    made = list(out.glob('[!.]*.png'))
     assert 5 <= len(made) < 40
     for path in made:
         with Image.open(path) as image:
             image.load()
-    lines = (out / 'done.jsonl').read_text().splitlines()
-    assert all(json.loads(line)['output'] for line in lines)
-    for path in made:  # written, and killed before it was recorded
-        if path.name not in {json.loads(line)['output'] for line in lines}:
-            path.unlink()
+    entries = map(json.loads, (out / 'done.jsonl').read_text().splitlines())
+    done = {entry['output'] for entry in entries if entry['bytes']}
+    (out / '39.png').write_bytes(b'half')  # as killed after the file was there, and before that was recorded
+    with open(out / 'done.jsonl', 'a') as file:
+        file.write(json.dumps({'output': '39.png', 'bytes': None, 'settings': json.dumps({'strip_gps': False})}) + '\n')
+        file.write('{"output": "3')
     result = process(tmp_path / 'in', out, lambda p: p, ToolConfig(), {})
-    assert len(result.kept) == len(lines) and len(result.made) == 40 - len(lines)
+    assert set(result.kept) == done and len(result.made) == 40 - len(done)
+    assert not list(out.glob('.*')) and len(list(out.glob('*.png'))) == 40
 
 
 def test_compare(shop, tmp_path):
@@ -192,7 +194,8 @@ def test_compare(shop, tmp_path):
     result = process(shop, out, invert, ToolConfig(reference=str(perfect)), {}, compare=True)
     assert not result.made and len(result.kept) == 6
     sheets = sorted(p.relative_to(out / 'compare').as_posix() for p in (out / 'compare').rglob('*.png'))
-    assert sheets == sorted(f'{line}.png' for line in (p.relative_to(out).as_posix() for p in out.rglob('*') if p.suffix.lower() in ('.png', '.jpg', '.tif', '.webp') and 'compare' not in p.parts))  # fmt: skip # noqa: E501
+    made = ['a.gif.png', 'a.jpg', 'a.png', 'd.PNG', 'Größe 2/b.tif', 'Größe 2/deep/c.webp']
+    assert sheets == sorted(f'{name}.png' for name in made)
     assert np.asarray(Image.open(out / 'compare' / 'a.png.png')).shape[2] == 3
 
 
