@@ -21,6 +21,7 @@ from productgen.data.profiles import LUMA, STRIP, coded, linear
 from productgen.edit.canvas import Canvas, border
 
 _SAMPLE = 2**20  # pixels that are looked at
+_CAST = 0.2  # largest difference of the channels of a white ground, as of paper under a lamp
 
 
 def _pointwise(photo: Photo, function: Callable[[np.ndarray], np.ndarray]) -> Photo:
@@ -52,7 +53,7 @@ class WhiteBalance:
 
     Attributes:
       method: `grey_world` makes the mean gray, `white_patch` the brightest percent; `background` makes the
-        border, which should be plain, white.
+        border, which should be plain, white; a coloured border is left as it is, and says so.
       limit: largest factor of a channel, 1 to 8.
     """
 
@@ -65,7 +66,11 @@ class WhiteBalance:
 
     def __call__(self, photo: Photo) -> Photo:
         if self.method == 'background':
-            gain = 1 / np.maximum(linear(border(photo)), 1e-3)
+            ground = border(photo)
+            if np.ptp(ground) > _CAST:
+                note = 'white_balance: the border is coloured, not white in a coloured light, so nothing is changed'
+                return photo.replace(notes=(*photo.notes, note))
+            gain = 1 / np.maximum(linear(ground), 1e-3)
         else:
             light = linear(_visible(photo))
             level = light.mean(0) if self.method == 'grey_world' else np.percentile(light, 99, axis=0)

@@ -56,6 +56,10 @@ def test_white_balance():
     found = after('white_balance:method=background', photo(pixels)).pixels
     np.testing.assert_allclose(found[:5], 1, atol=1e-4)
 
+    red = after('white_balance:method=background', photo(np.full((30, 30, 3), (200, 40, 40))))
+    np.testing.assert_allclose(red.pixels[0, 0] * 255, (200, 40, 40), atol=1e-3)
+    assert 'the border is coloured' in red.notes[0]
+
 
 def test_grayscale_keeps_lightness():
     found = after('grayscale').pixels
