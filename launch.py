@@ -1,10 +1,11 @@
-"""Trains, samples and measures generators of product images.
+"""Trains, samples and measures generators of product images, and improves photos.
 
   python launch.py --config=configs/stylegan.py                         train on the embedded data set
   python launch.py --config=configs/stylegan.py:quick                   the same in a few minutes
   python launch.py --config=configs/stylegan.py --workdir=runs/mine --config.data.source=folder:PATH
   python launch.py --mode=sample --workdir=runs/mine --config.sample.seeds=0-15
   python launch.py --mode=eval --workdir=runs/mine --config.eval.features=runs/classifier
+  python launch.py --mode=enhance --input=PHOTOS --output=OUT --config.enhance.steps=white_balance,levels
 
 Any field of the config can be set as --config.section.field=value. Running a training command again resumes the run.
 """
@@ -23,10 +24,11 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 ROOT = Path(__file__).resolve().parent
-_MODE = flags.DEFINE_string('mode', 'train', 'What to do: train, sample or eval.')
+_MODE = flags.DEFINE_string('mode', 'train', 'What to do: train, sample, eval or enhance.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; by default runs/ and the name of the config.')
 _INPUT = flags.DEFINE_string('input', None, 'File or folder that a tool reads.')
 _OUTPUT = flags.DEFINE_string('output', None, 'Folder that a tool writes to.')
+_COMPARE = flags.DEFINE_bool('compare', False, 'Tools for photos: also write sheets of before and after.')
 _DRY_RUN = flags.DEFINE_bool('dry_run', False, 'Check everything, print sizes and costs, and do nothing.')
 _ACCEPT = flags.DEFINE_bool('accept_config_change', False, 'Resume a workdir that was made with another config.')
 _COORDINATOR = flags.DEFINE_string(
@@ -248,7 +250,8 @@ def request():
         for flag in (_WORKDIR, _INPUT, _OUTPUT)
     }
     paths['workdir'] = paths['workdir'] or (default_workdir(path) if path else None)
-    return Request(section, config, accept_change=_ACCEPT.value, dry_run=_DRY_RUN.value, **paths)
+    given = {'accept_change': _ACCEPT.value, 'dry_run': _DRY_RUN.value, 'compare': _COMPARE.value}
+    return Request(section, config, **given, **paths)
 
 
 def escape_output() -> None:

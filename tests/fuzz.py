@@ -49,7 +49,7 @@ def pictures() -> list[bytes]:
     extras = {'exif': exif.tobytes(), 'icc_profile': images.ImageCms.ImageCmsProfile(images._SRGB).tobytes()}
     files = []
     for kind, mode in itertools.product(
-        images._FORMATS, ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'I;16', 'F')
+        images.FORMATS, ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'I;16', 'F')
     ):
         for options in (
             {},

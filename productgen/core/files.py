@@ -61,6 +61,20 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """A temporary file in the same folder that replaces `path` once it is written; an OSError names `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'.{path.name}')
+    with naming(path):
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            with contextlib.suppress(OSError):  # of a disk that fails, which has been raised
+                temporary.unlink(missing_ok=True)
+
+
 def system_error(error: BaseException | None) -> str | None:
     """What the system failed with, such as `No space left on device`; None where the error is of another kind.
 

@@ -8,10 +8,12 @@ A file that cannot be read raises `BadImage` with a reason to show to a user; a 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +58,7 @@ _TURNS = {
 
 Image.init()  # Pillow registers its formats on first use, where threads would race
 # Only these parsers may run.
-_FORMATS = tuple({'JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF', 'AVIF', 'HEIF'} & Image.OPEN.keys())
+FORMATS = tuple({'JPEG', 'PNG', 'WEBP', 'BMP', 'TIFF', 'GIF', 'AVIF', 'HEIF'} & Image.OPEN.keys())
 
 
 class BadImage(ValueError):
@@ -162,19 +164,20 @@ def check_fit(fit: str) -> None:
         raise DataError('data.fit', f'{fit!r} is not one of {", ".join(FITS)}')
 
 
-def _decode(data: bytes, size: tuple[int, int], fit: str, color: tuple[int, int, int]) -> Image.Image:
-    """An upright, opaque RGB image in sRGB, not yet fitted; JPEGs may be decoded at a fraction of their size."""
+@contextlib.contextmanager
+def opened(data: bytes) -> Iterator[Image.Image]:
+    """An image file that is not decoded yet; only parsers of formats that are supported run.
+
+    Raises:
+      BadImage: it is empty, no image, too large, or whatever fails inside the block.
+    """
     if not data:
         raise BadImage('empty file (0 bytes)')
     try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            if image.format in ('JPEG', 'MPO') and fit != 'native':  # MPO is a JPEG with more pictures behind it
-                image.draft(image.mode, _draft_size(image.size, _orientation(image), size, fit))
-            image.load()
-            orientation = _orientation(image)  # again: loading rotates a TIFF, and a PNG may have its tag at the end
-            image = _opaque(image, color)
+            yield image
     except BadImage:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -186,21 +189,31 @@ def _decode(data: bytes, size: tuple[int, int], fit: str, color: tuple[int, int,
     except Exception as error:  # decoders report damage as OSError, SyntaxError, ValueError, struct.error, ...
         reason = ' '.join(str(error).split()) or type(error).__name__  # in one line
         raise BadImage(f'damaged: {reason}') from error
-    return image if orientation == 1 else image.transpose(_TURNS[orientation])
 
 
-def _orientation(image: Image.Image) -> int:
+def _decode(data: bytes, size: tuple[int, int], fit: str, color: tuple[int, int, int]) -> Image.Image:
+    """An upright, opaque RGB image in sRGB, not yet fitted; JPEGs may be decoded at a fraction of their size."""
+    with opened(data) as image:
+        if image.format in ('JPEG', 'MPO') and fit != 'native':  # MPO is a JPEG with more pictures behind it
+            image.draft(image.mode, _draft_size(image.size, orientation(image), size, fit))
+        image.load()
+        turn = orientation(image)  # again: loading rotates a TIFF, and a PNG may have its tag at the end
+        image = _opaque(image, color)
+    return image if turn == 1 else image.transpose(_TURNS[turn])
+
+
+def orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 (upright) to 8."""
     try:
-        orientation = image.getexif().get(_EXIF_ORIENTATION)
+        turn = image.getexif().get(_EXIF_ORIENTATION)
     except Exception:  # broken EXIF leaves the picture usable
         return 1
-    return orientation if orientation in _TURNS else 1
+    return turn if turn in _TURNS else 1
 
 
-def _draft_size(shape: tuple[int, int], orientation: int, size: tuple[int, int], fit: str) -> tuple[int, int]:
+def _draft_size(shape: tuple[int, int], turn: int, size: tuple[int, int], fit: str) -> tuple[int, int]:
     """(width, height) that a JPEG may be decoded at: twice what is needed, so that Lanczos still antialiases."""
-    height, width = size if orientation < 5 else size[::-1]
+    height, width = size if turn < 5 else size[::-1]
     across, down = width / shape[0], height / shape[1]
     if fit != 'stretch':
         across = down = min(across, down) if fit == 'pad' else max(across, down)
@@ -214,8 +227,25 @@ def _opaque(image: Image.Image, color: tuple[int, int, int]) -> Image.Image:
     colour of transparent pixels, often black, does not bleed into the edge of a product.
     """
     profile = image.info.get('icc_profile')
-    if image.mode in ('I', 'F') or image.mode.startswith('I;16'):
+    if is_deep(image):
         image = _eight_bit(image)
+    image, alpha = split_alpha(image)
+    transform = profile and _to_srgb(profile, image.mode)
+    image = transform.apply(image) if transform else image.convert('RGB')
+    if alpha is None:
+        return image
+    canvas = Image.new('RGB', image.size, color)
+    canvas.paste(image, mask=alpha)
+    return canvas
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether Pillow holds it as gray values of more than 8 bits."""
+    return image.mode in ('I', 'F') or image.mode.startswith('I;16')
+
+
+def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """An image of 8 bits as one of mode L, RGB or CMYK, and its alpha of mode L; None where it is opaque."""
     alpha = None
     if image.has_transparency_data:
         gray = image.mode in ('1', 'L', 'LA', 'La')
@@ -226,21 +256,27 @@ def _opaque(image: Image.Image, color: tuple[int, int, int]) -> Image.Image:
         image = image.convert('L')
     elif image.mode not in ('L', 'CMYK'):
         image = image.convert('RGB')
-    transform = profile and _to_srgb(profile, image.mode)
-    image = transform.apply(image) if transform else image.convert('RGB')
-    if alpha is None:
-        return image
-    canvas = Image.new('RGB', image.size, color)
-    canvas.paste(image, mask=alpha)
-    return canvas
+    return image, alpha
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """Scales 12-bit, 16-bit, 32-bit and float gray images to 0..255; Pillow's own conversion clips them.
+    """Scales deep gray images to 0..255; Pillow's own conversion clips them."""
+    pixels, visible = gray_values(image)
+    result = Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
+    if visible is not None:
+        result.putalpha(Image.fromarray(np.where(visible, 255, 0).astype(np.uint8)))
+    return result
+
+
+def gray_values(image: Image.Image) -> tuple[np.ndarray, np.ndarray | None]:
+    """Values of 12-bit, 16-bit, 32-bit and float gray images.
 
     Files of more than 16 bits do not say which value is white. It is taken to be 65535 for integers up to that, else
     2^31 - 1; for floats the first of 1, 255, 65535 of which the brightest pixel is at most twice (65535 if none).
     Pillow inverts TIFFs whose zero is white (TIFF 6.0, PhotometricInterpretation 0) up to 8 bits only.
+
+    Returns:
+      float64 [H, W] in [0, 1], and bool [H, W], where it is not transparent; None where it is opaque.
     """
     pixels = np.nan_to_num(np.asarray(image).astype(np.float64), posinf=0, neginf=0)
     peak = pixels.max()
@@ -253,11 +289,8 @@ def _eight_bit(image: Image.Image) -> Image.Image:
         white = 65535 if peak <= 65535 else 2**31 - 1
     if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:
         pixels = white - pixels
-    result = Image.fromarray(np.rint(np.clip(pixels / white, 0, 1) * 255).astype(np.uint8))
-    key = image.info.get('transparency')
-    if isinstance(key, int):  # PNG: the gray value that is transparent
-        result.putalpha(Image.fromarray(np.where(pixels == key, 0, 255).astype(np.uint8)))
-    return result
+    key = image.info.get('transparency')  # PNG: the gray value that is transparent
+    return np.clip(pixels / white, 0, 1), pixels != key if isinstance(key, int) else None
 
 
 @functools.lru_cache(maxsize=64)

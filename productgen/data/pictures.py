@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import contextlib
 import functools
-import os
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -16,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from productgen.config.text import one_line
-from productgen.core.files import naming
+from productgen.core.files import atomic
 
 MARGIN = 2  # pixels between the pictures of a grid
 _SIZE = 12  # of the letters of names, in pixels
@@ -123,7 +122,7 @@ def side_by_side(sheets: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarr
 
 def save_png(path: Path, image: np.ndarray) -> None:
     """Writes uint8 [H, W, 3] atomically."""
-    with _atomic(path) as temporary:
+    with atomic(path) as temporary:
         Image.fromarray(image).save(temporary, format='PNG')
 
 
@@ -140,7 +139,7 @@ def save_animation(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
       OSError: the file could not be written.
     """
     enlarged = (_enlarge(frame[None])[0] for frame in frames)
-    with _atomic(path) as temporary:
+    with atomic(path) as temporary:
         (_save_gif if path.suffix == '.gif' else _save_mp4)(temporary, enlarged, fps)
 
 
@@ -170,17 +169,3 @@ def _save_mp4(path: Path, frames: Iterator[np.ndarray], fps: int) -> None:
         message = process.communicate()[1].decode(errors='replace').strip()
     if process.returncode:
         raise OSError(f'{path.name} could not be written: {message}')
-
-
-@contextlib.contextmanager
-def _atomic(path: Path) -> Iterator[Path]:
-    """A temporary file in the same folder that replaces `path` once it is written; an OSError names `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}')
-    with naming(path):
-        try:
-            yield temporary
-            os.replace(temporary, path)
-        finally:
-            with contextlib.suppress(OSError):  # of a disk that fails, which has been raised
-                temporary.unlink(missing_ok=True)

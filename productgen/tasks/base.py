@@ -22,6 +22,7 @@ class Request:
       dry_run: `--dry_run`: check and describe only.
       input: `--input`, a file or folder; None without.
       output: `--output`, a folder; None without.
+      compare: `--compare`: also write sheets of before and after.
     """
 
     settings: Any
@@ -31,6 +32,7 @@ class Request:
     dry_run: bool = False
     input: Path | None = None
     output: Path | None = None
+    compare: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
