@@ -92,7 +92,7 @@ class _Item:
 def process(
     source: Path | None,
     output: Path | None,
-    work: Callable[[Photo], Photo],
+    work: Callable[[Photo, str], Photo],
     tool: ToolConfig,
     settings: Mapping[str, Any],
     *,
@@ -104,8 +104,8 @@ def process(
     Args:
       source: `--input`.
       output: `--output`, a folder, which is made.
-      work: called from several threads. It returns the photo to write, with the format of what it was given. What it
-        raises is listed for that photo, but for a UserError, which ends the run.
+      work: called with each photo and its name, from several threads. It returns the photo to write, with the format of
+        what it was given. What it raises is listed for that photo, but for a UserError, which ends the run.
       tool: settings that all tools share.
       settings: what decides the result, of what JSON can hold: `work`'s settings, the digest of its weights.
       compare: also write `compare/NAME.png`, each photo before and after.
@@ -134,7 +134,7 @@ def process(
         if item.name in done:
             after = read_photo(item.target)
         else:
-            after = work(before)
+            after = work(before, item.name)
             record.add(item, stamp, None)
             write_photo(item.target, after, strip_gps=tool.strip_gps)
             record.add(item, stamp, item.target.stat().st_size)

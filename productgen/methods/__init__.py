@@ -16,7 +16,6 @@ from productgen.methods import (
 )
 from productgen.methods.base import (
     Classifies,
-    Degrades,
     Evaluable,
     Family,
     Generates,
@@ -25,6 +24,7 @@ from productgen.methods.base import (
     Problem,
     Reconstructs,
     Represents,
+    Restores,
     Translates,
 )
 
@@ -44,7 +44,7 @@ METHODS: dict[str, Family] = {
 __all__ = [
     'METHODS',
     'Classifies',
-    'Degrades',
+    'Restores',
     'Evaluable',
     'Family',
     'Generates',

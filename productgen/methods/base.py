@@ -244,8 +244,18 @@ class Translates(Protocol):
 
 
 @runtime_checkable
-class Degrades(Protocol):
-    """A method that translates pictures which it makes from others: it restores what it has degraded."""
+class Restores(Protocol):
+    """A method that restores what it has degraded, and `Translates` degraded pictures of any size.
+
+    Attributes:
+      scale: sides of a restored picture, as multiples of those of the input.
+      stride: tiles of a picture begin at multiples of so many pixels.
+      reach: how far away pixels of the input can change the output.
+    """
+
+    scale: int
+    stride: int
+    reach: int
 
     def degrade(self, state: State, batch: Batch, rng: jax.Array) -> Batch:
         """What `translate` is given, uint8 [B, h, w, C] by name, of a batch of `inputs()` with `seed` int32 [B].

@@ -73,6 +73,16 @@ class Restoration(Method):
         return SCALES[self.config.task]
 
     @property
+    def stride(self) -> int:
+        """Of tiles; see `Restores`."""
+        return self.net.stride
+
+    @property
+    def reach(self) -> int:
+        """See `Restores`."""
+        return self.net.reach
+
+    @property
     def takes_mask(self) -> bool:
         """Whether missing pixels are marked by `mask`."""
         return self.config.task == 'inpaint'

@@ -15,7 +15,16 @@ from flax import linen as nn
 from productgen.config import UserError
 from productgen.core.checkpoint import CheckpointError
 from productgen.core.state import State
-from productgen.methods.base import Classifies, Generates, HasLatents, Knob, Reconstructs, Represents, Translates
+from productgen.methods.base import (
+    Classifies,
+    Generates,
+    HasLatents,
+    Knob,
+    Reconstructs,
+    Represents,
+    Restores,
+    Translates,
+)
 from productgen.model.prepared import Prepared, after_images, digest, prepare
 from productgen.model.rows import ImageMaker, RowByRow, without_knobs
 from productgen.model.workdir import checkpoints_of, read_config, read_facts
@@ -187,6 +196,7 @@ _MISSING = {  # what a method that lacks a protocol does not do
     Generates: 'generates no pictures',
     Translates: 'translates no pictures',
     Reconstructs: 'reconstructs no pictures',
+    Restores: 'restores no pictures',
     Represents: 'has no features',
     Classifies: 'classifies no pictures',
     HasLatents: 'has no style latents',

@@ -1,6 +1,6 @@
 """What the launcher can do, by mode: one file a task."""
 
-from productgen.tasks import enhance, evaluate, sample, train
+from productgen.tasks import enhance, evaluate, restore, sample, train
 from productgen.tasks.base import Request, Task
 
 TASKS: dict[str, Task] = {
@@ -8,6 +8,7 @@ TASKS: dict[str, Task] = {
     'sample': sample.TASK,
     'eval': evaluate.TASK,
     'enhance': enhance.TASK,
+    'restore': restore.TASK,
 }
 
 __all__ = ['TASKS', 'Request', 'Task']

@@ -37,7 +37,7 @@ def run(request: Request) -> None:
     process(
         request.input,
         request.output,
-        lambda photo: enhance(photo, steps),
+        lambda photo, name: enhance(photo, steps),
         settings,
         {'steps': list(map(repr, steps))},
         compare=request.compare,

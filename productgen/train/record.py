@@ -14,7 +14,7 @@ from productgen.core.sharding import to_host
 from productgen.core.state import State
 from productgen.data.pictures import side_by_side
 from productgen.data.pipeline import Batches
-from productgen.methods.base import Degrades, Generates, Metrics, Reconstructs, Represents, Translates
+from productgen.methods.base import Generates, Metrics, Reconstructs, Represents, Restores, Translates
 from productgen.model.rows import ImageMaker, RowByRow, joined, without_knobs
 from productgen.train.log import RunLog
 from productgen.train.preview import Preview
@@ -49,7 +49,7 @@ class Recorder:
             self._watch = CollapseWatch(preview.rows['image'], preview.label, log.best('diversity'))
         if isinstance(method, Translates):
             self._translator = ImageMaker(run, size, method.translate, method.knobs)
-        if isinstance(method, Degrades):
+        if isinstance(method, Restores):
             self._degrader = RowByRow(run.mesh, size, method.degrade, run.config.seed)
         if isinstance(method, Reconstructs):
             self._reconstructor = ImageMaker(run, size, without_knobs(method.reconstruct))

@@ -20,7 +20,7 @@ from productgen.metrics import pairwise
 DRAW = np.random.default_rng(0)
 
 
-def invert(photo):
+def invert(photo, name=''):
     return photo.replace(pixels=1 - photo.pixels)
 
 
@@ -62,7 +62,7 @@ def test_a_folder(shop, tmp_path):
 
 def test_what_is_done_is_not_made_again(shop, tmp_path):
     out, calls = tmp_path / 'out', []
-    work = lambda photo: calls.append(1) or invert(photo)
+    work = lambda photo, name: calls.append(1) or invert(photo)
     process(shop, out, work, ToolConfig(), {})
     stamps = {p: p.stat().st_mtime_ns for p in out.rglob('*.png')}
     picture().save(shop / 'd.PNG')
@@ -79,7 +79,7 @@ def test_a_single_file(shop, tmp_path):
 
 
 def test_what_fails_is_listed(shop, tmp_path):
-    def work(photo):
+    def work(photo, name):
         if photo.format == 'TIFF':
             raise RuntimeError('out of\nmemory')
         return photo
@@ -90,7 +90,7 @@ def test_what_fails_is_listed(shop, tmp_path):
 
 def test_refusals(shop, tmp_path):
     out, calls = tmp_path / 'out', []
-    work = lambda photo: calls.append(1) or photo
+    work = lambda photo, name: calls.append(1) or photo
 
     def refused(words, source=shop, output=out, tool=None, settings=None):
         with pytest.raises(UserError, match=words):
@@ -137,7 +137,7 @@ def test_pixels_in_work_are_bounded(tmp_path):
         Image.new('RGB', (1000, 600)).save(tmp_path / 'in' / f'{i}.png')
     active, most, lock = [0], [0], threading.Lock()
 
-    def work(photo):
+    def work(photo, name):
         with lock:
             active[0] += 1
             most[0] = max(most[0], active[0])
@@ -156,7 +156,7 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from productgen.edit.folder import ToolConfig, process
-process(Path(sys.argv[1]), Path(sys.argv[2]), lambda p: time.sleep(0.1) or p, ToolConfig(), {})
+process(Path(sys.argv[1]), Path(sys.argv[2]), lambda p, name: time.sleep(0.1) or p, ToolConfig(), {})
 """
 
 
@@ -181,7 +181,7 @@ def test_kill_leaves_no_half_file(tmp_path):
     with open(out / 'done.jsonl', 'a') as file:
         file.write(json.dumps({'output': '39.png', 'bytes': None, 'settings': json.dumps({'strip_gps': False})}) + '\n')
         file.write('{"output": "3')
-    result = process(tmp_path / 'in', out, lambda p: p, ToolConfig(), {})
+    result = process(tmp_path / 'in', out, lambda p, name: p, ToolConfig(), {})
     assert set(result.kept) == done and len(result.made) == 40 - len(done)
     assert not list(out.glob('.*')) and len(list(out.glob('*.png'))) == 40
 

@@ -1,0 +1,148 @@
+"""Restoration of whole photos by networks that work on tiles of them."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from productgen.config import UserError, choose
+from productgen.data.native import Photo, resized
+from productgen.degrade.tasks import SCALES
+from productgen.edit.estimate import estimate
+from productgen.edit.tiles import margin_of, tiled
+from productgen.methods.base import Restores
+from productgen.model.packed import open_packed
+from productgen.model.rows import RowByRow
+from productgen.model.trained import Trained
+
+_log = logging.getLogger('productgen')
+AUTO = 'auto'
+FOLDER = Path(__file__).parent.parent / 'published' / 'restore'  # the project's own networks, TASK.safetensors
+
+
+class Restorer:
+    """A network that restores photos.
+
+    Args:
+      trained: of a method that `Restores`.
+      strength: how much of the correction is applied, 0 to 1.
+    """
+
+    def __init__(self, trained: Trained, strength: float = 1.0):
+        self._trained, self._strength = trained, strength
+        self._method: Restores = trained.model.method
+        model, translate = trained.model, self._method.translate
+        self._run = RowByRow(
+            model.mesh, 1, lambda state, batch, key: translate(state, batch, key, {}), model.config.seed
+        )
+        self._margin = margin_of(self._method.reach, self._method.stride)
+        self._lock = threading.Lock()
+
+    @property
+    def task(self) -> str:
+        """What the network undoes."""
+        return self._trained.model.config.method.task
+
+    @property
+    def weights(self) -> str:
+        """Digest of the network's weights."""
+        return self._trained.weights
+
+    def __call__(self, photo: Photo, mask: np.ndarray | None = None) -> Photo:
+        """The restored photo; colours beyond sRGB, transparency and depth are kept.
+
+        Args:
+          photo: of any size.
+          mask: bool [H, W], true where a pixel is missing, for a network that fills these.
+        """
+        return photo.mapped(lambda pixels: self.pixels(pixels, mask))
+
+    def pixels(self, pixels: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        """float32 [H, W, 3] in [0, 1] -> [s H, s W, 3] in [0, 1]; pixels outside of a mask stay as they are."""
+        hole = None if mask is None else mask[..., None].astype(np.float32)
+        stacked = pixels if hole is None else np.concatenate([pixels, hole], -1)
+
+        def one(tile: np.ndarray) -> np.ndarray:
+            rows = {'input': tile[None, ..., :3] * 2 - 1}
+            if hole is not None:
+                rows['mask'] = (tile[None, ..., 3:] * 255).astype(np.uint8)
+            with self._lock:  # one at a time: the network uses all cores, and a tile its share of memory
+                return next(self._run.batches(self._trained.state, **rows))[0]
+
+        made = tiled(one, stacked, self._method.scale, self._margin, self._method.stride)
+        made += 1
+        made /= 2
+        if hole is not None:
+            return np.where(hole > 0, made, pixels)
+        if self._strength < 1:
+            base = resized(pixels, made.shape[:2])
+            return base + self._strength * (made - base)
+        return made
+
+
+class Networks:
+    """The networks of a request, opened when they are first needed.
+
+    Args:
+      task: a task of restoration, or `auto`.
+      workdir: a run to use instead of the project's own networks; None for these.
+      step: checkpoint of the run, as `sample.step`.
+      strength: see `Restorer`.
+
+    Raises:
+      UserError: an unknown task, one without a network, or a run that restores nothing or something else.
+    """
+
+    def __init__(self, task: str, workdir: Path | None = None, step: int = 0, strength: float = 1.0):
+        self._task, self._strength, self._opened = task, strength, {}
+        self._lock = threading.Lock()
+        if workdir:
+            trained = Trained.open(workdir, step, float32=True, can=Restores)
+            self._opened[trained.model.config.method.task] = Restorer(trained, strength)
+            own = next(iter(self._opened))
+            if task not in (AUTO, own):
+                raise UserError('restore.task', f'the run in {workdir} is for {own!r}', f'set restore.task={own}')
+            self._task = own
+        else:
+            choose({AUTO: None, **available()}, task, 'restore.task')
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks that may be needed."""
+        return (
+            (self._task,) if self._task != AUTO else tuple(t for t in ('jpeg', 'denoise', 'deblur') if t in available())
+        )
+
+    def get(self, task: str) -> Restorer:
+        """The network of a task."""
+        with self._lock:
+            if task not in self._opened:
+                self._opened[task] = Restorer(open_packed(available()[task], batch_size=1), self._strength)
+            return self._opened[task]
+
+    def digests(self) -> dict[str, str]:
+        """Digests of the weights of all that may be needed, by task."""
+        return {task: self.get(task).weights for task in self.tasks}
+
+    @property
+    def growth(self) -> int:
+        """Pixels that come out for each that goes in."""
+        return max(SCALES[task] for task in self.tasks) ** 2
+
+    def restore(self, photo: Photo, mask: np.ndarray | None = None) -> Photo:
+        """Restores a photo; where the task is `auto`, what its estimate asks for, which its notes say."""
+        if self._task != AUTO:
+            return self.get(self._task)(photo, mask)
+        found = estimate(photo.pixels)
+        tasks = [task for task in found.tasks if task in self.tasks]
+        for task in tasks:
+            photo = self.get(task)(photo)
+        return photo.replace(notes=(*photo.notes, f'estimated and done: {" and ".join(tasks) or "nothing to restore"}'))
+
+
+def available() -> dict[str, Path]:
+    """The files of the project's own networks, by task."""
+    return {path.stem: path for path in sorted(FOLDER.glob('*.safetensors'))}
