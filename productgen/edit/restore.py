@@ -20,6 +20,7 @@ from productgen.model.trained import Trained
 
 _log = logging.getLogger('productgen')
 AUTO = 'auto'
+ORDER = ('jpeg', 'denoise', 'deblur')  # what `auto` may do
 FOLDER = Path(__file__).parent.parent / 'published' / 'restore'  # the project's own networks, TASK.safetensors
 
 
@@ -112,9 +113,7 @@ class Networks:
     @property
     def tasks(self) -> tuple[str, ...]:
         """The tasks that may be needed."""
-        return (
-            (self._task,) if self._task != AUTO else tuple(t for t in ('jpeg', 'denoise', 'deblur') if t in available())
-        )
+        return (self._task,) if self._task != AUTO else tuple(task for task in ORDER if task in available())
 
     def get(self, task: str) -> Restorer:
         """The network of a task."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-SIDES = 192, 384, 640  # of tiles: one program each, the smallest that holds the picture with its margins
+SIDES = 128, 256, 384, 640  # of tiles: the smallest that hold the picture with its margins; a program for each pair
 MARGIN = 64  # of a tile, at most: what is computed and thrown away
 
 
@@ -32,7 +32,7 @@ def tiled(
     grid of `stride` pixels, so that tiles equal the whole.
 
     Args:
-      function: from float32 [T, T, C] to [scale T, scale T, D], with T one of `sides`.
+      function: from float32 [T, U, C] to [scale T, scale U, D], with T and U among `sides`.
       image: [H, W, C].
       scale: see `function`.
       margin: pixels around each tile that are computed and thrown away, a multiple of `stride`.
@@ -43,17 +43,17 @@ def tiled(
       float32 [scale H, scale W, D].
     """
     height, width = image.shape[:2]
-    side = next((s for s in sides if s - 2 * margin >= max(height, width)), sides[-1])
-    inner = (side - 2 * margin) // stride * stride
+    sizes = [next((s for s in sides if s - 2 * margin >= length), sides[-1]) for length in (height, width)]
+    inner = [(size - 2 * margin) // stride * stride for size in sizes]
     result: np.ndarray | None = None
-    for top in range(0, height, inner):
-        rows = _mirrored(np.arange(top - margin, top - margin + side), height)
-        for left in range(0, width, inner):
-            columns = _mirrored(np.arange(left - margin, left - margin + side), width)
+    for top in range(0, height, inner[0]):
+        rows = _mirrored(np.arange(top - margin, top - margin + sizes[0]), height)
+        for left in range(0, width, inner[1]):
+            columns = _mirrored(np.arange(left - margin, left - margin + sizes[1]), width)
             made = function(image[rows[:, None], columns])
             if result is None:
                 result = np.empty((scale * height, scale * width, made.shape[-1]), np.float32)
-            bottom, right = min(top + inner, height), min(left + inner, width)
+            bottom, right = min(top + inner[0], height), min(left + inner[1], width)
             first, size = scale * margin, (scale * (bottom - top), scale * (right - left))
             part = made[first : first + size[0], first : first + size[1]]
             result[scale * top : scale * bottom, scale * left : scale * right] = part
