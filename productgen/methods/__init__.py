@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from productgen.methods import classifier, diffusion, gan, latent_diffusion, simclr, stylegan2, vae, vaegan, vqvae
+from productgen.methods import (
+    classifier,
+    cut,
+    cyclegan,
+    diffusion,
+    gan,
+    latent_diffusion,
+    pix2pix,
+    simclr,
+    stylegan2,
+    vae,
+    vaegan,
+    vqvae,
+)
 from productgen.methods.base import (
     Classifies,
     Evaluable,
@@ -18,9 +31,12 @@ from productgen.methods.base import (
 
 METHODS: dict[str, Family] = {
     'classifier': classifier.FAMILY,
+    'cut': cut.FAMILY,
+    'cyclegan': cyclegan.FAMILY,
     'diffusion': diffusion.FAMILY,
     'gan': gan.FAMILY,
     'latent_diffusion': latent_diffusion.FAMILY,
+    'pix2pix': pix2pix.FAMILY,
     'simclr': simclr.FAMILY,
     'stylegan2': stylegan2.FAMILY,
     'vqvae': vqvae.FAMILY,
