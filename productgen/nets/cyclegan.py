@@ -126,5 +126,6 @@ class Projector(nn.Module):
             for j in (0, 1):
                 x = Linear(self.features, kernel_init=self.kernel_init, name=f'map{i}_{j}')(x)
                 x = x if j else jax.nn.relu(x)
-            found.append(x / (jnp.sqrt(jnp.sum(jnp.square(x), -1, keepdims=True)) + 1e-7))
+            # Not divided by the norm, whose gradient is not finite at 0, where all units of the first layer are off.
+            found.append(x * jax.lax.rsqrt(jnp.sum(jnp.square(x), -1, keepdims=True) + 1e-14))
         return found
