@@ -141,14 +141,16 @@ class Recorder:
         )
 
     def _translations(self, state: State) -> np.ndarray:
-        """Inputs, their translations and, where there are some, targets of held-out pictures."""
+        """Inputs, their translations and, where there are some, targets of held-out pictures, and theirs in reverse."""
         held_out, method = self._held_out, self._run.method
-        knobs = self._run.preview_knobs(method.knobs)
-        rows = held_out.rows
-        made = self._translator(state, knobs, seed=np.arange(len(held_out)), input=rows['input'])
-        columns = {'input': rows['input'], 'translated': made} | (
-            {'target': rows['target']} if 'target' in rows else {}
+        knobs, rows = self._run.preview_knobs(method.knobs), held_out.rows
+        made = lambda name, **more: self._translator(
+            state, knobs | more, seed=np.arange(len(held_out)), input=rows[name]
         )
+        reverse = {'reverse': False} if 'reverse' in knobs else {}
+        columns = {'input': rows['input'], 'translated': made('input', **reverse)}
+        columns |= {'target': rows['target']} if 'target' in rows else {}
+        columns |= {'reversed': made('target', reverse=True)} if reverse else {}
         return side_by_side([held_out.sheet(images) for images in columns.values()], tuple(columns))
 
     def _samples(self, state: State) -> np.ndarray:
