@@ -4,7 +4,8 @@ Generators and folders: two sets of pictures are measured against the same refer
 ones, and real pictures that are not in the reference. The figures of the second are those of a perfect generator, for
 this number of pictures and these features. Methods that translate pictures are measured on held-out pairs
 (`evaluation.pairs`) or, without pairs, by features (`evaluation.unpaired`), methods that only have features on their
-predictions for held-out pictures (`evaluation.recogniser`). Every report states its protocol; figures of different protocols are not compared.
+predictions for held-out pictures (`evaluation.recogniser`). Every report states its protocol; figures of different
+protocols are not compared.
 """
 
 from __future__ import annotations
