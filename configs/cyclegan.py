@@ -35,7 +35,8 @@ def get_config(arg=None) -> ConfigDict:
     config.optim = common.networks(*NETWORKS, learning_rate=4e-4, b1=0.5)
     config.train = {'batch_size': 4, 'duration': '40kimg', 'sample_every': '4kimg', 'grid_rows': 4}
     if chosen.quick:
-        common.shorten(config, '2kimg', '500steps')
+        config.data.resolution = '32'
+        common.shorten(config, '3kimg', '1kimg')
     if chosen.res or chosen.paper:
         common.published_translation(config, chosen.res or '256')
     if chosen.paper:

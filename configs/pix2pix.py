@@ -32,7 +32,7 @@ def get_config(arg=None) -> ConfigDict:
     config.method = {'name': 'pix2pix'}
     config.model = {'width': 16, 'discriminator_width': 16, 'discriminator_layers': 2}
     config.optim = common.networks('generator', 'discriminator', learning_rate=4e-4, b1=0.5)
-    config.train = {'batch_size': 8, 'duration': '60kimg', 'grid_rows': 4}
+    config.train = {'batch_size': 4, 'duration': '60kimg', 'grid_rows': 4}
     if chosen.sketch:
         config.data.input = 'sketch'
     if chosen.studio:
