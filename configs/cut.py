@@ -3,7 +3,7 @@
 Park et al., "Contrastive Learning for Unpaired Image-to-Image Translation", ECCV 2020.
 
   python launch.py --config=configs/cut.py             photo -> product on white, 64 x 64; two CPU cores
-  python launch.py --config=configs/cut.py:quick       the same in two minutes
+  python launch.py --config=configs/cut.py:quick       the same at 32 x 32, two minutes
   python launch.py --config=configs/cut.py:fast        FastCUT: a larger weight, no identity term; also :fast,quick
   python launch.py --config=configs/cut.py:res=256     networks of the paper for any resolution, for one GPU
   python launch.py --config=configs/cut.py:paper       all settings of the paper, 256 x 256; also :fast,paper
@@ -43,7 +43,7 @@ def get_config(arg=None) -> ConfigDict:
     if chosen.fast:
         config.method.update(nce=10.0, keep=False, flip=True)
     if chosen.quick:
-        config.data.resolution = '32'
+        del config.data.resolution  # 32
         common.shorten(config, '4kimg', '1kimg')
     if chosen.res or chosen.paper:
         common.published_translation(config, chosen.res or '256')

@@ -3,7 +3,7 @@
 Zhu et al., "Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks", ICCV 2017.
 
   python launch.py --config=configs/cyclegan.py             photo <-> product on white, 64 x 64; two CPU cores
-  python launch.py --config=configs/cyclegan.py:quick       the same in two minutes
+  python launch.py --config=configs/cyclegan.py:quick       the same at 32 x 32, two minutes
   python launch.py --config=configs/cyclegan.py:res=256     networks of the paper for any resolution, for one GPU
   python launch.py --config=configs/cyclegan.py:paper       all settings of the paper, 256 x 256
 
@@ -35,7 +35,7 @@ def get_config(arg=None) -> ConfigDict:
     config.optim = common.networks(*NETWORKS, learning_rate=4e-4, b1=0.5)
     config.train = {'batch_size': 4, 'duration': '40kimg', 'sample_every': '4kimg', 'grid_rows': 4}
     if chosen.quick:
-        config.data.resolution = '32'
+        del config.data.resolution  # 32
         common.shorten(config, '3kimg', '1kimg')
     if chosen.res or chosen.paper:
         common.published_translation(config, chosen.res or '256')
