@@ -4,13 +4,14 @@ import dataclasses
 import functools
 import importlib
 import json
+import os
 import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import EIGHT, evaluate, full, open_run, run_launch, train
+from tiny import ROOT, evaluate, full, open_run, run_launch, train
 
 from productgen.config import UserError
 from productgen.core.optim import OptimConfig, learning_rate
@@ -40,6 +41,11 @@ TINY = {
     'train.grid_columns': 2,
     'train.grid_rows': 2,
     'eval.features': '',
+}
+# Environment of a program on two emulated devices.
+TWO = {
+    'PYTHONPATH': str(ROOT),
+    'XLA_FLAGS': os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=2',
 }
 MORE = {
     'pix2pix': {},
@@ -351,7 +357,7 @@ def test_several_devices_give_what_one_gives(cyclegan, tmp_path):
         'config = tiny("cyclegan", train__batch_size=8, train__duration="1steps")\n'
         f'train(config, pathlib.Path({where!r}))'
     )
-    done = run_launch([sys.executable, '-c', script], env=EIGHT)
+    done = run_launch([sys.executable, '-c', script], env=TWO)
     assert not done.returncode, done.stderr
     train(tiny('cyclegan', train__batch_size=8, train__duration='1steps'), tmp_path / 'one')
     one, many = (Trained.open(tmp_path / name).state for name in ('one', 'many'))
