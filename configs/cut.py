@@ -44,7 +44,7 @@ def get_config(arg=None) -> ConfigDict:
         config.method.update(nce=10.0, keep=False, flip=True)
     if chosen.quick:
         del config.data.resolution  # 32
-        common.shorten(config, '4kimg', '1kimg')
+        common.shorten(config, '3kimg', '1kimg')
     if chosen.res or chosen.paper:
         common.published_translation(config, chosen.res or '256')
     if chosen.paper:

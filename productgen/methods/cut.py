@@ -241,10 +241,15 @@ def make(sections: Sections, problem: Problem) -> CUT:
             'both by one network',
             'choose columns of as many channels, or another method, such as cyclegan',
         )
+    generator = model.translator(problem, channels['target'])
+    if c.flip and any(side % generator.unit or side < generator.least for side in problem.resolution):
+        # Its maps would be padded at one end only, and mirrored ones could not be compared.
+        reason = f'it needs pictures whose sides are multiples of {generator.unit}, at least {generator.least}'
+        raise UserError('method.flip', reason, 'choose such a data.resolution, or set it to False')
     return CUT(
         config=c,
         problem=problem,
-        generator=model.translator(problem, channels['target']),
+        generator=generator,
         projector=Projector(model.features, model.kernel_init),
         critic=make_critic(
             c,

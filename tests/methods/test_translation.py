@@ -260,6 +260,11 @@ def test_sizes_and_channels_that_do_not_fit_are_refused():
             {'data__input': 'mask', 'data__target': 'image'},
             r'data\.input: inputs of 1 and targets of 3 channels',
         ),
+        (
+            'cut',
+            {'method__flip': True, 'data__resolution': '18x16'},
+            r'method\.flip: it needs pictures whose sides are',
+        ),
         ('pix2pix', {'method__enlarge': 0.5}, r'method\.enlarge: 0\.5 is not from 1 to 4'),
     ):
         with pytest.raises(UserError, match=message):
