@@ -61,3 +61,27 @@ def networks(*names: str, **fields: Any) -> dict[str, dict[str, Any]]:
 def shorten(config: ConfigDict, duration: str, every: str) -> None:
     """Shortens the training to `duration`, with a sample grid and a checkpoint at intervals of `every`."""
     config.train.update(duration=duration, sample_every=every, checkpoint_every=every)
+
+
+def published_translation(config: ConfigDict, res: str) -> None:
+    """The published networks of a method that translates pictures, at any resolution, for one GPU."""
+    config.data.update(resolution=res, workers=8)
+    del config.model
+    config.train = {
+        'batch_size': 8,
+        'duration': '400kimg',
+        'log_every': '2kimg',
+        'sample_every': '10kimg',
+        'checkpoint_every': '50kimg',
+        'grid_rows': 4,
+    }
+    for net in config.optim.values():
+        net.learning_rate = 2e-4
+
+
+def as_published(config: ConfigDict, duration: str, hold: float) -> None:
+    """The published training of pix2pix, CycleGAN and CUT: single pictures, jitter, a rate that falls after `hold`."""
+    config.method.update(enlarge=286 / 256, mirror=True, ema_kimg=0.0)
+    config.train.update(batch_size=1, duration=duration)
+    for net in config.optim.values():
+        net.update(schedule='linear', hold=hold)

@@ -12,7 +12,7 @@ from tiny import full, open_run
 
 from productgen.core.rng import stream
 from productgen.core.sharding import jit_update, put_batch
-from productgen.methods.base import Generates, Metric
+from productgen.methods.base import Generates, Metric, Translates
 from productgen.nets.features import efficientnet
 
 CONFIGS = sorted(
@@ -23,6 +23,7 @@ CONFIGS = sorted(
 CONFIGS.append('classifier:simclr')
 
 # Widths and depths of the networks, by the name of the model, or of the method where it has one model only.
+TRANSLATION = {'width': 4, 'discriminator_width': 4, 'discriminator_layers': 1}
 UNET = {'channels': 4, 'multipliers': '1', 'attention': ''}
 VAE = {'z_dim': 4, 'channels': 4, 'channel_max': 8, 'groups': 2}
 MODELS = {
@@ -50,13 +51,16 @@ MODELS = {
         'code_width': 4,
         'prior': {'width': 8, 'layers': 1, 'heads': 2},
     },
+    'pix2pix': TRANSLATION,
+    'cyclegan': TRANSLATION | {'blocks': 1},
+    'cut': TRANSLATION | {'blocks': 1, 'features': 4},
     'diffusion': UNET,
     'latent_diffusion': {'unet': UNET, 'vae': VAE | {'downsampling': 2, 'blocks': 0}},
     'classifier': {'width': 8, 'blocks': '1,1'},
     'simclr': {'width': 8, 'blocks': '1,1'},
 }
 SMALLEST = ('r3gan', 'stylegan2')  # their networks have blocks of every size from 4 x 4 up
-STATIC = {'denoising_steps': 3}  # values of the knobs that are part of the program
+STATIC = {'denoising_steps': 3, 'reverse': True}  # values of the knobs that are part of the program
 PROBE = {'probe': np.arange(3, dtype=np.float32)}  # frozen weights that no method reads
 
 
@@ -118,7 +122,9 @@ class Case:
         self.update = jit_update(self.method.update, self.run.mesh).lower(*shapes).compile()
         fixed = {knob.name: STATIC[knob.name] for knob in getattr(self.method, 'knobs', ()) if knob.static}
         self.moving = [knob for knob in getattr(self.method, 'knobs', ()) if not knob.static]
-        self.generate = jax.jit(lambda state, batch, key, knobs: self.method.generate(state, batch, key, fixed | knobs))
+        self.translates = isinstance(self.method, Translates)
+        self.make = self.method.translate if self.translates else getattr(self.method, 'generate', None)
+        self.generate = jax.jit(lambda state, batch, key, knobs: self.make(state, batch, key, fixed | knobs))
 
     def start(self, seed=0):
         return self.init(stream(jax.random.key(seed), 'init'), self.batches[0], self.frozen)
@@ -136,10 +142,16 @@ class Case:
             metrics.append(jax.device_get(values))
         return state, metrics
 
+    def rows(self, seeds):
+        """What a request for pictures holds: seeds with the same label, or with the pictures of these items."""
+        batch = {'seed': np.asarray(seeds, np.int32), 'label': np.zeros((len(seeds), len(self.run.labels)), np.int32)}
+        if self.translates:
+            batch['input'] = self.batches.load(np.asarray(seeds), ['input'])['input']
+        return batch
+
     def images(self, state, seeds, **knobs):
-        """Images of seeds, with the same label; knobs that are not given are arrays of their defaults."""
-        count = len(seeds)
-        batch = {'seed': np.asarray(seeds, np.int32), 'label': np.zeros((count, len(self.run.labels)), np.int32)}
+        """Images of `rows`; knobs that are not given are arrays of their defaults."""
+        count, batch = len(seeds), self.rows(seeds)
         arrays = {k.name: np.asarray(knobs.get(k.name, [k.default] * count), np.float32) for k in self.moving}
         return np.asarray(self.generate(state, batch, jax.random.key(7), arrays))
 
@@ -238,8 +250,8 @@ def test_another_seed_gives_other_weights(case, trained):
 
 
 def test_samples_are_images_that_depend_on_their_own_seed_only(case, trained):
-    if not isinstance(case.method, Generates):
-        pytest.skip('does not generate')
+    if not isinstance(case.method, Generates | Translates):
+        pytest.skip('makes no pictures')
     image, again = case.images(trained[0], [0, 1, 2, 3]), case.images(trained[0], [9, 1, 8, 3])
     assert image.shape == (4, *case.run.problem.resolution, 3) and np.abs(image).max() <= 1
     assert np.array_equal(image[[1, 3]], again[[1, 3]])
@@ -251,7 +263,7 @@ def test_knobs_apply_row_by_row(case, trained):
     for knob in knobs:
         assert knob.low <= knob.default <= knob.high, knob
         assert hasattr(case.run.config.sample, knob.name)
-    assert isinstance(case.method, Generates) == bool(knobs)
+    assert isinstance(case.method, Generates) <= bool(knobs) <= isinstance(case.method, Generates | Translates)
     usual = case.images(trained[0], range(4)) if knobs else None
     for knob in case.moving:
         mixed = case.images(trained[0], range(4), **{knob.name: [knob.default, knob.low, knob.default, knob.low]})
@@ -260,10 +272,10 @@ def test_knobs_apply_row_by_row(case, trained):
 
 
 def test_a_missing_knob_has_its_default(case, trained):
-    if not isinstance(case.method, Generates):
-        pytest.skip('does not generate')
-    batch = {'seed': np.arange(2, dtype=np.int32), 'label': np.zeros((2, len(case.run.labels)), np.int32)}
-    generate = lambda knobs: case.method.generate(trained[0], batch, jax.random.key(7), knobs)
+    if not isinstance(case.method, Generates | Translates):
+        pytest.skip('makes no pictures')
+    batch = case.rows(range(2))
+    generate = lambda knobs: case.make(trained[0], batch, jax.random.key(7), knobs)
     program, missing = (
         jax.make_jaxpr(lambda knobs=knobs: generate(knobs))()
         for knobs in ({knob.name: knob.default for knob in case.method.knobs}, {})

@@ -101,6 +101,8 @@ class SampleConfig:
         the latent from its mean; for VAEs and autoregressive priors it is the temperature. Diffusion does not use it.
       guidance: scale of classifier-free guidance, for diffusion trained with labels; 1 for none.
       denoising_steps: steps of a diffusion sampler per picture; each evaluates the network once, with guidance twice.
+      noise: effect of the dropout with which a method translates pictures at random, 0 (none) to 1 (as in training).
+      reverse: translate from target to input, for methods that do both; evaluation measures both anyway.
       output: `grid`, `png` (one file per picture), `mix` (style mixing: the first half of the seeds in rows, the second
         in columns) or `walk` (an animation from seed to seed and back to the first).
       columns: pictures per row of a grid.
@@ -125,6 +127,8 @@ class SampleConfig:
     truncation: float = 1.0
     guidance: float = 1.0
     denoising_steps: int = 50
+    noise: float = 1.0
+    reverse: bool = False
     output: str = 'grid'
     columns: int = 8
     batch_size: int = 32

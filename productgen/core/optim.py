@@ -30,6 +30,8 @@ class OptimConfig:
       clip: largest global norm of the gradient; 0 does not clip.
       schedule: `constant`, `linear` or `cosine`.
       warmup: fraction of the training over which the rate rises linearly from zero, 0 to below 1.
+      hold: fraction of the training, after the warmup, over which the rate stays at its peak before the schedule
+        begins, 0 to below 1: `linear` with 0.5 is the schedule of CycleGAN.
       anneal: fraction of the remaining training over which the schedule runs, above 0 to 1; then the rate is constant.
       end: the rate at the end of the schedule, as a fraction of `learning_rate`.
       end_b2: `b2` at the end of the schedule, along half a cosine from `b2`, for `adam`; negative: `b2` is constant.
@@ -50,6 +52,7 @@ class OptimConfig:
     clip: float = 0.0
     schedule: str = 'constant'
     warmup: float = 0.0
+    hold: float = 0.0
     anneal: float = 1.0
     end: float = 0.0
     end_b2: float = -1.0
@@ -119,6 +122,10 @@ def learning_rate(config: OptimConfig, steps: int | None) -> optax.Schedule:
     make = choose(SCHEDULES, config.schedule, 'optim.*.schedule')
     if not 0 <= config.warmup < 1:
         raise UserError('optim.*.warmup', f'{config.warmup} is not a fraction of the training, 0 to below 1')
+    if not 0 <= config.hold < 1 - config.warmup:
+        raise UserError(
+            'optim.*.hold', f'{config.hold} is not a fraction of the training that optim.*.warmup leaves, 0 to below 1'
+        )
     if not 0 < config.anneal <= 1:
         raise UserError('optim.*.anneal', f'{config.anneal} is not a fraction above 0 and at most 1')
     if config.end < 0:
@@ -130,8 +137,10 @@ def learning_rate(config: OptimConfig, steps: int | None) -> optax.Schedule:
                 'a schedule or warmup needs a train.duration in images, steps or epochs, not in time',
             )
         return make(config.learning_rate, 1.0, 1)
-    warmup = round(config.warmup * steps)
-    schedule = make(config.learning_rate, config.end, max(round((steps - warmup) * config.anneal), 1))
+    warmup, hold = round(config.warmup * steps), round(config.hold * steps)
+    schedule = make(config.learning_rate, config.end, max(round((steps - warmup - hold) * config.anneal), 1))
+    if hold:
+        schedule = optax.join_schedules([optax.constant_schedule(config.learning_rate), schedule], [hold])
     if not warmup:
         return schedule
     return optax.join_schedules([optax.linear_schedule(0.0, config.learning_rate, warmup), schedule], [warmup])

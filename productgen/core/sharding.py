@@ -177,6 +177,17 @@ def replicate(tree: Any) -> Any:
     return jax.lax.with_sharding_constraint(tree, PartitionSpec())
 
 
+def divide(tree: Any) -> Any:
+    """Divides arrays [B, ...] over the devices within an update; without a mesh it does nothing.
+
+    For rows that were computed from replicated ones, so that what follows is divided by the rows of the batch again.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return tree
+    return jax.lax.with_sharding_constraint(tree, PartitionSpec(*mesh.axis_names))
+
+
 def split_rows(batch: Any, count: int, devices: int) -> Any:
     """Splits arrays [B, ...] into parts, [count, B / count, ...].
 
@@ -195,3 +206,13 @@ def split_rows(batch: Any, count: int, devices: int) -> Any:
         return x.swapaxes(0, 1).reshape(count, size // count, *rest)
 
     return jax.tree.map(divide, batch)
+
+
+def join_rows(parts: Any, devices: int) -> Any:
+    """The inverse of `split_rows`: [count, B / count, ...] -> [B, ...]."""
+
+    def join(x):
+        count, size, *rest = x.shape
+        return x.reshape(count, devices, size // devices, *rest).swapaxes(0, 1).reshape(count * size, *rest)
+
+    return jax.tree.map(join, parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
@@ -11,6 +12,7 @@ from productgen.config.sections import MAX_SIDE
 from productgen.data.images import check_fit, parse_color
 from productgen.data.source import DataConfig, DataError, Source
 from productgen.data.split import in_validation
+from productgen.data.unpaired import Unpaired
 from productgen.data.wrappers import Cached, Renamed
 
 __all__ = ['DataConfig', 'DataError', 'Source', 'conditions', 'open_source', 'parse_resolution', 'split', 'spread']
@@ -38,6 +40,19 @@ def open_source(config: DataConfig) -> Source:
       DataError: it cannot be used, see the sources; or it has no column `config.input` or `config.target`.
     """
     source = _open(config)
+    if config.unpaired:
+        kind, _, rest = config.target.partition(':')
+        column = rest if kind == 'catalog' else 'image'
+        text = kind if kind == 'catalog' else config.target
+        try:
+            other = (
+                source
+                if text == config.source
+                else _open(dataclasses.replace(config, source=text, target='', group=''))
+            )
+        except DataError as error:
+            raise error.at(f'data.target={config.target}', 'data.source') from None
+        return Unpaired(Renamed(source, {'input': config.input or 'image'}), other, column, config.validation)
     names = {name: column for name in ('input', 'target') if (column := getattr(config, name))}
     return Renamed(source, names) if names else source
 
@@ -57,16 +72,20 @@ def _open(config: DataConfig) -> Source:
             catalog = Catalog(size, config.catalog_items)
         except ValueError as error:
             raise DataError('data.resolution', str(error), 'use a larger size, such as 16') from error
-        return Cached(catalog, {'image': (*size, 3), 'mask': (*size, 1)}, cache_bytes)
+        return Cached(catalog, catalog.columns, cache_bytes)
     if kind == 'folder' and rest:
         from productgen.data.folder import Folder
 
         return Folder(rest, size, workers=config.workers, **options)
+    if kind == 'pairs' and rest:
+        from productgen.data.pairs import Pairs
+
+        return Pairs(rest, size, workers=config.workers, **options)
     if kind == 'tfds' and rest:
         from productgen.data.tfds_source import TfdsSource
 
         return TfdsSource(rest, size, **options)
-    raise DataError('data.source', f"{config.source!r} is none of 'catalog', 'folder:PATH', 'tfds:NAME'")
+    raise DataError('data.source', f"{config.source!r} is none of 'catalog', 'folder:PATH', 'pairs:PATH', 'tfds:NAME'")
 
 
 def conditions(source: Source, labels: str) -> tuple[str, ...]:

@@ -60,6 +60,7 @@ class Folder:
         group: str = '',
         cache_bytes: int = 0,
         workers: int = 2,
+        half: str = '',
     ):
         """Finds, reads and decodes the pictures.
 
@@ -71,6 +72,7 @@ class Folder:
           group: metadata column that identifies the product; empty uses `sku` where it exists.
           cache_bytes: fitted pictures stay in memory if all of them fit into this many bytes.
           workers: threads that read and decode.
+          half: `left` or `right` of files that hold two pictures side by side, see `images.load_image`.
 
         Raises:
           DataError: the folder does not exist, has no usable picture, more damaged files than usable ones, a malformed
@@ -78,7 +80,7 @@ class Folder:
         """
         self.path = user_path(str(path), 'data.source')
         self.columns = {'image': (*size, 3)}
-        self._load = {'size': size, 'fit': fit, 'background': background}
+        self._load = {'size': size, 'fit': fit, 'background': background} | ({'half': half} if half else {})
         images.check_fit(fit)
         images.parse_color(background)
         _check_folder(self.path)

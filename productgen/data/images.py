@@ -74,6 +74,7 @@ def load_image(
     size: tuple[int, int],
     fit: str = 'pad',
     background: str = 'white',
+    half: str = '',
 ) -> np.ndarray:
     """Reads one picture and brings it to `size`.
 
@@ -83,6 +84,7 @@ def load_image(
       fit: `pad` shows the whole picture, centred between bars of the background colour; `crop` fills the frame from
         the picture's centre; `stretch` ignores its shape; `native` returns the picture in its own size, see `cut`.
       background: colour behind transparent pixels and of the bars, see `parse_color`.
+      half: `left` or `right`: the picture is that half of the file; of an odd width the last column is left out.
 
     Returns:
       uint8 [H, W, 3] of `size`, sRGB. Of an animation or a multi-page file, the first frame.
@@ -94,7 +96,30 @@ def load_image(
     check_fit(fit)
     color = parse_color(background)
     data = source if isinstance(source, bytes) else read_file(source)
-    return np.asarray(_fitted(_decode(data, size, fit, color), size, fit, color))
+    if half:
+        image = _decode(data, size, 'native', color)  # at full size: a reduced one may not be cut in the middle
+        width = image.width // 2
+        if not width:
+            raise BadImage(f'too narrow to hold two pictures side by side ({image.width} pixels)')
+        left = width * (half == 'right')
+        image = image.crop((left, 0, left + width, image.height))
+    else:
+        image = _decode(data, size, fit, color)
+    return np.asarray(_fitted(image, size, fit, color))
+
+
+def upright_size(path: str | os.PathLike) -> tuple[int, int]:
+    """(height, width) of a picture as `load_image` shows it, from the head of its file.
+
+    Raises:
+      BadImage: the head cannot be read.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            width, height = image.size
+            return (height, width) if _orientation(image) < 5 else (width, height)
+    except Exception as error:  # as in `_decode`
+        raise BadImage(f'damaged: {" ".join(str(error).split()) or type(error).__name__}') from error
 
 
 def cut(picture: np.ndarray, size: tuple[int, int], draw: int | None = None) -> np.ndarray:

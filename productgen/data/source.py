@@ -83,8 +83,8 @@ class DataConfig:
     """The `data` section of a config.
 
     Attributes:
-      source: `catalog` (embedded, procedural), `folder:PATH`, or `tfds:NAME`, where NAME may be the folder of a
-        prepared data set.
+      source: `catalog` (embedded, procedural), `folder:PATH`, `pairs:PATH` (pictures and what they should become, see
+        `productgen.data.pairs`), or `tfds:NAME`, where NAME may be the folder of a prepared data set.
       resolution: `64` or WIDTHxHEIGHT such as `96x128`.
       fit: how a photo of another aspect ratio is brought to the resolution: `pad` keeps all of it, `crop` fills the
         frame from its centre, `stretch` distorts; `native` takes a crop of that size without resizing, at another place
@@ -102,7 +102,9 @@ class DataConfig:
       workers: threads that read and decode.
       input: column of the source, such as `mask`, that is the `input` of a method that translates pictures; empty where
         no method needs one.
-      target: column of the source, such as `image`, that such a method learns to produce.
+      target: column of the source, such as `image`, that such a method learns to produce; or a second data set, written
+        as `source` is: its pictures are then drawn at random for every input, without pairs. `catalog:COLUMN` takes
+        another column of the catalog, such as `catalog:studio`.
 
     Raises:
       DataError: a value is out of range.
@@ -121,6 +123,11 @@ class DataConfig:
     balance: float = 0.0
     input: str = ''
     target: str = ''
+
+    @property
+    def unpaired(self) -> bool:
+        """Whether targets come from a second data set."""
+        return ':' in self.target
 
     def __post_init__(self):
         for name, least in (('catalog_items', 1), ('workers', 1), ('cache_gb', 0)):

@@ -13,7 +13,7 @@ from productgen.data.cache import PixelCache
 from productgen.data.source import DataError, Item, Source
 
 
-class _Wrapper:
+class Wrapper:
     """A source that delegates what it does not define to another source."""
 
     def __init__(self, source: Source):
@@ -28,7 +28,7 @@ class _Wrapper:
         return getattr(self._source, name)
 
 
-class Cached(_Wrapper):
+class Cached(Wrapper):
     """Keeps in memory the columns that are read of a source, such as the catalog, that renders them together.
 
     Columns that are never read take no memory: training a generator keeps no masks. Columns of one item that are read
@@ -54,7 +54,7 @@ class Cached(_Wrapper):
         return Item({name: functools.partial(read, name) for name in self.columns})
 
 
-class Renamed(_Wrapper):
+class Renamed(Wrapper):
     """A source with some of its columns under further names as well; their pixels are not copied.
 
     Args:

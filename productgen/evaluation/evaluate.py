@@ -3,8 +3,9 @@
 Generators and folders: two sets of pictures are measured against the same reference by the same features: the generated
 ones, and real pictures that are not in the reference. The figures of the second are those of a perfect generator, for
 this number of pictures and these features. Methods that translate pictures are measured on held-out pairs
-(`evaluation.pairs`), methods that only have features on their predictions for held-out pictures
-(`evaluation.recogniser`). Every report states its protocol; figures of different protocols are not compared.
+(`evaluation.pairs`) or, without pairs, by features (`evaluation.unpaired`), methods that only have features on their
+predictions for held-out pictures (`evaluation.recogniser`). Every report states its protocol; figures of different
+protocols are not compared.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from productgen.evaluation.recogniser import recognised
 from productgen.evaluation.report import COLUMNS, write_report
 from productgen.evaluation.result import Earlier, Result
 from productgen.evaluation.sets import LOOKED_AT, Measured, measure
+from productgen.evaluation.unpaired import translated_unpaired
 from productgen.methods.base import Generates, Reconstructs, Represents, Translates
 from productgen.metrics.neighbours import Progress
 from productgen.model.config import Config
@@ -109,6 +111,8 @@ def _evaluator(run: Run) -> Evaluator:
 def _translated(run: Run, workdir: Path, check: Check, out: Path) -> Result:
     """The report on a method that translates pictures."""
     settings = run.config.eval
+    if run.config.data.unpaired:
+        return translated_unpaired(run, workdir, check)
     size = run.facts.columns.get('target', (*run.problem.resolution, 3))[:2]
     lpips = open_checked_lpips(settings, size) if settings.lpips else None
     return translated(run, workdir, lpips, check)

@@ -23,7 +23,8 @@ def translated(run: Run, workdir: Path, lpips: Distance | None, check: Callable[
     """Compares the translations of held-out inputs with their targets.
 
     Where inputs and targets have the same size, the column `input` compares the inputs themselves with the targets: the
-    figures of a method that changes nothing.
+    figures of a method that changes nothing. Methods that translate both ways have a column `reverse` for the
+    translations of the targets, compared with the inputs.
 
     Args:
       run: the run.
@@ -42,6 +43,7 @@ def translated(run: Run, workdir: Path, lpips: Distance | None, check: Callable[
         )
     trained = Trained.open(workdir, run.config.sample.step, batch_size=settings.batch_size, can=Translates)
     knobs = knob_values(trained.knobs, run.config.sample)
+    back = knobs.pop('reverse', None) is not None
     items, batches = mixed(run.held_out)[: settings.count], run.batches()
     protocol = {
         'data': {'digest': run.facts.digest, 'validation': run.config.data.validation, 'group': run.config.data.group},
@@ -57,19 +59,23 @@ def translated(run: Run, workdir: Path, lpips: Distance | None, check: Callable[
         return PictureSet(name, load, batches.label(items))
 
     column = lambda name, i: batches.load(items[i], [name])[name]
-    inputs = pictures('inputs', lambda i: _rgb(column('input', i)))
-    targets = pictures('targets', lambda i: _rgb(column('target', i)))
-    outputs = pictures('translations', lambda i: _rgb(trained.translate(column('input', i), **knobs)))
+    inputs = pictures('inputs', lambda i: rgb(column('input', i)))
+    targets = pictures('targets', lambda i: rgb(column('target', i)))
+    outputs = pictures('translations', lambda i: rgb(trained.translate(column('input', i), **knobs)))
     figures = {'measured': pairwise(outputs, targets, settings.batch_size, lpips)}
     if run.facts.columns['input'][:2] == run.facts.columns['target'][:2]:
         figures['input'] = pairwise(inputs, targets, settings.batch_size, lpips)
     shown = np.arange(min(SHOWN, len(items)))
     columns = [x for x in (inputs, outputs, targets) if 'input' in figures or x is not inputs]
+    if back:
+        turned = lambda i: rgb(trained.translate(column('target', i), **knobs, reverse=True))
+        columns.append(pictures('translations of targets', turned))
+        figures['reverse'] = pairwise(columns[-1], inputs, settings.batch_size, lpips)
     about = {'run': str(workdir), 'checkpoint': f'step{trained.step:06d}', 'data': run.config.data.source}
     sheets = {'pairs': np.stack([x.load(shown) for x in columns], 1)}
     return Result(about, protocol, figures, sheets=sheets)
 
 
-def _rgb(images: np.ndarray) -> np.ndarray:
+def rgb(images: np.ndarray) -> np.ndarray:
     """uint8 [N, H, W, 1 or 3] with three channels."""
     return np.broadcast_to(images, (*images.shape[:3], 3))

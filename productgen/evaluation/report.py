@@ -25,8 +25,19 @@ from productgen.evaluation.sets import LOOKED_AT
 
 COLUMNS = 8
 CELL = 192  # largest side of a picture in a sheet; the page has a hundred pictures
-TITLES = {'real': 'real pictures', 'training': 'training pictures', 'input': 'inputs'}  # of columns
+TITLES = {  # of columns
+    'real': 'real pictures',
+    'training': 'training pictures',
+    'input': 'inputs',
+    'identity': 'inputs',
+    'reverse': 'reverse: translations',
+    'reverse_identity': 'reverse: targets',
+    'reverse_real': 'reverse: real pictures',
+}
 EXPLANATIONS = {  # of the columns, by the second one
+    'identity': 'Translations of held-out inputs, the inputs themselves, and real pictures of the wanted kind that are '
+    'not in the reference are measured against the same targets: a good translation is far from the second column and '
+    'near the third. No figure tells whether the product is still the same: look at the pictures.',
     'input': 'The first column compares translations of held-out inputs with their targets, the second the inputs '
     'themselves with the targets.',
     'real': 'Both sets are measured against the same reference and have the same number of pictures. The real pictures '
@@ -94,7 +105,7 @@ def write_report(out: Path, result: Result, earlier: Earlier | None, log: Path |
     """
     generated = 'training' not in result.figures
     titles = TITLES if generated else {**TITLES, 'measured': 'held-out pictures'}
-    titles = {**TITLES, 'measured': 'translations'} if 'pairs' in result.sheets else titles
+    titles = {**TITLES, 'measured': 'translations'} if {'pairs', 'unpaired'} & set(result.sheets) else titles
     columns = {titles.get(name, name): figures for name, figures in result.figures.items()}
     if earlier:
         words = (str(earlier.measured[name]) for name in ('run', 'checkpoint', 'folder') if name in earlier.measured)
@@ -204,8 +215,16 @@ def _pictures(sheets: Mapping[str, np.ndarray]) -> list[str]:
     """Sheets of the measured pictures: of pairs, of nearest neighbours, or next to real ones."""
     if 'pairs' in sheets:
         count = sheets['pairs'].shape[1]
-        names = 'input, translation and target' if count == 3 else 'translation and target'
+        names = [
+            'translation and target',
+            'input, translation and target',
+            'input, translation, target and its translation',
+        ][count - 2]
         return ['<h2>Pictures</h2>', f'<p>Held-out pictures: {names}.</p>', _sheet(sheets['pairs'], count * 2)]
+    if 'unpaired' in sheets:
+        whole = {'unpaired': 'Held-out inputs and their translations.', 'reverse': 'Reverse: targets and theirs.'}
+        found = ((text, sheets[name]) for name, text in whole.items() if name in sheets)
+        return ['<h2>Pictures</h2>', *(f'<p>{text}</p>{_sheet(sheet)}' for text, sheet in found)]
     if 'nearest' in sheets:
         return [
             '<h2>Nearest neighbours</h2><p>Held-out pictures, each followed by its nearest training pictures.</p>',

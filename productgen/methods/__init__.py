@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from productgen.methods import (
     classifier,
+    cut,
+    cyclegan,
     diffusion,
     gan,
     latent_diffusion,
+    pix2pix,
     restoration,
     simclr,
     stylegan2,
@@ -30,9 +33,12 @@ from productgen.methods.base import (
 
 METHODS: dict[str, Family] = {
     'classifier': classifier.FAMILY,
+    'cut': cut.FAMILY,
+    'cyclegan': cyclegan.FAMILY,
     'diffusion': diffusion.FAMILY,
     'gan': gan.FAMILY,
     'latent_diffusion': latent_diffusion.FAMILY,
+    'pix2pix': pix2pix.FAMILY,
     'restoration': restoration.FAMILY,
     'simclr': simclr.FAMILY,
     'stylegan2': stylegan2.FAMILY,

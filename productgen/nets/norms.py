@@ -80,6 +80,30 @@ class LayerNorm(nn.Module):
         )
 
 
+class InstanceNorm(nn.Module):
+    """Instance normalisation (Ulyanov et al. 2016) of [B, ..., C] over the positions of each image and channel.
+
+    Attributes:
+      affine: learn a gain and a bias per channel.
+      eps: added to the biased variance.
+      gain: initialiser of the gain.
+    """
+
+    affine: bool = False
+    eps: float = 1e-5
+    gain: Callable = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        axes, channels = tuple(range(1, x.ndim - 1)), x.shape[-1:]
+        centred = x - jnp.mean(x, axes, keepdims=True)
+        scale = jax.lax.rsqrt(jnp.mean(jnp.square(centred), axes, keepdims=True) + self.eps)
+        if not self.affine:
+            return computed_once(centred * scale)
+        scale = scale * self.param('gain', self.gain, channels)
+        return computed_once(centred * scale + self.param('bias', nn.initializers.zeros, channels))
+
+
 class Grouped(nn.Module):
     """Group normalisation (Wu and He 2018) of [B, ..., C].
 

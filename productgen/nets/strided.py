@@ -1,6 +1,6 @@
-"""4x4 convolutions of stride 2 and their transposes: the down- and upsampling of DCGAN and its relatives.
+"""4x4 and 3x3 convolutions of stride 2 and their transposes: the down- and upsampling of DCGAN and its relatives.
 
-Both are computed exactly as 2x2 convolutions of stride 1 over blocks of 2x2 pixels, which avoids `lhs_dilation` in the
+All are computed exactly as 2x2 convolutions of stride 1 over blocks of 2x2 pixels, which avoids `lhs_dilation` in the
 forward and the backward pass; it is slow on CPUs and GPUs.
 
 A 3x3 convolution after nearest-neighbour upsampling, or before average pooling, is computed as one of these, at less
@@ -30,10 +30,13 @@ def to_space(x: jax.Array) -> jax.Array:
 
 
 def conv_halve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution of stride 2 and padding 1, [B, 2H, 2W, C] and [4, 4, C, D] -> [B, H, W, D]."""
+    """Convolution of stride 2 and padding 1, [B, 2H, 2W, C] and [4, 4, C, D] -> [B, H, W, D].
+
+    Of an odd side 2H + 1 the padding at the end is not reached, and the result has H rows too.
+    """
     *_, c, d = kernel.shape
     blocks = kernel.reshape(2, 2, 2, 2, c, d).transpose(0, 2, 1, 3, 4, 5)  # [2, 2, 2, 2, C, D]: block, then within
-    x = jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    x = jnp.pad(x, [(0, 0), *((1, 1 - side % 2) for side in x.shape[1:3]), (0, 0)])
     return conv(to_depth(x), blocks.reshape(2, 2, 4 * c, d))
 
 
@@ -52,6 +55,24 @@ def conv_double(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def halve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """3x3 convolution of stride 2, padded at the end only (TensorFlow's SAME), [B, 2H, 2W, C] -> [B, H, W, D]."""
     return conv_halve(x, jnp.pad(kernel, [(1, 0), (1, 0), (0, 0), (0, 0)]))
+
+
+def _to_four(kernel: jax.Array) -> jax.Array:
+    """Zeros after a 3x3 kernel, [3, 3, C, D] -> [4, 4, C, D]."""
+    return jnp.pad(kernel, [(0, 1), (0, 1), (0, 0), (0, 0)])
+
+
+def halve_padded(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """3x3 convolution of stride 2 and padding 1 on both sides (PyTorch's), [B, 2H, 2W, C] -> [B, H, W, D]."""
+    return conv_halve(x, _to_four(kernel))
+
+
+def double_padded(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Transpose of `halve_padded` with C and D exchanged, [B, H, W, C] and [3, 3, C, D] -> [B, 2H, 2W, D].
+
+    It is PyTorch's transposed convolution of stride 2, padding 1 and output padding 1.
+    """
+    return conv_double(x, _to_four(kernel))
 
 
 def _spread(kernel: jax.Array) -> jax.Array:

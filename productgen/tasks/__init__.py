@@ -1,12 +1,13 @@
 """What the launcher can do, by mode: one file a task."""
 
-from productgen.tasks import enhance, evaluate, restore, sample, train
+from productgen.tasks import enhance, evaluate, restore, sample, train, translate
 from productgen.tasks.base import Request, Task
 
 TASKS: dict[str, Task] = {
     'train': train.TASK,
     'sample': sample.TASK,
     'eval': evaluate.TASK,
+    'translate': translate.TASK,
     'enhance': enhance.TASK,
     'restore': restore.TASK,
 }

@@ -110,7 +110,8 @@ class Recorder:
             names = 'real', 'reconstructed'
             path = self._log.picture(step, f'reconstructions_{when}', side_by_side(sheets, names))
         if self._translator:
-            path = self._log.picture(step, f'translations_{when}', self._translations(state))
+            sheet = self._restorations(state) if self._degrader else self._translations(state)
+            path = self._log.picture(step, f'translations_{when}', sheet)
         if self._sampler:
             path = self._log.picture(step, f'fakes_{when}', self._preview.sheet(self._samples(state)))
         self._shown = step, path
@@ -143,21 +144,26 @@ class Recorder:
         )
 
     def _translations(self, state: State) -> np.ndarray:
-        """Inputs, their translations and, where there are some, targets of held-out pictures."""
+        """Inputs, their translations and, where there are some, targets of held-out pictures, and theirs in reverse."""
         held_out, method = self._held_out, self._run.method
-        knobs = self._run.preview_knobs(method.knobs)
-        seed, given = np.arange(len(held_out)), held_out.rows
-        if self._degrader:
-            given = joined(self._degrader.batches(state, seed=seed, **given))
-        made = self._translator(state, knobs, seed=seed, **given)
-        columns = {'input': given['input'], 'translated': made}
-        if self._degrader:
-            # Small inputs are shown in the size of the original.
-            original = held_out.rows['image']
-            zoom = original.shape[1] // given['input'].shape[1]
-            columns = {'input': given['input'].repeat(zoom, 1).repeat(zoom, 2), 'restored': made, 'original': original}
-        elif 'target' in given:
-            columns['target'] = given['target']
+        knobs, rows = self._run.preview_knobs(method.knobs), held_out.rows
+        made = lambda name, **more: self._translator(
+            state, knobs | more, seed=np.arange(len(held_out)), input=rows[name]
+        )
+        reverse = {'reverse': False} if 'reverse' in knobs else {}
+        columns = {'input': rows['input'], 'translated': made('input', **reverse)}
+        columns |= {'target': rows['target']} if 'target' in rows else {}
+        columns |= {'reversed': made('target', reverse=True)} if reverse else {}
+        return side_by_side([held_out.sheet(images) for images in columns.values()], tuple(columns))
+
+    def _restorations(self, state: State) -> np.ndarray:
+        """Degraded held-out pictures, restored ones, and the originals."""
+        held_out = self._held_out
+        seed, original = np.arange(len(held_out)), held_out.rows['image']
+        given = joined(self._degrader.batches(state, seed=seed, **held_out.rows))
+        made = self._translator(state, None, seed=seed, **given)
+        zoom = original.shape[1] // given['input'].shape[1]
+        columns = {'degraded': given['input'].repeat(zoom, 1).repeat(zoom, 2), 'restored': made, 'original': original}
         return side_by_side([held_out.sheet(images) for images in columns.values()], tuple(columns))
 
     def _samples(self, state: State) -> np.ndarray:

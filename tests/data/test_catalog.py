@@ -7,7 +7,7 @@ from concurrent import futures
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from productgen.data import catalog
 from productgen.data.catalog import Catalog, scene
@@ -245,3 +245,29 @@ def test_tfds_builder(tmp_path):
     np.testing.assert_array_equal(example['image'], catalog[i]['image'])
     np.testing.assert_array_equal(example['mask'], catalog[i]['mask'])
     assert all(example[name] == codes[i] for name, codes in catalog.codes.items())
+
+
+def test_sketches_and_studio_pictures_show_the_same_product():
+    catalog = Catalog((48, 64), 400)
+    for i in range(0, 400, 40):
+        item = catalog[i]
+        image, studio, sketch, mask = (item[name] for name in ('image', 'studio', 'sketch', 'mask'))
+        assert studio.shape == (48, 64, 3) and sketch.shape == (48, 64, 1)
+        assert {name: (item[name].shape, item[name].dtype) for name in item} == {
+            name: (shape, np.uint8) for name, shape in catalog.columns.items()
+        }
+        assert (studio[mask[..., 0] == 0] == 255).all()
+        inside = mask[..., 0] == 255
+        if catalog.item(i).material != 'glass' and inside.any():
+            assert np.abs(studio[inside].astype(int) - image[inside]).max() <= 1
+        lines = sketch == 0
+        assert set(np.unique(sketch)) == {0, 255} and 0 < lines.mean() < 0.4
+        near = np.asarray(Image.fromarray(mask[..., 0]).filter(ImageFilter.MaxFilter(5))) > 0
+        assert near[lines[..., 0]].all()
+
+
+def test_only_columns_that_are_read_are_drawn(monkeypatch):
+    item = Catalog((16, 16), 8)[3]
+    for name in ('sketch', 'studio'):
+        monkeypatch.setattr(scene, name, None)  # would fail if it were called
+    assert item['image'].shape == (16, 16, 3) and set(item) == {'image', 'mask', 'sketch', 'studio'}

@@ -59,7 +59,8 @@ def translation(**fields):
 @pytest.mark.parametrize('cache_gb', [0.0, 1.0])
 def test_masks_and_photos_of_the_catalog(cache_gb):
     source, catalog = open_source(translation(cache_gb=cache_gb)), Catalog((24, 16), 40)
-    assert source.columns == {'image': (24, 16, 3), 'mask': (24, 16, 1), 'input': (24, 16, 1), 'target': (24, 16, 3)}
+    shapes = {'image': (24, 16, 3), 'mask': (24, 16, 1), 'sketch': (24, 16, 1), 'studio': (24, 16, 3)}
+    assert source.columns == shapes | {'input': (24, 16, 1), 'target': (24, 16, 3)}
     batches = batches_of(source, ('input', 'target', 'label'))
     plain = batches_of(open_source(DataConfig(resolution='16x24', catalog_items=40)), ('image', 'label'))
     for step in (0, 7, 12):  # into the second epoch, from memory
@@ -131,12 +132,12 @@ def test_an_unknown_column_is_named(field):
     with pytest.raises(DataError) as error:
         open_source(DataConfig(resolution='16', catalog_items=4, **{field: 'masks'}))
     assert error.value.field == f'data.{field}'
-    assert "no column 'masks'; did you mean 'mask'? (known: image, mask)" in str(error.value)
+    assert "no column 'masks'; did you mean 'mask'? (known: image, mask, sketch, studio)" in str(error.value)
 
 
 def test_without_new_settings_the_source_is_the_old_one():
-    source = open_source(DataConfig(resolution='16', catalog_items=8))
-    assert not isinstance(source, Renamed) and set(source.columns) == {'image', 'mask'} == set(source[0])
+    source, catalog = open_source(DataConfig(resolution='16', catalog_items=8)), Catalog((16, 16), 8)
+    assert not isinstance(source, Renamed) and set(source.columns) == set(catalog[0]) == set(source[0])
     renamed = open_source(translation())
     for name in ('attributes', 'keys', 'usual_conditions', 'digest'):
         assert getattr(renamed, name) == getattr(Catalog((24, 16), 40), name)

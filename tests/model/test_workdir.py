@@ -152,7 +152,7 @@ def test_a_folder_that_exists_is_meant_as_a_whole(tmp_path, monkeypatch, text, f
 
 def test_facts_are_read_as_they_were_written(run, tmp_path):
     facts = read_facts(run)
-    assert facts.columns == {'image': (16, 16, 3), 'mask': (16, 16, 1)} and len(facts.digest) == 32
+    assert facts.columns['image'] == (16, 16, 3) and facts.columns['mask'] == (16, 16, 1) and len(facts.digest) == 32
     about = json.loads((run / 'data.json').read_text())
     assert about['source'] == 'catalog' and about['digest'] == facts.digest and about['frozen'] == {}
     write_workdir(tmp_path / 'copy', read_config(run), facts, {})

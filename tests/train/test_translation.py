@@ -157,5 +157,5 @@ def test_it_is_described_without_training():
 def test_columns_that_the_data_set_lacks_are_refused_by_field():
     with pytest.raises(UserError, match=r'^data\.input: .*\'input\''):
         open_run(paint_config(data__input=''))
-    with pytest.raises(UserError, match=r"^data\.target: .*'sketch'"):
-        open_run(paint_config(data__target='sketch'))
+    with pytest.raises(UserError, match=r"^data\.target: .*'drawing'"):
+        open_run(paint_config(data__target='drawing'))

@@ -6,13 +6,13 @@ A product is a few surfaces of revolution, lofts, tubes and sheets (`household`,
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import operator
 
-import numpy as np
-
 from productgen.data.catalog import items as items_lib
 from productgen.data.catalog import scene
+from productgen.data.source import Item
 
 # Part of the digest; raise it with every change to a picture, a caption or an attribute of an item.
 VERSION = 1
@@ -39,6 +39,8 @@ class Catalog:
         if not 0 <= seed < 2**32:
             raise ValueError(f'seed must lie in 0..2**32-1, not {seed}')
         self.resolution, self.seed = (height, width), seed
+        self.columns = {'image': (*resolution, 3), 'mask': (*resolution, 1)}
+        self.columns |= {'sketch': (*resolution, 1), 'studio': (*resolution, 3)}
         self.attributes = items_lib.ATTRIBUTES
         self.codes = items_lib.table(seed, items)
         labels = [name.upper().replace('-', '')[:5] for name in self.attributes['label']]
@@ -62,10 +64,22 @@ class Catalog:
         names = {name: values[self.codes[name][index]] for name, values in self.attributes.items()}
         return items_lib.Item(seed=self.seed, index=index, **names)
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """`image` uint8 [H, W, 3] in sRGB and `mask` uint8 [H, W, 1], how much of each pixel the product covers."""
-        image, mask = scene.render(self.item(index), *self.resolution)
-        return {'image': image, 'mask': mask}
+    def __getitem__(self, index: int) -> Item:
+        """The columns of an item, each drawn when it is read.
+
+        `image` uint8 [H, W, 3] in sRGB; `mask` uint8 [H, W, 1], how much of each pixel the product covers; `studio`
+        uint8 [H, W, 3], the product on pure white; `sketch` uint8 [H, W, 1], its edges.
+        """
+        item = self.item(index)
+        rendered = functools.cache(lambda: scene.render(item, *self.resolution))
+        return Item(
+            {
+                'image': lambda: rendered()[0],
+                'mask': lambda: rendered()[1],
+                'sketch': lambda: scene.sketch(item, *self.resolution),
+                'studio': lambda: scene.studio(item, *self.resolution),
+            }
+        )
 
     def text(self, index: int) -> str:
         """An English caption of item `index`."""

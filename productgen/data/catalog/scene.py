@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
@@ -34,7 +36,7 @@ def _camera(item: Item, points: np.ndarray, height: int, width: int) -> Camera:
     yaw, pitch, wobble = _VIEWS[item.view]
     yaw, pitch = yaw + wobble * rng.uniform(-1, 1), pitch + rng.uniform(-4, 5)
     roll, fill, jitter = rng.normal(0, 1.0), rng.uniform(0.78, 0.9), rng.uniform(-0.6, 0.6, 2)
-    if CATEGORIES[item.label].stage == 'flat':
+    if _lies(item):
         yaw, pitch, roll = 0.45 * yaw, 0.3 * (pitch - 10), 3 * roll
     if item.label == 'shoe':
         yaw += 12  # a shoe is built as seen exactly from its side
@@ -130,12 +132,32 @@ def _occlusion(f: Fragments, camera: Camera, floor: float | None) -> np.ndarray:
     return occlusion * np.clip(0.62 + 2.2 * above, 0, 1)
 
 
-def render(item: Item, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """The picture uint8 [H, W, 3] and the fraction of each pixel that the product covers, uint8 [H, W, 1]."""
+class _Shot(NamedTuple):
+    """A product before the camera, without its backdrop.
+
+    Attributes:
+      camera: frames it.
+      ground: height of the plane it stands on, or depth of that it lies on.
+      shadow: what its shadows leave of the light on that plane, [H, W].
+      free: fraction of the backdrop that is seen, [H, W], or [3, H, W] through coloured glass.
+      light: linear RGB [3, H, W] of the product, weighted by how much of a pixel it covers.
+      cover: how much of each pixel it covers, [H, W].
+    """
+
+    camera: Camera
+    ground: float
+    shadow: np.ndarray
+    free: np.ndarray
+    light: np.ndarray
+    cover: np.ndarray
+
+
+@functools.lru_cache(maxsize=8)  # columns of one item are read together
+def _shoot(item: Item, height: int, width: int) -> _Shot:
     short = min(height, width)
     samples = 3 if short < 48 else 2
     lod = int(np.clip(10 + short // 6, 14, 40)) // 2 * 2
-    flat = CATEGORIES[item.label].stage == 'flat'
+    flat = _lies(item)
     light = shading.Light.of(item)
 
     mesh = Mesh.of(PRODUCTS[item.label](item.product_rng(4), lod))
@@ -150,7 +172,6 @@ def render(item: Item, height: int, width: int) -> tuple[np.ndarray, np.ndarray]
     contact, cast = _shadows(mesh.coarse, world, camera, light, flat, ground)
     dense = 0.5 if item.material == 'glass' else 1.0
     shadow = (1 - dense * _CAST[item.light] * cast) * (1 - dense * 0.5 * contact)
-    backdrop = _backdrop(item, camera, flat, ground) * shadow
 
     def pixels(values: np.ndarray | None) -> np.ndarray:
         total = np.bincount(fragments.pixel, values, height * width).astype(np.float32)
@@ -158,19 +179,54 @@ def render(item: Item, height: int, width: int) -> tuple[np.ndarray, np.ndarray]
 
     cover = pixels(None)
     free = 1 - cover if passed is None else 1 - cover + np.stack([pixels(c) for c in passed])
-    image = backdrop * free + np.stack([pixels(c) for c in rgb])
-    mask = np.rint(255 * cover).astype(np.uint8)[..., None]
+    return _Shot(camera, ground, shadow, free, np.stack([pixels(c) for c in rgb]), cover)
+
+
+def _lies(item: Item) -> bool:
+    """Whether the product lies on the ground instead of standing on it."""
+    return CATEGORIES[item.label].stage == 'flat'
+
+
+def render(item: Item, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    """The picture uint8 [H, W, 3] and the fraction of each pixel that the product covers, uint8 [H, W, 1]."""
+    shot = _shoot(item, height, width)
+    backdrop = _backdrop(item, shot.camera, _lies(item), shot.ground) * shot.shadow
+    image = backdrop * shot.free + shot.light
+    mask = np.rint(255 * shot.cover).astype(np.uint8)[..., None]
     return _develop(item, image), mask
 
 
-def _develop(item: Item, image: np.ndarray) -> np.ndarray:
-    """Exposure, white balance, vignette and sensor noise; linear RGB [3, H, W] to sRGB uint8 [H, W, 3]."""
+def studio(item: Item, height: int, width: int) -> np.ndarray:
+    """The same product in the same light on a pure white ground without shadows, uint8 [H, W, 3]."""
+    shot = _shoot(item, height, width)
+    return _develop(item, shot.light, np.broadcast_to(shot.free, shot.light.shape))
+
+
+def sketch(item: Item, height: int, width: int) -> np.ndarray:
+    """The edges of `studio`, black lines of one pixel on white, uint8 [H, W, 1].
+
+    Canny, "A Computational Approach to Edge Detection", 1986.
+    """
+    from skimage.feature import canny  # here, since only sketches need the library
+
+    gray = studio(item, height, width) @ np.float32([0.299, 0.587, 0.114]) / 255
+    edges = canny(gray, sigma=max(min(height, width) / 128, 0.6), low_threshold=0.05, high_threshold=0.12)
+    return np.where(edges, 0, 255).astype(np.uint8)[..., None]
+
+
+def _develop(item: Item, image: np.ndarray, white: np.ndarray | None = None) -> np.ndarray:
+    """Exposure, white balance, vignette and sensor noise; linear RGB [3, H, W] to sRGB uint8 [H, W, 3].
+
+    `white` [3, H, W] is how much of a pure white ground is seen, which none of these changes.
+    """
     rng = item.photo_rng(3)
     _, h, w = image.shape
     y, x = np.linspace(-1, 1, h, dtype=np.float32)[:, None], np.linspace(-1, 1, w, dtype=np.float32)
     vignette = 1 - rng.uniform(0.0, 0.03) * (x * x + y * y)
     balance = (rng.uniform(0.97, 1.06) * (1 + rng.normal(0, 0.012, 3))).astype(np.float32)
-    image = np.clip(image * vignette * balance[:, None, None], 0, 1) ** np.float32(1 / 2.2)
-    image = image + np.float32(rng.uniform(0.003, 0.008)) * rng.standard_normal((h, w), np.float32)
+    image = image * vignette * balance[:, None, None]
+    image = np.clip(image if white is None else image + white, 0, 1) ** np.float32(1 / 2.2)
+    noise = np.float32(rng.uniform(0.003, 0.008)) * rng.standard_normal((h, w), np.float32)
+    image = image + (noise if white is None else noise * (1 - white))
     image = np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8)
     return np.ascontiguousarray(image.transpose(1, 2, 0))
