@@ -11,9 +11,9 @@ import numpy as np
 from productgen.config import UserError, choose
 from productgen.data.native import Photo, resized
 from productgen.degrade.tasks import SCALES
-from productgen.edit.estimate import estimate
 from productgen.edit.tiles import margin_of, tiled
 from productgen.methods.base import Restores
+from productgen.metrics.estimate import estimate
 from productgen.model.packed import open_packed
 from productgen.model.rows import RowByRow
 from productgen.model.trained import Trained

@@ -3,9 +3,9 @@
 Generators and folders: two sets of pictures are measured against the same reference by the same features: the generated
 ones, and real pictures that are not in the reference. The figures of the second are those of a perfect generator, for
 this number of pictures and these features. Methods that translate pictures are measured on held-out pairs
-(`evaluation.pairs`) or, without pairs, by features (`evaluation.unpaired`), methods that only have features on their
-predictions for held-out pictures (`evaluation.recogniser`). Every report states its protocol; figures of different
-protocols are not compared.
+(`evaluation.pairs`) or, without pairs, by features (`evaluation.unpaired`), methods that restore on held-out pictures
+that they degrade (`evaluation.restored`), methods that only have features on their predictions for held-out pictures
+(`evaluation.recogniser`). Every report states its protocol; figures of different protocols are not compared.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ from productgen.evaluation.pairs import translated
 from productgen.evaluation.plan import Plan, make_plan, open_checked_lpips
 from productgen.evaluation.recogniser import recognised
 from productgen.evaluation.report import COLUMNS, write_report
+from productgen.evaluation.restored import restored
 from productgen.evaluation.result import Earlier, Result
 from productgen.evaluation.sets import LOOKED_AT, Measured, measure
 from productgen.evaluation.unpaired import translated_unpaired
-from productgen.methods.base import Generates, Reconstructs, Represents, Translates
+from productgen.methods.base import Generates, Reconstructs, Represents, Restores, Translates
 from productgen.metrics.neighbours import Progress
 from productgen.model.config import Config
 from productgen.model.workdir import config_changes, label_changes, locked, read_config, read_facts
@@ -115,7 +116,7 @@ def _translated(run: Run, workdir: Path, check: Check, out: Path) -> Result:
         return translated_unpaired(run, workdir, check)
     size = run.facts.columns.get('target', (*run.problem.resolution, 3))[:2]
     lpips = open_checked_lpips(settings, size) if settings.lpips else None
-    return translated(run, workdir, lpips, check)
+    return (restored if isinstance(run.method, Restores) else translated)(run, workdir, lpips, check)
 
 
 def _check_same(workdir: Path, config: Config) -> None:

@@ -132,15 +132,37 @@ def pair_distances(size: tuple[int, int], lpips: Distance | None) -> dict[str, D
     return found | ({'lpips': lpips} if lpips else {})
 
 
-def pairwise(first: PictureSet, second: PictureSet, batch_size: int, lpips: Distance | None) -> dict[str, float]:
-    """Means of the pairwise figures of pictures and their targets; that of PSNR is over the pairs that differ."""
-    distances, rows = None, {}
-    for a, b in zip(first.parts(batch_size), second.parts(batch_size), strict=True):
-        distances = distances or pair_distances(a.shape[1:3], lpips)
-        for name, distance in distances.items():
+class PairFigures:
+    """Means of the pairwise figures of pictures and their targets, a batch at a time.
+
+    Args:
+      distances: of `pair_distances`, for pictures of one size.
+    """
+
+    def __init__(self, distances: Mapping[str, Distance]):
+        self._distances = distances
+        self._rows: dict[str, list[np.ndarray]] = {}
+
+    def add(self, a: np.ndarray, b: np.ndarray, **others: np.ndarray) -> None:
+        """Measures pictures and their targets, uint8 [B, H, W, 3]; `others` are further figures by name, [B]."""
+        for name, distance in self._distances.items():
             values = np.array(distance(a, b), np.float64)
             if name == 'psnr':
                 values[(a == b).all((1, 2, 3))] = np.inf  # exactly, where rounding may give a finite value
-            rows.setdefault(name, []).append(values)
-    values = {name: np.concatenate(parts) for name, parts in rows.items()}
-    return {name: float(x[np.isfinite(x)].mean()) for name, x in values.items() if np.isfinite(x).any()}
+            self._rows.setdefault(name, []).append(values)
+        for name, values in others.items():
+            self._rows.setdefault(name, []).append(values)
+
+    def means(self) -> dict[str, float]:
+        """By name, over the pairs where a figure is finite; so that of PSNR is over the pairs that differ."""
+        values = {name: np.concatenate(parts) for name, parts in self._rows.items()}
+        return {name: float(x[np.isfinite(x)].mean()) for name, x in values.items() if np.isfinite(x).any()}
+
+
+def pairwise(first: PictureSet, second: PictureSet, batch_size: int, lpips: Distance | None) -> dict[str, float]:
+    """`PairFigures` of two sets of pictures."""
+    found = None
+    for a, b in zip(first.parts(batch_size), second.parts(batch_size), strict=True):
+        found = found or PairFigures(pair_distances(a.shape[1:3], lpips))
+        found.add(a, b)
+    return found.means() if found else {}

@@ -44,6 +44,11 @@ EXPLANATIONS = {  # of the columns, by the second one
     'are not in the reference: their figures are those of a perfect generator.',
     'training': 'The first column has the figures of held-out pictures, the second those of as many training pictures.',
 }
+RESTORED = (
+    'Held-out pictures were degraded. The first column compares what the network makes of them with the pictures as '
+    'they were, the second the degraded pictures themselves (those of super-resolution enlarged by Lanczos), the '
+    'others the results of classical filters.'
+)
 ERRORS = ('_error', '_deviation')  # ends of the names of values that follow a figure after a plus-minus sign
 PIXELS = f'from at most {LOOKED_AT} pictures'
 MEANINGS = {  # with an arrow where one direction is always better
@@ -77,6 +82,7 @@ MEANINGS = {  # with an arrow where one direction is always better
     'recognition/': '↑ accuracy on held-out pictures of a classifier trained on the pictures of this column (CAS; '
     'Ravuri and Vinyals 2019)',
     'psnr': '↑ peak signal-to-noise ratio in dB, without equal pairs',
+    'psnr_inside_mask': '↑ the same of missing pixels alone',
     'ssim': '↑ structural similarity, 1 for equal pictures (Wang et al. 2004)',
     'ms_ssim': '↑ SSIM at several scales, 1 for equal pictures (Wang et al. 2003)',
     'delta_e': '↓ mean colour difference, CIE ΔE 2000; about 1 is just visible',
@@ -106,11 +112,14 @@ def write_report(out: Path, result: Result, earlier: Earlier | None, log: Path |
     generated = 'training' not in result.figures
     titles = TITLES if generated else {**TITLES, 'measured': 'held-out pictures'}
     titles = {**TITLES, 'measured': 'translations'} if {'pairs', 'unpaired'} & set(result.sheets) else titles
+    if 'restored' in result.sheets:
+        titles = {**TITLES, 'measured': 'restored'}
     columns = {titles.get(name, name): figures for name, figures in result.figures.items()}
     if earlier:
         words = (str(earlier.measured[name]) for name in ('run', 'checkpoint', 'folder') if name in earlier.measured)
         columns[f'earlier: {" ".join(words)}'] = earlier.figures
     explanation = next((text for name, text in EXPLANATIONS.items() if name in result.figures), '')
+    explanation = RESTORED if 'restored' in result.sheets else explanation
     body = [
         '<h1>Evaluation</h1>',
         _table(([name, value] for name, value in result.measured.items())),
@@ -213,6 +222,9 @@ def _pairs(pairs: Mapping[str, Any]) -> list[str]:
 
 def _pictures(sheets: Mapping[str, np.ndarray]) -> list[str]:
     """Sheets of the measured pictures: of pairs, of nearest neighbours, or next to real ones."""
+    if 'restored' in sheets:
+        names = 'degraded, restored, by the best classical filter, and as they were'
+        return ['<h2>Pictures</h2>', f'<p>Held-out pictures: {names}.</p>', _sheet(sheets['restored'])]
     if 'pairs' in sheets:
         count = sheets['pairs'].shape[1]
         names = [

@@ -17,11 +17,11 @@ class Result:
       measured: what was measured, by name.
       protocol: all that must be equal in another report for its figures to be comparable.
       figures: by column and name; the columns are `measured`, and `real`, `training`, `input` or `identity` for
-        comparison; those of translations in the other direction begin with `reverse`.
+        comparison, and classical filters by name; those of translations in the other direction begin with `reverse`.
       features: the feature network; empty where none was used.
       left_out: figures that are left out, why, and how to get them: a sentence each.
       sheets: uint8 pictures by name: `measured` and `real` [N, H, W, 3]; `copies, ...`, `alike, ...`,
-        `neighbours`, `nearest`, `pairs`, `unpaired` and `reverse` [N, M, H, W, 3], in groups of M.
+        `neighbours`, `nearest`, `pairs`, `unpaired`, `reverse` and `restored` [N, M, H, W, 3], in groups of M.
       classes: by column and class, the distances of its pictures.
       confusion: counts of true and predicted values of the first attribute; None where not measured.
       copies: the test for copies of training pictures; None where not measured.

@@ -52,8 +52,17 @@ def estimate(pixels: np.ndarray) -> Estimate:
     Args:
       pixels: float32 [H, W, 3] in [0, 1].
     """
-    luma = np.clip(_middle(pixels), 0, 1) @ LUMA
+    luma = _luma(pixels)
     return Estimate(_sigma(luma), _blocks(luma), _blur(luma))
+
+
+def noise_level(pixels: np.ndarray) -> float:
+    """`Estimate.sigma` alone."""
+    return _sigma(_luma(pixels))
+
+
+def _luma(pixels: np.ndarray) -> np.ndarray:
+    return np.clip(_middle(pixels), 0, 1) @ LUMA
 
 
 def _middle(pixels: np.ndarray) -> np.ndarray:
