@@ -12,7 +12,7 @@ from tiny import full, open_run
 
 from productgen.core.rng import stream
 from productgen.core.sharding import jit_update, put_batch
-from productgen.methods.base import Generates, Metric, Translates
+from productgen.methods.base import Generates, Metric, Restores, Translates
 from productgen.nets.features import efficientnet
 
 CONFIGS = sorted(
@@ -40,6 +40,7 @@ MODELS = {
     'stylegan2': {'z_dim': 4, 'w_dim': 4, 'channel_base': 64, 'channel_max': 8, 'mapping_layers': 1},
     'r3gan': {'z_dim': 4, 'channel_base': 64, 'channel_max': 8, 'group': 4},
     'projected_fastgan': {'z_dim': 4, 'width': 1, 'layers': 1, 'projection_width': 1},
+    'nafnet': {'width': 4, 'encoder': '1', 'middle': 1, 'decoder': '1'},
     'vae': VAE,
     'vaegan': VAE,
     'vqvae': {
@@ -145,7 +146,9 @@ class Case:
     def rows(self, seeds):
         """What a request for pictures holds: seeds with the same label, or with the pictures of these items."""
         batch = {'seed': np.asarray(seeds, np.int32), 'label': np.zeros((len(seeds), len(self.run.labels)), np.int32)}
-        if self.translates:
+        if isinstance(self.method, Restores):
+            batch['input'] = self.batches.load(np.asarray(seeds), ['image'])['image']
+        elif self.translates:
             batch['input'] = self.batches.load(np.asarray(seeds), ['input'])['input']
         return batch
 

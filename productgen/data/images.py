@@ -115,9 +115,11 @@ def upright_size(path: str | os.PathLike) -> tuple[int, int]:
       BadImage: the head cannot be read.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        if not os.path.isfile(path):  # opening a pipe waits for ever
+            raise OSError('no file')
+        with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
-            return (height, width) if _orientation(image) < 5 else (width, height)
+            return (height, width) if orientation(image) < 5 else (width, height)
     except Exception as error:  # as in `_decode`
         raise BadImage(f'damaged: {" ".join(str(error).split()) or type(error).__name__}') from error
 

@@ -112,17 +112,6 @@ def resized(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(array, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
-def read_size(path: str | os.PathLike) -> tuple[int, int]:
-    """(H, W) of a picture file as its header has them; (0, 0) where it cannot be read."""
-    if not os.path.isfile(path):  # opening a pipe waits for ever
-        return 0, 0
-    try:
-        with Image.open(path, formats=images.FORMATS) as image:
-            return image.height, image.width
-    except Exception:  # `read_photo` says why
-        return 0, 0
-
-
 def read_photo(path: str | os.PathLike) -> Photo:
     """Reads a picture in its own size; of an animation or a multi-page file, the first frame.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import os
 import threading
 from collections import defaultdict
@@ -24,7 +25,7 @@ from productgen.config.paths import user_path
 from productgen.config.text import counted, examples
 from productgen.core.files import DISK_ERRORS, write_durably
 from productgen.data import images
-from productgen.data.native import Photo, read_photo, read_size, write_photo
+from productgen.data.native import Photo, read_photo, write_photo
 from productgen.data.scan import scan
 from productgen.edit.compare import References, sheet
 
@@ -159,6 +160,14 @@ def process(
     return result
 
 
+def _pixels(path: Path) -> int:
+    """Of a picture file; 0 where it cannot be read, for which `read_photo` gives the reason."""
+    try:
+        return math.prod(images.upright_size(path))
+    except images.BadImage:
+        return 0
+
+
 def _in_threads(make: Callable, items: list[_Item], tool: ToolConfig, growth: float, compare: bool):
     """Yields (item, result or reason) as they are done; memory is bounded by the pixels in work."""
     limit, waiting, used = tool.megapixels * 1e6, {}, 0.0
@@ -185,8 +194,7 @@ def _in_threads(make: Callable, items: list[_Item], tool: ToolConfig, growth: fl
     ):
         try:
             for item in [*items, None]:
-                height, width = read_size(item.source) if item else (0, 0)
-                cost = height * width * growth
+                cost = growth * (_pixels(item.source) if item else 0)
                 while waiting and (item is None or used + cost > limit or len(waiting) >= tool.workers):
                     for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                         other, spent = waiting.pop(future)

@@ -89,8 +89,8 @@ class Compact(nn.Module):
       dtype: of the activations.
     """
 
-    features: int = 32
-    layers: int = 8
+    features: int = 64
+    layers: int = 16
     scale: int = 2
     fold: int = 1
     dtype: jnp.dtype = jnp.float32

@@ -12,8 +12,8 @@ from PIL import Image, ImageCms, ImageOps
 from PIL.TiffImagePlugin import IFDRational
 from profiles import SPACES, SRGB, cmyk_icc, icc, to_xyz
 
-from productgen.data.images import BadImage
-from productgen.data.native import read_photo, read_size, write_photo
+from productgen.data.images import BadImage, upright_size
+from productgen.data.native import read_photo, write_photo
 
 
 def picture(height=24, width=32, channels=3, seed=0):
@@ -55,7 +55,7 @@ def test_what_has_no_loss_comes_back_exactly(tmp_path, ending, mode):
     image = image.convert('LA') if mode == 'LA' else image if mode == 'RGBA' else image.convert('RGB').convert(mode)
     path = saved(tmp_path / f'a.{ending}', image, **({'lossless': True} if ending == 'webp' else {}))
     out, photo = again(path)
-    assert photo.depth == 8 and photo.pixels.dtype == np.float32 and photo.size == (24, 32) == read_size(path)
+    assert photo.depth == 8 and photo.pixels.dtype == np.float32 and photo.size == (24, 32) == upright_size(path)
     one, other = Image.open(path), Image.open(out)
     assert one.format == other.format
     kind = 'RGBA' if 'A' in mode else 'RGB'

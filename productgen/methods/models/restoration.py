@@ -53,12 +53,12 @@ class NAFNetModel:
     """
 
     name: str = 'nafnet'
-    width: int = 24
-    encoder: str = '1,1,1'
-    middle: int = 2
-    decoder: str = '1,1,1'
-    fold: int = 2
-    attention: bool = False
+    width: int = 32
+    encoder: str = '2,2,4,8'
+    middle: int = 12
+    decoder: str = '2,2,2,2'
+    fold: int = 1
+    attention: bool = True
     window: int = 0
     bf16: bool = False
     remat: bool = False
@@ -131,8 +131,8 @@ class CompactModel:
     """
 
     name: str = 'compact'
-    features: int = 32
-    layers: int = 8
+    features: int = 64
+    layers: int = 16
     fold: int = 1
     bf16: bool = False
 
