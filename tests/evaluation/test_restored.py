@@ -25,7 +25,7 @@ def config(task, **overrides):
     small.train.update(sample_every='4steps', validate_every='4steps', log_every='4steps')
     small.data.update(resolution='32', catalog_items=60, validation=0.2)
     small.data['source'] = 'catalog'
-    return full(small, eval__batch_size=6, **overrides)
+    return full(small, eval__batch_size=6, method__degrade__masks='boxes', **overrides)
 
 
 @pytest.fixture(scope='module', params=['inpaint', 'sr2'])

