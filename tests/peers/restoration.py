@@ -3,7 +3,7 @@
     python tests/peers/restoration.py NAFNET BASICSR
 
 NAFNET is a checkout of github.com/megvii-research/NAFNet (MIT), BASICSR one of github.com/XPixelGroup/BasicSR
-(Apache-2.0); it needs torch 2.13.0. As in `features.py`, networks are filled with random tensors, seeded by their names.
+(Apache-2.0); it needs torch 2.13.0. As in `features.py`, networks are filled with random tensors, seeded by names.
 Arrays: `shapes/NET`, JSON of the shapes of the tensors; `NET`, values of the output for `picture` that `pick` selects;
 `counts`, JSON of the numbers of parameters at the published widths.
 """
