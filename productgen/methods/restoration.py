@@ -147,7 +147,8 @@ class Restoration(Method):
 
         For `inpaint` the batch has `mask` uint8 [B, H, W, 1], above 0 where a pixel is missing.
         """
-        image = to_float(batch['input'])
+        image = batch['input']
+        image = to_float(image) if image.dtype == jnp.uint8 else image  # photos may have more than 8 bits
         mask = (batch['mask'] > 0).astype(jnp.float32) if self.takes_mask else None
         return jnp.clip(self.restored(state.nets['restorer'].ema, {'input': image, 'mask': mask}), -1, 1)
 

@@ -128,8 +128,7 @@ def test_estimates():
     assert 'jpeg' in estimate(np.asarray(Image.open(file), np.float32) / 255).tasks
     from scipy import ndimage
 
-    textured = np.clip(ndimage.gaussian_filter(rng.normal(size=clean.shape), (1, 1, 0)) + 0.5, 0, 1)
-    assert estimate(ndimage.gaussian_filter(textured, (3, 3, 0)).astype(np.float32)).tasks == ('deblur',)
+    assert estimate(ndimage.gaussian_filter(clean, (3, 3, 0))).tasks == ('deblur',)
     for size in ((1, 1), (1, 50), (15, 15)):
         assert estimate(np.zeros((*size, 3), np.float32)).tasks == ()
 
