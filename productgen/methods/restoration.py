@@ -193,6 +193,8 @@ def make(sections: Sections, problem: Problem) -> Restoration:
       UserError: a value that cannot be used, by itself or with the others.
     """
     c = sections.method
+    if sections.model.name == 'gated' and c.task != 'inpaint':
+        raise UserError('model.name', "'gated' fills holes: it needs a mask", 'use it with method.task=inpaint')
     net = sections.model.net(SCALES[c.task])
     unit = SCALES[c.task] * net.stride
     for side in problem.resolution:

@@ -12,6 +12,7 @@ from peers import restoration as peer
 from peers.features import fill, pick
 from PIL import Image
 
+from productgen.nets.gated import Autoencoder, GatedNet
 from productgen.nets.nafnet import NAFNet, local_mean
 from productgen.nets.resample import enlarge
 from productgen.nets.super_resolution import EDSR, ESPCN, Compact, RRDBNet
@@ -143,6 +144,8 @@ TILED = {
     'espcn': (ESPCN(2), 2),
     'rrdb': (RRDBNet(4, 1, 4, 4), 4),
     'nafnet': (NAFNet(4, (1,), 1, (1,), fold=2, attention=False), 1),
+    'gated': (GatedNet(4, 1), 1),
+    'autoencoder': (Autoencoder(4, 4), 1),
 }
 
 
@@ -151,7 +154,8 @@ def test_pixels_beyond_the_reach_change_nothing(name):
     net, scale = TILED[name]
     unit = net.stride
     side = -(-(2 * net.reach + 2) // unit) * unit + 2 * unit
-    x = np.random.default_rng(0).uniform(-1, 1, (1, side, side, 3)).astype(np.float32)
+    channels = 3 + (name == 'gated')
+    x = np.random.default_rng(0).uniform(-1, 1, (1, side, side, channels)).astype(np.float32)
     variables = net.init(jax.random.key(0), jnp.asarray(x))
     # Corrections start at zero in NAFNet's blocks: fill them, so that all layers count.
     variables = jax.tree.map(lambda p: p + 0.3 * jax.random.normal(jax.random.key(1), p.shape), variables)
