@@ -33,7 +33,7 @@ class RestorationConfig:
     Attributes:
       name: `restoration`.
       task: `denoise`, `deblur`, `sr2` and `sr4` (super-resolution by 2 and 4), `jpeg` or `inpaint`.
-      loss: distance of the restored picture from the clean one, by name (`losses.pixel`).
+      pixel: distance of the restored picture from the clean one, by name (`losses.pixel`).
       flips: mirror and transpose the crops at random.
       degrade: what the network undoes.
       ema_kimg: half-life of the averaged weights, thousands of images.
@@ -42,7 +42,7 @@ class RestorationConfig:
 
     name: str = 'restoration'
     task: str = 'denoise'
-    loss: str = 'charbonnier'
+    pixel: str = 'charbonnier'
     flips: bool = True
     degrade: DegradeConfig = dataclasses.field(default_factory=DegradeConfig)
     ema_kimg: float = 5.0
@@ -50,7 +50,7 @@ class RestorationConfig:
 
     def __post_init__(self):
         choose(SCALES, self.task, 'method.task')
-        choose(RECONSTRUCTION, self.loss, 'method.loss')
+        choose(RECONSTRUCTION, self.pixel, 'method.pixel')
         check_not_negative(self, 'ema_kimg', 'ema_rampup')
 
 
@@ -206,7 +206,7 @@ def make(sections: Sections, problem: Problem) -> Restoration:
         problem=problem,
         net=net,
         degradation=make_degradation(c.task, c.degrade),
-        distance=RECONSTRUCTION[c.loss],
+        distance=RECONSTRUCTION[c.pixel],
         tx=make_optimizer(sections.optim['restorer'], problem.steps),
     )
 
