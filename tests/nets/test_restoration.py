@@ -16,6 +16,7 @@ from productgen.nets.gated import Autoencoder, GatedNet
 from productgen.nets.nafnet import NAFNet, local_mean
 from productgen.nets.resample import enlarge
 from productgen.nets.super_resolution import EDSR, ESPCN, Compact, RRDBNet
+from productgen.nets.unet_critic import UNetCritic
 
 STORED = np.load(peer.FILE)
 COUNTS = json.loads(STORED['counts'].tobytes())
@@ -116,6 +117,27 @@ def test_outputs_are_those_of_the_published_code(name):
 def test_sizes_are_published_ones(name, net):
     shapes = jax.eval_shape(lambda: net.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3))))
     assert sum(x.size for x in jax.tree.leaves(shapes['params'])) == COUNTS[name]
+
+
+def test_the_critic_is_the_published_one():
+    net, x = UNetCritic(4), jnp.asarray(peer.picture())
+    tensors = fill(json.loads(STORED['shapes/critic'].tobytes()))
+    own = jax.device_get(net.init(jax.random.key(0), x))
+    params = {}
+    for name, value in tensors.items():
+        layer, _, kind = name.partition('.')
+        kernel = kind.startswith('weight')
+        params.setdefault(layer, {})['kernel' if kernel else 'bias'] = value.transpose(2, 3, 1, 0) if kernel else value
+    assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, own['params'])
+    step = jax.jit(lambda stats: net.apply({'params': params, 'stats': stats}, x, train=True, mutable=['stats']))
+    stats = own['stats']
+    for _ in range(peer.POWER):
+        judgement, new = step(stats)
+        stats = new['stats']
+    logits = np.asarray(judgement.logit).reshape(2, *peer.SIZE, 1)
+    np.testing.assert_allclose(pick(logits, 256), STORED['critic'], atol=1e-3 * np.abs(STORED['critic']).max())
+    shapes = jax.eval_shape(lambda: UNetCritic().init(jax.random.key(0), x))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes['params'])) == COUNTS['critic']
 
 
 def test_the_mean_over_a_window_is_moved_inside():
