@@ -14,13 +14,14 @@ from productgen.core.rng import stream
 from productgen.core.sharding import jit_update, put_batch
 from productgen.methods.base import Generates, Metric, Restores, Translates
 from productgen.nets.features import efficientnet
+from productgen.published import perceptual
 
 CONFIGS = sorted(
     path.stem
     for path in (pathlib.Path(__file__).parent.parent / 'configs').glob('*.py')
     if path.stem not in ('__init__', 'common', 'from_workdir')
 )
-CONFIGS.append('classifier:simclr')
+CONFIGS += ['classifier:simclr', 'restore:gan']
 
 # Widths and depths of the networks, by the name of the model, or of the method where it has one model only.
 TRANSLATION = {'width': 4, 'discriminator_width': 4, 'discriminator_layers': 1}
@@ -106,6 +107,7 @@ def tiny(name):
 def shallow():
     """Published networks with one block a stage, which are compiled sooner."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(perceptual, 'LEVELS', {'relu1_2': (1.0, 44.0)})
         patch.setattr(efficientnet, 'STAGES', tuple((1, *stage[1:]) for stage in efficientnet.STAGES))
         yield
 

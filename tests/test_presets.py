@@ -26,7 +26,10 @@ ARGUMENTS = {
     + ('res=256', 'res=192x256', 'paper'),
     'projected_gan': ('', 'quick', 'res=256', 'res=96x128', 'stylegan2=256'),
     'r3gan': ('', 'quick', 'res=128', 'res=96x128', 'cifar10', 'ffhq64', 'ffhq256', 'imagenet32', 'imagenet64'),
-    'restore': ('', 'quick', 'task=deblur', 'task=sr2', 'task=sr4', 'task=jpeg', 'task=inpaint'),
+    'restore': (
+        *('', 'quick', 'gan', 'task=denoise,quick', 'task=deblur', 'task=sr2', 'task=sr4', 'task=jpeg', 'task=inpaint'),
+        *('task=sr2,gan', 'task=sr4,gan,quick'),
+    ),
     'sngan': ('', 'quick', 'cifar10'),
     'stylegan': ('', 'quick', 'res=128', 'res=96x128', 'res=1024', 'paper256', 'paper512', 'paper1024'),
     'vae': ('', 'quick', 'map', 'map,quick'),

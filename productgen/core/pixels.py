@@ -10,8 +10,8 @@ Array = np.ndarray | jax.Array
 
 
 def to_float(image: jax.Array) -> jax.Array:
-    """Converts uint8 images to float32 in [-1, 1]; float images are in this range already."""
-    return image.astype(jnp.float32) / 127.5 - 1 if image.dtype == jnp.uint8 else image.astype(jnp.float32)
+    """Converts uint8 images to float32 in [-1, 1]."""
+    return image.astype(jnp.float32) / 127.5 - 1
 
 
 def to_uint8(image: jax.Array) -> jax.Array:

@@ -23,23 +23,34 @@ def _normalised(kernel: jax.Array) -> jax.Array:
 
 
 def gaussian_kernel(
-    size: int, sigma: jax.Array | float, sigma_across: jax.Array | float | None = None, angle: jax.Array | float = 0.0
+    size: int,
+    sigma: jax.Array | float,
+    sigma_across: jax.Array | float | None = None,
+    angle: jax.Array | float = 0.0,
+    shape: jax.Array | float = 1.0,
+    plateau: jax.Array | bool = False,
 ) -> jax.Array:
-    """Gaussian kernels, isotropic or not.
+    """Gaussian kernels, isotropic or not, and their relatives with another shape.
+
+    With q the squared distance in standard deviations: exp(-q^shape / 2), the generalised Gaussian, or with `plateau`
+    1 / (1 + q^shape) (Liu et al. 2020; both as in Wang et al., "Real-ESRGAN", 2021, section 3.2).
 
     Args:
       size: side of the kernel, odd.
       sigma: standard deviation in pixels along the first axis of the ellipse, above 0; a number or [B].
       sigma_across: along the second axis; by default the same.
       angle: of the first axis, radians counter-clockwise from the picture's rows.
+      shape: exponent of q, above 0; 1 is the Gaussian.
+      plateau: the other form.
 
     Returns:
       [B, size, size], of sum 1.
     """
-    sigma, across, angle = _each(sigma, sigma if sigma_across is None else sigma_across, angle)
+    sigma, across, angle, shape = _each(sigma, sigma if sigma_across is None else sigma_across, angle, shape)
     y, x = _grid(size)
     u, v = x * jnp.cos(angle) - y * jnp.sin(angle), x * jnp.sin(angle) + y * jnp.cos(angle)
-    return _normalised(jnp.exp(-0.5 * ((u / sigma) ** 2 + (v / across) ** 2)))
+    q = ((u / sigma) ** 2 + (v / across) ** 2) ** shape
+    return _normalised(jnp.where(jnp.asarray(plateau).reshape(-1, 1, 1), 1 / (1 + q), jnp.exp(-0.5 * q)))
 
 
 def motion_kernel(size: int, length: jax.Array | float, angle: jax.Array | float) -> jax.Array:

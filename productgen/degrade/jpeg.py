@@ -41,10 +41,8 @@ def tables(quality: jax.Array | float) -> tuple[jax.Array, jax.Array]:
 
 
 def _round(x: jax.Array) -> jax.Array:
-    """Rounds; its gradient is that of a cubic step, which is exact at whole numbers (Shin and Song 2017)."""
-    nearest = jax.lax.stop_gradient(jnp.round(x))
-    soft = nearest + (x - nearest) ** 3
-    return soft + jax.lax.stop_gradient(nearest - soft)
+    """Rounds; its gradient is that of the identity (the straight-through estimator, Bengio et al. 2013)."""
+    return x + jax.lax.stop_gradient(jnp.round(x) - x)
 
 
 def _quantised(plane: jax.Array, table: jax.Array) -> jax.Array:
@@ -54,14 +52,14 @@ def _quantised(plane: jax.Array, table: jax.Array) -> jax.Array:
     transform = lambda x, u: jnp.einsum('ui,bhiwj,vj->bhuwv', u, x, u, precision='highest')
     steps = jnp.broadcast_to(table, (b, 8, 8))[:, None, :, None, :]
     found = _round(transform(blocks, _DCT) / steps) * steps
-    return transform(found, _DCT.T).reshape(b, height, width)
+    return _round(jnp.clip(transform(found, _DCT.T), -128, 127)).reshape(b, height, width)
 
 
 def compress(x: jax.Array, quality: jax.Array | float, subsample: bool = True) -> jax.Array:
     """Compresses and decodes pictures.
 
     Chrominance is averaged over 2 x 2 pixels (4:2:0), as nearly all encoders do, and enlarged with libjpeg's triangle
-    filter. Against Pillow's files the result differs by the rounding of libjpeg's integer transforms.
+    filter. Pillow's files differ by the rounding of libjpeg's integer transforms.
 
     Args:
       x: [B, H, W, 3] in [0, 1].
@@ -69,20 +67,21 @@ def compress(x: jax.Array, quality: jax.Array | float, subsample: bool = True) -
       subsample: 4:2:0; False for 4:4:4.
 
     Returns:
-      [B, H, W, 3], 8-bit values over 255. The gradient passes through roundings (`_round`) and clips.
+      [B, H, W, 3], 8-bit values over 255. The gradient passes through roundings (`_round`).
     """
     b, height, width, _ = x.shape
     unit = 16 if subsample else 8
     margin = [(0, 0), (0, -height % unit), (0, -width % unit), (0, 0)]
     x = _round(jnp.clip(x, 0, 1) * 255)
-    planes = jnp.pad(x, margin, mode='edge') @ _YCBCR.T - np.array([128, 0, 0], np.float32)
+    # Values around 0, in whole numbers as libjpeg has them on the way in and on the way out.
+    planes = _round(jnp.pad(x, margin, mode='edge') @ _YCBCR.T - np.array([128, 0, 0], np.float32))
     luma, chroma = tables(quality)
     y, *rest = (planes[..., i] for i in range(3))
     y = _quantised(y, luma)
     size = planes.shape[1:3]
     if subsample:
-        half = lambda p: jnp.mean(p.reshape(b, size[0] // 2, 2, size[1] // 2, 2), (2, 4))
-        rest = [_doubled(_doubled(_quantised(half(p), chroma), 1), 2) for p in rest]
+        half = lambda p: _round(jnp.mean(p.reshape(b, size[0] // 2, 2, size[1] // 2, 2), (2, 4)))
+        rest = [_round(_doubled(_doubled(_quantised(half(p), chroma), 1), 2)) for p in rest]
     else:
         rest = [_quantised(p, chroma) for p in rest]
     rgb = jnp.stack([y + 128, *rest], -1) @ _RGB.T

@@ -66,7 +66,7 @@ def _boxes(key: jax.Array, size: tuple[int, int], boxes: int = 2) -> jax.Array:
     extent = jnp.asarray(size, jnp.float32)
     side = extent * jax.random.uniform(how_large, (boxes, 2), minval=1 / 8, maxval=1 / 2)
     corner = jax.random.uniform(where, (boxes, 2)) * (extent - side)
-    rows, columns = (jnp.arange(length, dtype=jnp.float32) for length in size)
+    rows, columns = (jnp.arange(side, dtype=jnp.float32) for side in size)
     rows, columns = rows[:, None], columns[None, :]
     inside = [
         (rows >= low[0]) & (rows < low[0] + s[0]) & (columns >= low[1]) & (columns < low[1] + s[1])

@@ -73,20 +73,25 @@ def _apply(x: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Array:
 
 
 def rescale(
-    x: jax.Array, size: tuple[int, int], scale: jax.Array, valid: tuple[jax.Array, jax.Array], method: str = 'bicubic'
+    x: jax.Array, size: tuple[int, int], scale: jax.Array, valid: tuple[jax.Array, jax.Array], method: jax.Array
 ) -> jax.Array:
-    """Resizes one picture by a factor that is known only when the program runs.
+    """Resizes one picture by factors that are known only when the program runs.
 
     Args:
       x: [H, W, C], the picture in its first rows and columns.
       size: (height, width) of the result, which must hold the picture.
-      scale: the factor; both axes alike.
+      scale: factors of rows and of columns, [2].
       valid: rows and columns of `x` that are the picture.
-      method: of `FILTERS`.
+      method: index into `FILTERS`.
 
     Returns:
-      [*size, C], the picture in its first `valid` x `scale` rows and columns; what is beyond has no meaning.
+      [*size, C], the picture in its first `valid` x `scale` rows and columns, beyond which its border is repeated.
     """
-    rows = weights(size[0], x.shape[0], method, scale=scale, valid=valid[0])
-    columns = weights(size[1], x.shape[1], method, scale=scale, valid=valid[1])
-    return _apply(x[None], rows, columns)[0]
+
+    def matrix(axis: int) -> jax.Array:
+        make = lambda name: weights(size[axis], x.shape[axis], name, scale=scale[axis], valid=valid[axis])
+        rows = jnp.stack([make(name) for name in FILTERS])[method]
+        last = jnp.maximum(jnp.round(valid[axis] * scale[axis]).astype(jnp.int32) - 1, 0)
+        return rows[jnp.minimum(jnp.arange(size[axis]), last)]
+
+    return _apply(x[None], matrix(0), matrix(1))[0]

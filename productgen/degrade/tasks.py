@@ -14,6 +14,7 @@ from productgen.config import UserError, choose
 from productgen.core.rng import streams
 from productgen.degrade import blur, jpeg, masks, noise
 from productgen.degrade.resize import resize
+from productgen.degrade.second_order import second_order
 
 SCALES = {'denoise': 1, 'deblur': 1, 'sr2': 2, 'sr4': 4, 'jpeg': 1, 'inpaint': 1}
 NOISES = ('gaussian', 'poisson', 'camera', 'salt')
@@ -35,6 +36,8 @@ class DegradeConfig:
       blur_size: standard deviation of the kernel along its longest axis, pixels.
       blur_sigma: Gaussian noise on top of the blur, as `sigma`.
       quality: of `jpeg`, 1 to 100.
+      second_order: `sr2` and `sr4` undo blur, noise and JPEG too, in random strengths (`degrade.second_order`), instead
+        of bicubic reduction.
       masks: kinds of `inpaint`, one a picture: `free_form`, `boxes`, `scratches`.
 
     Raises:
@@ -47,6 +50,7 @@ class DegradeConfig:
     blur_size: str = '0.6-2.5'
     blur_sigma: str = '0-2'
     quality: str = '8-90'
+    second_order: bool = False
     masks: str = 'free_form,boxes,scratches'
 
     def __post_init__(self):
@@ -106,6 +110,10 @@ def make_degradation(task: str, config: DegradeConfig) -> Degradation:
     interval = lambda name: parse_interval(getattr(config, name), '', -math.inf, math.inf)
     kinds = lambda name: tuple(part.strip() for part in getattr(config, name).split(','))
     scale = SCALES[task]
+    if config.second_order:
+        if scale == 1:
+            raise UserError('method.degrade.second_order', f'is for sr2 and sr4, not for {task}', 'set it to False')
+        return lambda image, keys: {'input': rounded(second_order(image, keys, scale))}
     if scale > 1:
         return lambda image, keys: {'input': rounded(resize(image, (image.shape[1] // scale, image.shape[2] // scale)))}
     if task == 'jpeg':

@@ -33,7 +33,7 @@ class RestorationConfig:
     Attributes:
       name: `restoration`.
       task: `denoise`, `deblur`, `sr2` and `sr4` (super-resolution by 2 and 4), `jpeg` or `inpaint`.
-      loss: distance of the restored picture from the clean one, by name (`losses.pixel`).
+      pixel: distance of the restored picture from the clean one, by name (`losses.pixel`).
       flips: mirror and transpose the crops at random.
       degrade: what the network undoes.
       ema_kimg: half-life of the averaged weights, thousands of images.
@@ -42,7 +42,7 @@ class RestorationConfig:
 
     name: str = 'restoration'
     task: str = 'denoise'
-    loss: str = 'charbonnier'
+    pixel: str = 'charbonnier'
     flips: bool = True
     degrade: DegradeConfig = dataclasses.field(default_factory=DegradeConfig)
     ema_kimg: float = 5.0
@@ -50,7 +50,7 @@ class RestorationConfig:
 
     def __post_init__(self):
         choose(SCALES, self.task, 'method.task')
-        choose(RECONSTRUCTION, self.loss, 'method.loss')
+        choose(RECONSTRUCTION, self.pixel, 'method.pixel')
         check_not_negative(self, 'ema_kimg', 'ema_rampup')
 
 
@@ -147,7 +147,8 @@ class Restoration(Method):
 
         For `inpaint` the batch has `mask` uint8 [B, H, W, 1], above 0 where a pixel is missing.
         """
-        image = to_float(batch['input'])
+        image = batch['input']
+        image = to_float(image) if image.dtype == jnp.uint8 else image  # photos may have more than 8 bits
         mask = (batch['mask'] > 0).astype(jnp.float32) if self.takes_mask else None
         return jnp.clip(self.restored(state.nets['restorer'].ema, {'input': image, 'mask': mask}), -1, 1)
 
@@ -192,6 +193,8 @@ def make(sections: Sections, problem: Problem) -> Restoration:
       UserError: a value that cannot be used, by itself or with the others.
     """
     c = sections.method
+    if sections.model.name == 'gated' and c.task != 'inpaint':
+        raise UserError('model.name', "'gated' fills holes: it needs a mask", 'use it with method.task=inpaint')
     net = sections.model.net(SCALES[c.task])
     unit = SCALES[c.task] * net.stride
     for side in problem.resolution:
@@ -203,7 +206,7 @@ def make(sections: Sections, problem: Problem) -> Restoration:
         problem=problem,
         net=net,
         degradation=make_degradation(c.task, c.degrade),
-        distance=RECONSTRUCTION[c.loss],
+        distance=RECONSTRUCTION[c.pixel],
         tx=make_optimizer(sections.optim['restorer'], problem.steps),
     )
 

@@ -1,9 +1,9 @@
-"""Writes restoration.npz: reference outputs of NAFNet, EDSR and RRDBNet by published code.
+"""Writes restoration.npz: reference outputs of restoring networks and a discriminator by published code.
 
     python tests/peers/restoration.py NAFNET BASICSR
 
 NAFNET is a checkout of github.com/megvii-research/NAFNet (MIT), BASICSR one of github.com/XPixelGroup/BasicSR
-(Apache-2.0); it needs torch 2.13.0. As in `features.py`, networks are filled with random tensors, seeded by their names.
+(Apache-2.0); it needs torch 2.13.0. As in `features.py`, networks are filled with random tensors, seeded by names.
 Arrays: `shapes/NET`, JSON of the shapes of the tensors; `NET`, values of the output for `picture` that `pick` selects;
 `counts`, JSON of the numbers of parameters at the published widths.
 """
@@ -18,6 +18,7 @@ import numpy as np
 
 FILE = pathlib.Path(__file__).with_suffix('.npz')
 SIZE = 24, 40
+POWER = 60  # passes in which spectral norms converge
 
 
 def picture():
@@ -72,6 +73,16 @@ def main(nafnet, basicsr):
     for scale in (1, 2, 4):
         store(f'rrdb{scale}', rrdb.RRDBNet(3, 3, scale, 8, 1, 4))
         counts[f'rrdb{scale}'] = size(rrdb.RRDBNet(3, 3, scale))
+    (critic,) = networks(basicsr, 'basicsr.archs.discriminator_arch')
+    counts['critic'] = size(critic.UNetDiscriminatorSN(3))
+    net = critic.UNetDiscriminatorSN(3, 4)
+    shapes = {n: list(x.shape) for n, x in net.named_parameters()}
+    net.load_state_dict({n: torch.tensor(x) for n, x in fill(shapes).items()}, strict=False)
+    with torch.no_grad():
+        for _ in range(POWER):
+            made = net(torch.tensor(picture()).permute(0, 3, 1, 2))
+    found['shapes/critic'] = np.frombuffer(json.dumps(shapes).encode(), np.uint8)
+    found['critic'] = pick(made.permute(0, 2, 3, 1).numpy(), 256)
     found['counts'] = np.frombuffer(json.dumps(counts).encode(), np.uint8)
     np.savez_compressed(FILE, **found)
     print(counts)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from productgen.config import UserError
 from productgen.methods.models.unet import parse_numbers
+from productgen.nets.gated import Autoencoder, GatedNet
 from productgen.nets.nafnet import NAFNet
 from productgen.nets.super_resolution import EDSR, ESPCN, Compact, RRDBNet
 
@@ -186,10 +187,70 @@ class ESPCNModel:
         return ESPCN(scale, DTYPES[self.bf16])
 
 
+@dataclasses.dataclass(frozen=True)
+class GatedModel:
+    """The `model` section of gated convolutions (Yu et al. 2019), for `inpaint`.
+
+    Attributes:
+      name: `gated`.
+      width: channels at full size.
+      stages: 2, or 1 for the coarse network only.
+      bf16: compute in bfloat16.
+    """
+
+    name: str = 'gated'
+    width: int = 48
+    stages: int = 2
+    bf16: bool = False
+
+    def __post_init__(self):
+        if self.width < 4 or self.width % 2:
+            raise UserError('model.width', f'{self.width} is not an even number of at least 4')
+        if self.stages not in (1, 2):
+            raise UserError('model.stages', f'{self.stages} is not 1 or 2')
+
+    def net(self, scale: int) -> GatedNet:
+        """See `RestorerModel`."""
+        _check_scale(self.name, scale)
+        return GatedNet(self.width, self.stages, DTYPES[self.bf16])
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoencoderModel:
+    """The `model` section of a denoising autoencoder (Vincent et al. 2008).
+
+    Attributes:
+      name: `autoencoder`.
+      width: channels at half the size.
+      code: channels of the code, at a quarter of the size.
+      bf16: compute in bfloat16.
+    """
+
+    name: str = 'autoencoder'
+    width: int = 32
+    code: int = 32
+    bf16: bool = False
+
+    def __post_init__(self):
+        _check(self, width=1, code=1)
+
+    def net(self, scale: int) -> Autoencoder:
+        """See `RestorerModel`."""
+        _check_scale(self.name, scale)
+        return Autoencoder(self.width, self.code, DTYPES[self.bf16])
+
+
+def _check_scale(name: str, scale: int) -> None:
+    if scale != 1:
+        raise UserError('model.name', f'{name!r} makes pictures of the same size only', 'use compact, edsr or nafnet')
+
+
 RESTORERS: dict[str, type[RestorerModel]] = {
+    'autoencoder': AutoencoderModel,
     'compact': CompactModel,
     'edsr': EDSRModel,
     'espcn': ESPCNModel,
+    'gated': GatedModel,
     'nafnet': NAFNetModel,
     'rrdb': RRDBModel,
 }
