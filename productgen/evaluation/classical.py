@@ -7,7 +7,7 @@ Settings are the best ones by PSNR, found on 30 training photos of clothing that
 
 One setting serves all degradations of a task; for a single one, such as one blur, others are better (`measure
 --tuned-on` of the same program). Filters that remove noise are as strong as the noise that `metrics.estimate` finds,
-times a factor. Wavelets (BayesShrink) were below non-local means by more than 1 dB and would need another package.
+times a factor. Wavelets are left out: scikit-image needs another package for them, and non-local means were better.
 """
 
 from __future__ import annotations
