@@ -109,6 +109,11 @@ class Networks:
             self._task = own
         else:
             choose({AUTO: None, **available()}, task, 'restore.task')
+        if not self.tasks:
+            known = ', '.join(available())
+            raise UserError(
+                'restore.task', 'no network that auto could use comes with the project', f'use one of {known}'
+            )
 
     @property
     def tasks(self) -> tuple[str, ...]:
