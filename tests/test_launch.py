@@ -53,7 +53,7 @@ WRONG = {
     '--config.model.channel_base=16': 'model.channel_base: 16 leaves the finest of 4 levels without channels',
     '--config.model.z_dim=0': 'model.z_dim: 0 is too small; it must be at least 1',
     '--coordinator=127.0.0.1:1': '--coordinator=HOST:PORT, --num_processes and --process_id go together',
-    '--mode=sampel': "--mode: there is no 'sampel'; did you mean 'sample'? (known: enhance, eval, sample, train)",
+    '--mode=sampel': "--mode: there is no 'sampel'; did you mean 'sample'? (known: enhance, eval, restore, sample,",
     '--wrokdir=x': 'workdir',
     'quick': "Unknown argument 'quick'",
 }
@@ -133,7 +133,7 @@ def test_sampling_without_a_run_says_so(parse, tmp_path):
 
 def test_an_unknown_mode_is_found_before_the_run_is(parse, tmp_path):
     text = refusal(parse, '--mode=sampel', f'--workdir={tmp_path / "none"}')
-    assert "there is no 'sampel'; did you mean 'sample'? (known: eval, sample, train)" in text
+    assert "there is no 'sampel'; did you mean 'sample'? (known: enhance, eval, " in text
     assert 'there is no run' not in text and '--config' not in text
 
 
@@ -151,7 +151,7 @@ def test_an_unknown_mode_is_found_before_the_run_is(parse, tmp_path):
     ],
 )
 def test_an_unknown_mode_is_named_whatever_else_is_given(parse, words):
-    assert refusal(parse, *words).startswith("--mode: there is no 'dance' (known: eval, sample, train)\n")
+    assert refusal(parse, *words).startswith("--mode: there is no 'dance'; did you mean 'enhance'? (known: ")
 
 
 @pytest.mark.parametrize('words', [['--mode'], ['--workdir', '--mode=sample'], ['--config', '--workdir=a']])

@@ -25,7 +25,7 @@ SHAPES |= {('plateau', 0): 0.12, ('plateau', 1): 0.03}
 SINC, FINAL_SINC = 0.1, 0.8  # probabilities
 GRAY = 0.4  # probability of noise that is the same in all channels
 QUALITY = 30.0, 95.0
-METHODS = jnp.asarray([list(FILTERS).index(name) for name in ('box', 'bilinear', 'bicubic')])
+METHODS = np.array([list(FILTERS).index(name) for name in ('box', 'bilinear', 'bicubic')])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _resized(
     x: jax.Array, size: tuple[int, int], scale: jax.Array, valid: jax.Array, keys: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """Pictures [B, H, W, C] whose first `valid` [B, 2] rows and columns count, by factors [B, 2], and what counts."""
-    method = METHODS[jax.vmap(lambda key: jax.random.randint(key, (), 0, 3))(streams(keys, 'method'))]
+    method = jnp.asarray(METHODS)[jax.vmap(lambda key: jax.random.randint(key, (), 0, 3))(streams(keys, 'method'))]
     target = jnp.maximum(jnp.round(valid * scale), 1.0)
     made = jax.vmap(lambda x, s, v, m: rescale(x, size, s, v, m))(x, target / valid, valid, method)
     return made, target

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-SIDES = 96, 160, 288, 384, 512, 640  # of tiles: the smallest that hold the picture with its margins; a program for each pair
+SIDES = 96, 160, 288, 384, 512, 640  # of tiles: the smallest that hold the picture; each pair is a program
 MARGIN = 64  # of a tile, at most: what is computed and thrown away
 
 
