@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 Array = np.ndarray | jax.Array
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, of sRGB values
 
 
 def to_float(image: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ import grain
 import numpy as np
 
 from productgen.data.balance import BalancedOrder
-from productgen.data.source import Source
+from productgen.data.source import Source, read_item
 
 
 class Batches:
@@ -44,7 +44,6 @@ class Batches:
         inputs: Iterable[str] = ('image', 'label'),
     ):
         self._source, self._threads, self._inputs = source, threads, tuple(inputs)
-        self._drawn = getattr(source, 'drawn', None)
         self._codes = np.stack([source.codes[n] for n in labels], 1) if labels else np.zeros((len(source), 0), np.int32)
         count = batch_size // process[1]
         rows = slice(process[0] * count, (process[0] + 1) * count)
@@ -81,13 +80,13 @@ class Batches:
         columns = [name for name in names if name != 'label']
         draws = [None] * len(items) if draws is None else draws
         pairs = zip(items, draws, strict=True) if columns else ()
-        rows = [self._read(int(i), columns, draw) for i, draw in pairs]
+        rows = [self._read(int(i), columns, None if draw is None else int(draw)) for i, draw in pairs]
         batch = {name: np.stack([row[i] for row in rows]) for i, name in enumerate(columns)}
         return batch | {'label': self.label(items)} if 'label' in names else batch
 
     def _read(self, index: int, columns: Sequence[str], draw: int | None) -> list[np.ndarray]:
         """Columns of one item; all from one look-up, since a source may get them from one rendering."""
-        item = self._source[index] if draw is None or not self._drawn else self._drawn(index, int(draw))
+        item = read_item(self._source, index, draw)
         return [item[name] for name in columns]
 
     def label(self, items: np.ndarray) -> np.ndarray:

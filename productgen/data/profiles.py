@@ -17,9 +17,9 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, ImageCms
 
+from productgen.core.pixels import LUMA, from_linear, to_linear
+
 STRIP = 2**20  # pixels that are converted at once, so that a large photo needs little beyond its own memory
-# The gray of a colour, ITU-R BT.601 on coded values, as Pillow and JPEG have it.
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 _SRGB = ImageCms.createProfile('sRGB')
 _NODES = 4096  # of a sampled curve
@@ -31,14 +31,12 @@ _CMS = {
 
 def linear(coded: np.ndarray) -> np.ndarray:
     """Linear light of sRGB-coded values (IEC 61966-2-1), any floats; negative ones are mirrored."""
-    size = np.abs(coded)
-    return np.copysign(np.where(size <= 0.04045, size / 12.92, ((size + 0.055) / 1.055) ** 2.4), coded)
+    return np.copysign(to_linear(np.abs(coded)), coded)
 
 
 def coded(light: np.ndarray) -> np.ndarray:
     """sRGB-coded values of linear light, the inverse of `linear`."""
-    size = np.abs(light)
-    return np.copysign(np.where(size <= 0.0031308, size * 12.92, 1.055 * size ** (1 / 2.4) - 0.055), light)
+    return np.copysign(from_linear(np.abs(light)), light)
 
 
 class Profile(Protocol):

@@ -78,6 +78,12 @@ class Source(Protocol):
         ...
 
 
+def read_item(source: Source, index: int, draw: int | None) -> Mapping[str, np.ndarray]:
+    """An item with the random parts that a number decides; with fixed ones for None and where it has none."""
+    drawn = getattr(source, 'drawn', None)
+    return source[index] if draw is None or drawn is None else drawn(index, draw)
+
+
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """The `data` section of a config.

@@ -12,7 +12,7 @@ import hashlib
 
 import numpy as np
 
-from productgen.data.source import DataError, Item, Source
+from productgen.data.source import DataError, Item, Source, read_item
 from productgen.data.split import in_validation
 from productgen.data.wrappers import Wrapper
 
@@ -71,16 +71,14 @@ class Unpaired(Wrapper):
 
     def drawn(self, index: int, draw: int) -> Item:
         """See `Source`; the number also decides which target the item has."""
-        drawn = getattr(self._source, 'drawn', None)
-        return self._joined(drawn(index, draw) if drawn else self._source[index], index, draw, moving=True)
+        return self._joined(read_item(self._source, index, draw), index, draw, moving=True)
 
     def _joined(self, item: Item, index: int, draw: int, moving: bool) -> Item:
         def target() -> np.ndarray:
             rng = np.random.default_rng((draw, index))
             items = self.targets[int(self._held_out[index])]
             chosen, place = int(items[rng.integers(len(items))]), int(rng.integers(2**32))
-            drawn = getattr(self.other, 'drawn', None)
-            return (drawn(chosen, place) if drawn and moving else self.other[chosen])[self.column]
+            return read_item(self.other, chosen, place if moving else None)[self.column]
 
         names = (name for name in self._source.columns if name != 'target')
         return Item({name: functools.partial(item.__getitem__, name) for name in names} | {'target': target})

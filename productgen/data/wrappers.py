@@ -10,7 +10,7 @@ import numpy as np
 
 from productgen.config import nearest
 from productgen.data.cache import PixelCache
-from productgen.data.source import DataError, Item, Source
+from productgen.data.source import DataError, Item, Source, read_item
 
 
 class Wrapper:
@@ -75,12 +75,9 @@ class Renamed(Wrapper):
         self.columns = {name: source.columns[column] for name, column in self._names.items()}
 
     def __getitem__(self, index: int) -> Item:
-        return self._renamed(self._source[index])
+        return self.drawn(index, None)
 
-    def drawn(self, index: int, draw: int) -> Item:
+    def drawn(self, index: int, draw: int | None) -> Item:
         """See `Source`."""
-        drawn = getattr(self._source, 'drawn', None)
-        return self._renamed(drawn(index, draw) if drawn else self._source[index])
-
-    def _renamed(self, item: Mapping[str, np.ndarray]) -> Item:
+        item = read_item(self._source, index, draw)
         return Item({name: functools.partial(item.__getitem__, column) for name, column in self._names.items()})

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from productgen.core.pixels import LUMA
 from productgen.core.rng import normal, streams
 from productgen.degrade import blur, jpeg, noise
 from productgen.degrade.resize import FILTERS, rescale
@@ -102,7 +103,7 @@ def _noisy(x: jax.Array, keys: jax.Array, order: Order) -> jax.Array:
     drawn = normal(streams(keys, 'normal'), x.shape[1:]) * column(sigma) / 255
     white = jnp.where(gray, drawn[..., :1], drawn)
     counts = lambda x: noise.poisson(x, 255.0, streams(keys, 'poisson')) - x
-    luma = x @ jnp.asarray([0.299, 0.587, 0.114])
+    luma = x @ jnp.asarray(LUMA)
     shot = column(scale) * jnp.where(gray, counts(luma[..., None]), counts(x))
     return jnp.clip(x + jnp.where(column(_uniform(keys, 'which') < 0.5), white, shot), 0, 1)
 

@@ -16,8 +16,9 @@ import numpy as np
 from skimage.filters import unsharp_mask
 
 from productgen.config import UserError, build, choose
+from productgen.core.pixels import LUMA
 from productgen.data.native import Photo
-from productgen.data.profiles import LUMA, STRIP, coded, linear
+from productgen.data.profiles import STRIP, coded, linear
 from productgen.edit.canvas import Canvas, border
 
 _SAMPLE = 2**20  # pixels that are looked at

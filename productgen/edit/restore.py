@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from productgen.model.packed import open_packed
 from productgen.model.rows import RowByRow
 from productgen.model.trained import Trained
 
-_log = logging.getLogger('productgen')
 AUTO = 'auto'
 ORDER = ('jpeg', 'denoise', 'deblur')  # what `auto` may do
 FOLDER = Path(__file__).parent.parent / 'published' / 'restore'  # the project's own networks, TASK.safetensors
@@ -41,11 +39,6 @@ class Restorer:
         )
         self._margin = margin_of(self._method.reach, self._method.stride)
         self._lock = threading.Lock()
-
-    @property
-    def task(self) -> str:
-        """What the network undoes."""
-        return self._trained.model.config.method.task
 
     @property
     def weights(self) -> str:
@@ -98,15 +91,15 @@ class Networks:
     """
 
     def __init__(self, task: str, workdir: Path | None = None, step: int = 0, strength: float = 1.0):
-        self._task, self._strength, self._opened = task, strength, {}
+        self._task, self._strength = task, strength
+        self._opened: dict[str, Restorer] = {}
         self._lock = threading.Lock()
         if workdir:
             trained = Trained.open(workdir, step, float32=True, can=Restores)
-            self._opened[trained.model.config.method.task] = Restorer(trained, strength)
-            own = next(iter(self._opened))
+            self._task = own = trained.model.config.method.task
             if task not in (AUTO, own):
                 raise UserError('restore.task', f'the run in {workdir} is for {own!r}', f'set restore.task={own}')
-            self._task = own
+            self._opened[own] = Restorer(trained, strength)
         else:
             choose({AUTO: None, **available()}, task, 'restore.task')
         if not self.tasks:

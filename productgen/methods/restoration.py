@@ -20,10 +20,11 @@ from productgen.core.pixels import to_float, to_uint8
 from productgen.core.rng import sample_keys, stream, streams
 from productgen.core.state import PyTree, State, create_net
 from productgen.degrade.tasks import SCALES, Degradation, DegradeConfig, make_degradation
-from productgen.losses.pixel import RECONSTRUCTION, Distance, mse, ssim_index
+from productgen.losses.pixel import RECONSTRUCTION, Distance, ssim_index
 from productgen.methods.base import Batch, Family, Knobs, Method, Metrics, Problem, Sections, Shapes, weighted
 from productgen.methods.models.restoration import RESTORERS
 from productgen.methods.parts.averaging import check_not_negative, step_averaged
+from productgen.metrics.pairwise import psnr
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,8 +134,8 @@ class Restoration(Method):
         def loss(params, stats, batch):
             made = self.restored(params, batch)
             value = jnp.mean(self.distance(made, batch['image']))
-            error = mse(jnp.clip(made, -1, 1), batch['image'])
-            return value, (stats, {'loss': value, 'psnr': jnp.mean(psnr(error))})
+            figure = capped_psnr(jnp.clip(made, -1, 1), batch['image'])
+            return value, (stats, {'loss': value, 'psnr': jnp.mean(figure)})
 
         net = state.nets['restorer']
         net, metrics = step_averaged(net, self.tx, loss, batch, problem=problem, section=self.config, step=state.step)
@@ -167,14 +168,14 @@ class Restoration(Method):
         shown = jnp.round((made + 1) * 127.5) / 127.5 - 1
         return {
             'loss': self.distance(made, image),
-            'psnr': psnr(mse(shown, image)),
+            'psnr': capped_psnr(shown, image),
             'ssim': ssim_index(shown, image),
         }
 
 
-def psnr(error: jax.Array) -> jax.Array:
-    """Peak signal-to-noise ratio in dB of mean squared errors of pictures in [-1, 1], at most 100."""
-    return -10 * jnp.log10(jnp.maximum(error / 4, 1e-10))
+def capped_psnr(a: jax.Array, b: jax.Array) -> jax.Array:
+    """`psnr` of each picture, [B], at most 100: a mean over pictures may have equal pairs."""
+    return jnp.minimum(psnr(a, b), 100.0)
 
 
 def turned(x: jax.Array, keys: jax.Array) -> jax.Array:

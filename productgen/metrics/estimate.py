@@ -7,7 +7,8 @@ import dataclasses
 import numpy as np
 from skimage.measure import blur_effect
 
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+from productgen.core.pixels import LUMA
+
 BLOCK = 32  # side of the areas in which noise is measured
 LARGEST = 2048  # longer sides are measured in their middle only
 

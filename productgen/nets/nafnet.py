@@ -7,7 +7,6 @@ Aggregation" (TLC), ECCV 2022.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -19,7 +18,7 @@ from productgen.nets.depthwise import depthwise_conv
 from productgen.nets.layers import recomputed
 from productgen.nets.norms import TORCH_INIT, Linear
 from productgen.nets.resample import enlarge
-from productgen.nets.strided import to_depth, to_space
+from productgen.nets.strided import fold, to_depth, to_space, unfold
 
 
 class PixelNorm(nn.Module):
@@ -139,10 +138,7 @@ class NAFNet(nn.Module):
         """x [B, H, W, C], of which the first three channels are the picture, -> [B, scale H, scale W, 3]."""
         image, x = x[..., :3], x.astype(self.dtype)
         convolution = lambda features, name: Linear(features, (3, 3), conv_same, kernel_init=TORCH_INIT, name=name)
-        halvings = int(math.log2(self.fold))
-        for _ in range(halvings):
-            x = to_depth(x)
-        x = convolution(self.width, 'intro')(x)
+        x = convolution(self.width, 'intro')(fold(x, self.fold))
         skips = []
         for level, blocks in enumerate(self.encoder):
             x = self._blocks(x, blocks, f'encoder{level}')
@@ -152,11 +148,9 @@ class NAFNet(nn.Module):
         for level, blocks in enumerate(self.decoder):
             x = to_space(pixels(2 * x.shape[-1], bias=False, name=f'up{level}')(x)) + skips.pop()
             x = self._blocks(x, blocks, f'decoder{level}')
-        doublings = halvings + int(math.log2(self.scale))
-        x = convolution(3 * 4**doublings, 'ending')(x).astype(jnp.float32)
-        for _ in range(doublings):
-            x = to_space(x)
-        return enlarge(image, self.scale) + x
+        side = self.fold * self.scale
+        x = convolution(3 * side**2, 'ending')(x).astype(jnp.float32)
+        return enlarge(image, self.scale) + unfold(x, side)
 
     def _blocks(self, x: jax.Array, count: int, name: str) -> jax.Array:
         level = (x.shape[-1] // self.width).bit_length() - 1  # how often x has been halved since the first one

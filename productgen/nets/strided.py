@@ -29,6 +29,20 @@ def to_space(x: jax.Array) -> jax.Array:
     return x.reshape(b, 2 * h, 2 * w, c // 4)
 
 
+def fold(x: jax.Array, side: int) -> jax.Array:
+    """Moves blocks of `side` x `side` pixels to channels, by `to_depth`; `side` is a power of two."""
+    for _ in range(side.bit_length() - 1):
+        x = to_depth(x)
+    return x
+
+
+def unfold(x: jax.Array, side: int) -> jax.Array:
+    """Inverts `fold`: channels become `side` x `side` pixels each."""
+    for _ in range(side.bit_length() - 1):
+        x = to_space(x)
+    return x
+
+
 def conv_halve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolution of stride 2 and padding 1, [B, 2H, 2W, C] and [4, 4, C, D] -> [B, H, W, D].
 

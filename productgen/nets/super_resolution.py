@@ -12,7 +12,7 @@ from productgen.nets.conv import conv_same
 from productgen.nets.layers import recomputed
 from productgen.nets.norms import TORCH_INIT, Linear
 from productgen.nets.resample import enlarge
-from productgen.nets.strided import to_depth, to_space, up_conv
+from productgen.nets.strided import fold, to_space, unfold, up_conv
 
 MEAN = (0.4488, 0.4371, 0.4040)  # of DIV2K's pictures, in [0, 1]
 
@@ -108,15 +108,11 @@ class Compact(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [B, H, W, C], of which the first three channels are the picture, -> [B, scale H, scale W, 3]."""
-        image, x, doublings = x[..., :3], x.astype(self.dtype), int(math.log2(self.scale * self.fold))
-        for _ in range(int(math.log2(self.fold))):
-            x = to_depth(x)
+        image, x, side = x[..., :3], fold(x.astype(self.dtype), self.fold), self.scale * self.fold
         for i in range(self.layers + 1):
             x = nn.leaky_relu(convolution(self.features, init=nn.initializers.he_normal(), name=f'conv{i}')(x), 0.2)
-        x = convolution(3 * 4**doublings, name='last')(x).astype(jnp.float32)
-        for _ in range(doublings):
-            x = to_space(x)
-        return enlarge(image, self.scale) + x
+        x = convolution(3 * side**2, name='last')(x).astype(jnp.float32)
+        return enlarge(image, self.scale) + unfold(x, side)
 
 
 class RRDBNet(nn.Module):
@@ -154,9 +150,7 @@ class RRDBNet(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """x [B, H, W, C] -> [B, scale H, scale W, 3]."""
-        for _ in range(int(math.log2(self.stride))):
-            x = to_depth(x)
-        first = x = convolution(self.features, name='first')(x.astype(self.dtype))
+        first = x = convolution(self.features, name='first')(fold(x.astype(self.dtype), self.stride))
         for i in range(self.blocks):
             part = lambda module, x, i=i: self._block(x, f'block{i}')
             x = recomputed(self, part, self.remat, x)
@@ -204,6 +198,4 @@ class ESPCN(nn.Module):
         x = jnp.tanh(convolution(64, 5, name='first')(x.astype(self.dtype)))
         x = jnp.tanh(convolution(32, name='second')(x))
         x = convolution(3 * self.scale**2, name='last')(x).astype(jnp.float32)
-        for _ in range(int(math.log2(self.scale))):
-            x = to_space(x)
-        return x
+        return unfold(x, self.scale)

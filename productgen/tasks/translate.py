@@ -20,6 +20,7 @@ from tqdm import tqdm
 from productgen.config import UserError
 from productgen.config.text import counted, examples, printable
 from productgen.core.files import naming
+from productgen.core.pixels import LUMA
 from productgen.data import parse_resolution
 from productgen.data.images import BadImage, load_image
 from productgen.data.pictures import grid, save_png, side_by_side
@@ -170,7 +171,7 @@ def _channels(images: np.ndarray, channels: int) -> np.ndarray:
     """uint8 [N, H, W, 3] with the channels that a method takes; one channel is the luma of Rec. 601."""
     if channels != 1:
         return images
-    return np.rint(images @ np.float32([0.299, 0.587, 0.114])).astype(np.uint8)[..., None]
+    return np.rint(images @ LUMA).astype(np.uint8)[..., None]
 
 
 def _list(skipped: Sequence[tuple[str, str]], out: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 
+from productgen.core.pixels import LUMA
 from productgen.data.catalog import shading
 from productgen.data.catalog.accessories import ACCESSORIES
 from productgen.data.catalog.garments import GARMENTS
@@ -209,7 +210,7 @@ def sketch(item: Item, height: int, width: int) -> np.ndarray:
     """
     from skimage.feature import canny  # here, since only sketches need the library
 
-    gray = studio(item, height, width) @ np.float32([0.299, 0.587, 0.114]) / 255
+    gray = studio(item, height, width) @ LUMA / 255
     edges = canny(gray, sigma=max(min(height, width) / 128, 0.6), low_threshold=0.05, high_threshold=0.12)
     return np.where(edges, 0, 255).astype(np.uint8)[..., None]
 

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from productgen.config import UserError
+from productgen.methods.models.pair import at_least
 from productgen.methods.models.unet import parse_numbers
 from productgen.nets.gated import Autoencoder, GatedNet
 from productgen.nets.nafnet import NAFNet
@@ -29,10 +30,9 @@ class RestorerModel(Protocol):
         ...
 
 
-def _check(model: object, **least: int) -> None:
-    for field, value in least.items():
-        if getattr(model, field) < value:
-            raise UserError(f'model.{field}', f'must be at least {value}')
+def _check_fold(fold: int) -> None:
+    if fold not in (1, 2, 4):
+        raise UserError('model.fold', f'{fold} is not 1, 2 or 4')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,13 +65,13 @@ class NAFNetModel:
     remat: bool = False
 
     def __post_init__(self):
-        _check(self, width=1, middle=0, window=0)
+        at_least(self, 1, 'width')
+        at_least(self, 0, 'middle', 'window')
         encoder = parse_numbers(self.encoder, 'model.encoder')
         decoder = parse_numbers(self.decoder, 'model.decoder')
         if len(encoder) != len(decoder):
             raise UserError('model.decoder', f'has {len(decoder)} levels, and model.encoder has {len(encoder)}')
-        if self.fold not in (1, 2, 4):
-            raise UserError('model.fold', f'{self.fold} is not 1, 2 or 4')
+        _check_fold(self.fold)
 
     def net(self, scale: int) -> NAFNet:
         """See `RestorerModel`."""
@@ -112,7 +112,7 @@ class EDSRModel:
     remat: bool = False
 
     def __post_init__(self):
-        _check(self, features=1, blocks=1)
+        at_least(self, 1, 'features', 'blocks')
 
     def net(self, scale: int) -> EDSR:
         """See `RestorerModel`."""
@@ -138,9 +138,9 @@ class CompactModel:
     bf16: bool = False
 
     def __post_init__(self):
-        _check(self, features=1, layers=0)
-        if self.fold not in (1, 2, 4):
-            raise UserError('model.fold', f'{self.fold} is not 1, 2 or 4')
+        at_least(self, 1, 'features')
+        at_least(self, 0, 'layers')
+        _check_fold(self.fold)
 
     def net(self, scale: int) -> Compact:
         """See `RestorerModel`."""
@@ -168,7 +168,7 @@ class RRDBModel:
     remat: bool = False
 
     def __post_init__(self):
-        _check(self, features=1, blocks=1, growth=1)
+        at_least(self, 1, 'features', 'blocks', 'growth')
 
     def net(self, scale: int) -> RRDBNet:
         """See `RestorerModel`."""
@@ -232,7 +232,7 @@ class AutoencoderModel:
     bf16: bool = False
 
     def __post_init__(self):
-        _check(self, width=1, code=1)
+        at_least(self, 1, 'width', 'code')
 
     def net(self, scale: int) -> Autoencoder:
         """See `RestorerModel`."""
