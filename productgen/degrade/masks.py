@@ -35,10 +35,7 @@ def _segments(size: tuple[int, int], points: jax.Array, width: jax.Array, used: 
     widths = jnp.repeat(width, corners - 1)
     valid = (jnp.arange(corners - 1)[None, :] < used[:, None] - 1).reshape(-1)
 
-    def add(mask: jax.Array, segment: tuple) -> tuple[jax.Array, None]:
-        return mask | covered(*segment), None
-
-    return jax.lax.scan(add, jnp.zeros(size, bool), (starts, ends, widths, valid))[0]
+    return jnp.any(jax.vmap(covered)(starts, ends, widths, valid), 0)
 
 
 def _free_form(key: jax.Array, size: tuple[int, int], strokes: int = 4) -> jax.Array:

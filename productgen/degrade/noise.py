@@ -34,9 +34,26 @@ def poisson(x: jax.Array, peak: jax.Array | float, keys: jax.Array) -> jax.Array
       keys: [B].
     """
     peak = _column(peak, x)
-    mean = jnp.maximum(x, 0) * peak
-    counts = jax.vmap(lambda key, m: jax.random.poisson(key, m))(keys, mean)
-    return counts.astype(jnp.float32) / peak
+    return _counts(jnp.maximum(x, 0) * peak, normal(keys, x.shape[1:])) / peak
+
+
+def _counts(mean: jax.Array, z: jax.Array) -> jax.Array:
+    """Poisson variables of given means, from standard normal ones by their quantiles.
+
+    Exact for means up to 10; above, by the Cornish-Fisher expansion of second order (Abramowitz and Stegun 26.2.49),
+    whose distribution function differs by at most 0.0015. Without a loop that rejects: `jax.random.poisson` took half
+    the time of a training step on CPUs.
+    """
+    few = jnp.minimum(mean, 10.0)
+    share = jax.scipy.special.ndtr(z)
+    term = total = jnp.exp(-few)
+    count = jnp.zeros_like(mean)
+    for k in range(1, 32):  # beyond, 1e-8 is left
+        count = count + (share > total).astype(mean.dtype)
+        term = term * few / k
+        total = total + term
+    many = jnp.round(mean + jnp.sqrt(mean) * z + (z**2 - 1) / 6)
+    return jnp.where(mean <= 10, count, jnp.maximum(many, 0))
 
 
 def salt_and_pepper(x: jax.Array, amount: jax.Array | float, keys: jax.Array) -> jax.Array:

@@ -37,9 +37,14 @@ class PixelNorm(nn.Module):
         return add_bias(scale_channels((centred * scale).astype(x.dtype), gain), bias)
 
 
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """x [..., C] @ kernel [C, D], over rows: the gradient of the kernel is one product too, not a sum of products."""
+    return (x.reshape(-1, x.shape[-1]) @ kernel).reshape(*x.shape[:-1], -1)
+
+
 def pixels(features: int, bias: bool = True, name: str | None = None) -> Linear:
     """A 1x1 convolution."""
-    return Linear(features, bias=bias, kernel_init=TORCH_INIT, name=name)
+    return Linear(features, product=product, bias=bias, kernel_init=TORCH_INIT, name=name)
 
 
 class Depthwise(nn.Module):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
-from scipy import ndimage, special
+from scipy import ndimage, special, stats
 
 from productgen.config import UserError
 from productgen.core.pixels import from_linear, to_linear
@@ -125,6 +125,11 @@ def test_noises_have_their_moments():
     assert abs(found.std() * 255 - 25) < 0.3 and abs(found.mean()) < 1e-3
     found = np.asarray(noise.poisson(x, 50.0, key), float)
     assert abs(found.mean() - 0.4) < 1e-3 and abs(found.var() / (0.4 / 50) - 1) < 0.02
+    for mean in 0.0, 0.5, 4, 9.9, 11, 60:
+        counts = np.asarray(noise.poisson(jnp.full((1, 200, 200, 3), mean / 100), 100.0, key)) * 100
+        edges = np.arange(200)
+        share = np.searchsorted(np.sort(np.rint(counts).ravel()), edges, side='right') / counts.size
+        assert abs(share - stats.poisson.cdf(edges, mean)).max() < 0.006, mean
     found = np.asarray(noise.salt_and_pepper(x, 0.1, key))[0]
     changed = (found != np.float32(0.4)).any(-1)
     assert abs(changed.mean() - 0.1) < 0.01 and set(np.unique(found[changed])) == {0.0, 1.0}
