@@ -48,10 +48,10 @@ from productgen.data.native import read_photo  # noqa: E402
 from productgen.data.scan import scan  # noqa: E402
 from productgen.degrade.tasks import SCALES, DegradeConfig, make_degradation  # noqa: E402
 from productgen.edit.compare import psnr, ssim  # noqa: E402
-from productgen.edit.restore import Restorer, available  # noqa: E402
+from productgen.edit.restore import Restorer, available, open_network  # noqa: E402
 from productgen.evaluation.classical import CLASSICAL, Classical  # noqa: E402
 from productgen.methods.base import Restores  # noqa: E402
-from productgen.model.packed import open_packed, pack  # noqa: E402
+from productgen.model.packed import pack  # noqa: E402
 from productgen.model.trained import Trained  # noqa: E402
 
 SEED = 0
@@ -211,19 +211,6 @@ def tune(args: argparse.Namespace) -> None:
 # Networks.
 
 
-def opened(path: Path) -> Trained:
-    """A packed network, or the newest checkpoint of a run.
-
-    Raises:
-      UserError: it is neither, or restores nothing.
-    """
-    if not path.exists():
-        raise UserError(f'--networks={path}', 'there is no such file or workdir')
-    if path.is_dir():
-        return Trained.open(path, float32=True, can=Restores, field=f'--networks={path}', batch_size=1)
-    return open_packed(path, batch_size=1)
-
-
 def networks(text: str) -> dict[str, Trained]:
     """Networks by their tasks.
 
@@ -232,7 +219,7 @@ def networks(text: str) -> dict[str, Trained]:
     """
     found = {}
     for path in [Path(part) for part in text.split(',')] if text else available().values():
-        one = opened(path)
+        one = open_network(path, '--networks')
         task = one.model.config.method.task
         if task in found:
             raise UserError('--networks', f'two of them are for {task}', 'measure them one after the other')

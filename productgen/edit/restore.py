@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from productgen.config import UserError, choose
@@ -19,7 +21,9 @@ from productgen.model.trained import Trained
 
 AUTO = 'auto'
 ORDER = ('jpeg', 'denoise', 'deblur')  # what `auto` may do
-FOLDER = Path(__file__).parent.parent / 'published' / 'restore'  # the project's own networks, TASK.safetensors
+# The project's own networks: TASK.safetensors, and in PLEASING those of `restoration_gan`.
+FOLDER = Path(__file__).parent.parent / 'published' / 'restore'
+PLEASING = 'pleasing'
 
 
 class Restorer:
@@ -85,13 +89,24 @@ class Networks:
       workdir: a run to use instead of the project's own networks; None for these.
       step: checkpoint of the run, as `sample.step`.
       strength: see `Restorer`.
+      fidelity: 1 for faithful networks, 0 for pleasing ones, or between; see `between`.
+      pleasing: a run or packed network to use as the pleasing one; None for the project's own.
 
     Raises:
-      UserError: an unknown task, one without a network, or a run that restores nothing or something else.
+      UserError: an unknown task, one without a network, a run that restores nothing or something else, or a pleasing
+        network that is missing or another one.
     """
 
-    def __init__(self, task: str, workdir: Path | None = None, step: int = 0, strength: float = 1.0):
-        self._task, self._strength = task, strength
+    def __init__(
+        self,
+        task: str,
+        workdir: Path | None = None,
+        step: int = 0,
+        strength: float = 1.0,
+        fidelity: float = 1.0,
+        pleasing: Path | None = None,
+    ):
+        self._task, self._strength, self._fidelity, self._pleasing = task, strength, fidelity, pleasing
         self._opened: dict[str, Restorer] = {}
         self._lock = threading.Lock()
         if workdir:
@@ -99,7 +114,7 @@ class Networks:
             self._task = own = trained.model.config.method.task
             if task not in (AUTO, own):
                 raise UserError('restore.task', f'the run in {workdir} is for {own!r}', f'set restore.task={own}')
-            self._opened[own] = Restorer(trained, strength)
+            self._opened[own] = self._restorer(own, trained)
         else:
             choose({AUTO: None, **available()}, task, 'restore.task')
         if not self.tasks:
@@ -117,8 +132,18 @@ class Networks:
         """The network of a task."""
         with self._lock:
             if task not in self._opened:
-                self._opened[task] = Restorer(open_packed(available()[task], batch_size=1), self._strength)
+                self._opened[task] = self._restorer(task, open_packed(available()[task], batch_size=1))
             return self._opened[task]
+
+    def _restorer(self, task: str, faithful: Trained) -> Restorer:
+        if self._fidelity == 1:
+            return Restorer(faithful, self._strength)
+        own = available(PLEASING)
+        if not self._pleasing and task not in own:
+            reason = f'no pleasing network for {task} comes with the project, only for {", ".join(own) or "none"}'
+            raise UserError('restore.fidelity', reason, 'leave it at 1, or name a run in restore.pleasing')
+        network = open_network(self._pleasing or own[task], 'restore.pleasing')
+        return Restorer(between(faithful, network, self._fidelity), self._strength)
 
     def digests(self) -> dict[str, str]:
         """Digests of the weights of all that may be needed, by task."""
@@ -140,6 +165,48 @@ class Networks:
         return photo.replace(notes=(*photo.notes, f'estimated and done: {" and ".join(tasks) or "nothing to restore"}'))
 
 
-def available() -> dict[str, Path]:
-    """The files of the project's own networks, by task."""
-    return {path.stem: path for path in sorted(FOLDER.glob('*.safetensors'))}
+def between(faithful: Trained, pleasing: Trained, fidelity: float) -> Trained:
+    """A network between two: their weights, interpolated.
+
+    Wang et al., "ESRGAN", ECCVW 2018, section 3.4: a network trained for pixels and the one that a discriminator made
+    of it are near each other, and so their average is a network too. Its pictures have less noise than the average of
+    their pictures.
+
+    Args:
+      faithful: of a method that `Restores`.
+      pleasing: the same network, trained on from it.
+      fidelity: share of the faithful one's weights.
+
+    Raises:
+      UserError: they are for different tasks or are different networks.
+    """
+    task, other = (one.model.config.method.task for one in (faithful, pleasing))
+    nets = [one.state.nets['restorer'].ema for one in (faithful, pleasing)]
+    if task != other or jax.tree.map(np.shape, nets[0]) != jax.tree.map(np.shape, nets[1]):
+        reason = f'{pleasing.workdir} ({other}) is another network than {faithful.workdir} ({task})'
+        raise UserError('restore.pleasing', reason, 'name a run of restoration_gan that went on from it')
+    ema = jax.tree.map(lambda a, b: fidelity * a + (1 - fidelity) * b, *nets)
+    net = faithful.state.nets['restorer'].replace(ema=ema)
+    return dataclasses.replace(faithful, state=faithful.state.replace(nets={'restorer': net}))
+
+
+def open_network(path: Path, field: str) -> Trained:
+    """A packed network, or the newest checkpoint of a run.
+
+    Args:
+      path: of the file or the workdir.
+      field: what names it, for messages.
+
+    Raises:
+      UserError: it is neither, or restores nothing.
+    """
+    if not path.exists():
+        raise UserError(field, f'there is no file or workdir {path}')
+    if path.is_dir():
+        return Trained.open(path, float32=True, can=Restores, field=field, batch_size=1)
+    return open_packed(path, batch_size=1)
+
+
+def available(kind: str = '') -> dict[str, Path]:
+    """The files of the project's own networks, by task; `PLEASING` gives those of that kind."""
+    return {path.stem: path for path in sorted((FOLDER / kind).glob('*.safetensors'))}

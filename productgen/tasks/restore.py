@@ -26,6 +26,9 @@ class RestoreConfig(ToolConfig):
       task: `denoise`, `deblur`, `sr2`, `sr4` (two and four times as large), `jpeg`, `inpaint`, or `auto`: noise, blur
         and JPEG blocks where the photo has them, which the log says. With `--workdir` that of the run.
       strength: how much of the correction is applied, from 0 to 1.
+      fidelity: from 1, true to the photo, to 0, pleasing: sharper, with texture that may not have been there. For tasks
+        with a pleasing network: `sr2`, or that of `pleasing`.
+      pleasing: workdir of a run of `restoration_gan` that went on from the run in `--workdir`; empty for the project's.
       masks: for `inpaint`, a folder with a mask of each photo under its name with any ending, or the mask of a single
         photo: white where something is missing.
       step: with `--workdir`, the checkpoint: 0 is the newest, -1 the best one by `train.stop_on`.
@@ -38,13 +41,18 @@ class RestoreConfig(ToolConfig):
 
     task: str = 'auto'
     strength: float = 1.0
+    fidelity: float = 1.0
+    pleasing: str = ''
     masks: str = ''
     step: int = 0
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 <= self.strength <= 1:
-            raise UserError('restore.strength', f'{self.strength} is not from 0 to 1')
+        for field in ('strength', 'fidelity'):
+            if not 0 <= getattr(self, field) <= 1:
+                raise UserError(f'restore.{field}', f'{getattr(self, field)} is not from 0 to 1')
+        if self.pleasing and self.fidelity == 1:
+            raise UserError('restore.pleasing', 'is not used with restore.fidelity=1', 'set restore.fidelity=0')
         if self.task == 'inpaint' and not self.masks:
             raise UserError('restore.masks', 'what is missing? Name a folder of masks, white where it is')
 
@@ -82,7 +90,8 @@ def run(request: Request) -> None:
     """See `process`."""
     settings: RestoreConfig = request.settings
     masks = Masks(user_path(settings.masks, 'restore.masks')) if settings.masks else None
-    networks = Networks(settings.task, request.workdir, settings.step, settings.strength)
+    pleasing = user_path(settings.pleasing, 'restore.pleasing') if settings.pleasing else None
+    networks = Networks(settings.task, request.workdir, settings.step, settings.strength, settings.fidelity, pleasing)
     if 'inpaint' in networks.tasks and not masks:
         raise UserError('restore.masks', 'what is missing? Name a folder of masks, white where it is')
 

@@ -2,6 +2,7 @@
 
 import logging
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -26,6 +27,8 @@ def networks(tmp_path_factory):
     folder = tmp_path_factory.mktemp('networks')
     for task in ('denoise', 'jpeg', 'deblur', 'sr2', 'inpaint'):
         pack(restorer(task, noise=0.02), folder / f'{task}.safetensors')
+    (folder / 'pleasing').mkdir()
+    pack(restorer('sr2', noise=0.1), folder / 'pleasing' / 'sr2.safetensors')
     return folder
 
 
@@ -62,6 +65,28 @@ def test_strength_blends_with_the_photo():
     full, none, half = (Restorer(trained, s)(before).pixels for s in (1.0, 0.0, 0.5))
     assert np.array_equal(none, before.pixels) and np.abs(full - none).max() > 0.01
     np.testing.assert_allclose(half, (full + none) / 2, atol=1e-6)
+
+
+def test_fidelity_goes_from_one_network_to_the_other():
+    before, pair = photo(20, 24), (restorer('sr2', 0.02), restorer('sr2', 0.1))
+    made = [Networks('sr2', fidelity=share).restore(before).pixels for share in (1, 0, 0.3)]
+    for share, found in zip((1, 0), made, strict=False):  # float16 in the files
+        np.testing.assert_allclose(found, Restorer(pair[1 - share])(before).pixels, atol=2e-3)
+    nets = [one.state.nets['restorer'].ema for one in (*pair, restore.between(*pair, 0.3))]
+    for one, other, found in zip(*map(jax.tree.leaves, nets), strict=True):
+        np.testing.assert_allclose(found, 0.3 * one + 0.7 * other, atol=1e-6)
+    assert min(np.abs(made[2] - end).max() for end in made[:2]) > 0.01
+
+
+def test_a_pleasing_network_that_does_not_fit_is_an_error(networks, tmp_path):
+    with pytest.raises(UserError, match='no pleasing network for jpeg comes with the project, only for sr2'):
+        Networks('jpeg', fidelity=0.5).digests()
+    with pytest.raises(UserError, match='restore.pleasing: .* is another network than'):
+        Networks('jpeg', fidelity=0.5, pleasing=networks / 'pleasing' / 'sr2.safetensors').digests()
+    with pytest.raises(UserError, match='restore.pleasing: there is no file or workdir'):
+        Networks('sr2', fidelity=0.5, pleasing=tmp_path / 'none').digests()
+    with pytest.raises(UserError, match='is not used with restore.fidelity=1'):
+        Settings(task='sr2', pleasing='run')
 
 
 def test_colours_beyond_srgb_and_transparency_stay(enlarger):
