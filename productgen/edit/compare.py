@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +15,12 @@ from productgen.data.pictures import save_png, side_by_side
 from productgen.data.profiles import STRIP
 from productgen.data.scan import scan
 from productgen.losses.pixel import SSIM_SIGMA, SSIM_WINDOW
+from productgen.model.features import open_lpips
 
+# Pictures uint8 [N, H, W, 3], twice -> distances [N].
+Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
 _SIDE = 480  # pixels of a picture of a sheet
-_NARROWEST = 260  # so that a caption fits
+_SQUARE = 256  # pixels of a side of what LPIPS compares
 
 
 class References:
@@ -23,10 +28,24 @@ class References:
 
     Args:
       folder: of files that `read_photo` reads.
+      lpips: trunk of the LPIPS to compare by; empty for none.
+
+    Attributes:
+      lpips: this distance, which several threads may ask for, or None.
+
+    Raises:
+      UserError: its published weights are missing.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, lpips: str = ''):
+        self._lock = threading.Lock()
+        distance = open_lpips(lpips, 1) if lpips else None
+        self.lpips = (lambda a, b: self._locked(distance, a, b)) if distance else None
         self._paths = {Path(name).with_suffix('').as_posix(): folder / name for name in sorted(scan(folder).pictures)}
+
+    def _locked(self, distance: Distance, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        with self._lock:
+            return distance(a, b)
 
     def find(self, name: str) -> Path | None:
         """The version of a photo, by its name in the input."""
@@ -57,14 +76,30 @@ def _strips(one: np.ndarray, other: np.ndarray, overlap: int):
         yield (np.clip(x[start : start + rows + overlap], 0, 1) for x in (one, other))
 
 
-def sheet(path: Path, before: Photo, after: Photo, reference: Path | None) -> None:
+def lpips_in_squares(distance: Distance, one: np.ndarray, other: np.ndarray) -> float:
+    """LPIPS of [H, W, 3] in [0, 1]: the mean over squares of at most 256 pixels that cover the photo.
+
+    Args:
+      distance: of `model.features.open_lpips`.
+      one: a photo of any size.
+      other: a photo of the same size.
+    """
+    side = min(_SQUARE, *one.shape[:2])
+    starts = [np.linspace(0, length - side, -(-length // side)).round().astype(int) for length in one.shape[:2]]
+    places = [(y, x) for y in starts[0] for x in starts[1]]
+    square = lambda picture, y, x: _eight(picture[y : y + side, x : x + side])[None]
+    return float(np.mean([distance(square(one, *at), square(other, *at)) for at in places]))
+
+
+def sheet(path: Path, before: Photo, after: Photo, name: str = '', references: References | None = None) -> None:
     """Writes a PNG: the photo before, after and the reference, as a whole and a part of it pixel by pixel.
 
     Args:
       path: of the sheet.
       before: the photo.
       after: it may have another size.
-      reference: file of the perfect version; None where there is none.
+      name: of the photo in the input.
+      references: perfect versions, where there are some.
     """
     white = (1.0, 1.0, 1.0)
     one, other = before.over(white), after.over(white)
@@ -72,7 +107,8 @@ def sheet(path: Path, before: Photo, after: Photo, reference: Path | None) -> No
     grown = np.divide(after.size, before.size)
     same = abs(grown[0] / grown[1] - 1) < 0.02
     pairs, names = [one, other], ['before', 'after']
-    if reference is not None:
+    reference = references and references.find(name)
+    if reference:
         try:
             perfect = read_photo(reference).over(white)
         except BadImage as error:
@@ -83,13 +119,17 @@ def sheet(path: Path, before: Photo, after: Photo, reference: Path | None) -> No
             for i, picture in enumerate((one, other)):
                 if picture.shape == perfect.shape:
                     names[i] += f'   PSNR {psnr(picture, perfect):.2f} dB   SSIM {ssim(picture, perfect):.4f}'
+                    if references.lpips:
+                        names[i] += f'   LPIPS {lpips_in_squares(references.lpips, picture, perfect):.4f}'
+    captioned = bool(reference) * (1 + bool(references and references.lpips))
+    narrowest = (260, 380, 480)[captioned]  # so that a caption fits
     center = _detail(other)
     rows = []
     for picture in pairs:
         parts = [_fitted(picture)]
         if same:
             parts.append(_crop(picture, center, other.shape[:2]))
-        width = max(_NARROWEST if len(names[0]) < 20 else 380, *(x.shape[1] for x in parts))
+        width = max(narrowest, *(x.shape[1] for x in parts))
         rows.append(np.concatenate([_padded(x, width) for x in parts]))
     save_png(path, side_by_side(rows, names))
 

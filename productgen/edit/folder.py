@@ -20,8 +20,9 @@ from typing import Any, ClassVar
 
 from tqdm import tqdm
 
-from productgen.config import UserError
+from productgen.config import UserError, choose
 from productgen.config.paths import user_path
+from productgen.config.sections import TRUNKS
 from productgen.config.text import counted, examples
 from productgen.core.files import DISK_ERRORS, write_durably
 from productgen.data import images
@@ -44,6 +45,7 @@ class ToolConfig:
       strip_gps: leave out of EXIF where a photo was taken.
       reference: folder with perfect versions of the photos, under the same names with any ending; `--compare` measures
         PSNR and SSIM against them. Empty for none.
+      lpips: also LPIPS, as `eval.lpips`: `alex`, `vgg` or `squeeze`, with its published weights. Empty without it.
 
     Raises:
       UserError: a number below 1.
@@ -55,11 +57,15 @@ class ToolConfig:
     megapixels: int = 48
     strip_gps: bool = False
     reference: str = ''
+    lpips: str = ''
 
     def __post_init__(self):
         for field in ('workers', 'megapixels'):
             if getattr(self, field) < 1:
                 raise UserError(f'{self.SECTION}.{field}', 'must be at least 1')
+        choose(dict.fromkeys(TRUNKS), self.lpips, f'{self.SECTION}.lpips')
+        if self.lpips and not self.reference:
+            raise UserError(f'{self.SECTION}.lpips', 'compares with perfect versions', f'name {self.SECTION}.reference')
 
 
 @dataclasses.dataclass
@@ -140,7 +146,7 @@ def process(
             write_photo(item.target, after, strip_gps=tool.strip_gps)
             record.add(item, stamp, item.target.stat().st_size)
         if compare:
-            sheet(_sheet(output, item), before, after, references and references.find(item.name))
+            sheet(_sheet(output, item), before, after, item.name, references)
         return after.notes
 
     try:
@@ -240,7 +246,7 @@ def _references(tool: ToolConfig, compare: bool) -> References | None:
     folder = user_path(tool.reference, field)
     if not folder.is_dir():
         raise UserError(field, f'there is no folder {folder}')
-    return References(folder)
+    return References(folder, tool.lpips)
 
 
 def _plan(source: Path, output: Path, compare: bool) -> tuple[list[_Item], list[tuple[str, str]]]:

@@ -148,8 +148,10 @@ def test_pixels_in_work_are_bounded(tmp_path):
 
     process(tmp_path / 'in', tmp_path / 'one', work, ToolConfig(workers=4, megapixels=1), {})
     assert most[0] == 1
-    process(tmp_path / 'in', tmp_path / 'two', work, ToolConfig(workers=4, megapixels=48), {})
-    assert most[0] > 1
+    pair = threading.Barrier(2, timeout=60)
+    meet = lambda photo, name: pair.wait() + 1 and photo
+    process(tmp_path / 'in', tmp_path / 'two', meet, ToolConfig(workers=4, megapixels=48), {})
+    assert not pair.broken
 
 
 KILLED = """
@@ -199,6 +201,22 @@ def test_compare(shop, tmp_path):
     assert np.asarray(Image.open(out / 'compare' / 'a.png.png')).shape[2] == 3
 
 
+def test_lpips_is_the_mean_over_squares_that_cover_the_photo():
+    one, other = (DRAW.random((300, 70, 3)).astype(np.float32) for _ in range(2))
+    seen = []
+
+    def distance(a, b):
+        seen.append(a.shape)
+        return abs(a.astype(float) - b).mean((1, 2, 3))
+
+    found = compare.lpips_in_squares(distance, one, other)
+    assert seen == [(1, 70, 70, 3)] * 5
+    starts = 0, 58, 115, 172, 230
+    eight = lambda x: np.rint(x * 255)
+    parts = [abs(eight(one[y : y + 70]) - eight(other[y : y + 70])).mean() for y in starts]
+    assert found == pytest.approx(np.mean(parts), abs=1e-9)
+
+
 def test_figures_are_those_of_the_metrics(monkeypatch):
     one = DRAW.random((70, 45, 3)).astype(np.float32)
     other = np.clip(one + 0.1 * DRAW.standard_normal(one.shape), 0, 1).astype(np.float32)
@@ -207,6 +225,19 @@ def test_figures_are_those_of_the_metrics(monkeypatch):
     assert compare.psnr(one, other) == pytest.approx(float(pairwise.psnr(batch(one), batch(other))[0]), abs=1e-3)
     assert compare.ssim(one, other) == pytest.approx(float(pairwise.ssim(batch(one), batch(other))[0]), abs=1e-4)
     assert compare.psnr(one, one) == np.inf
+
+
+def test_a_sheet_may_have_lpips(shop, tmp_path, monkeypatch):
+    asked = []
+    ones = lambda a, b: np.ones(len(a))
+    blank = np.zeros((2, 2, 3), np.uint8)
+    monkeypatch.setattr(compare, 'open_lpips', lambda trunk, size: asked.append(trunk) or ones)
+    monkeypatch.setattr(compare, 'side_by_side', lambda rows, names: asked.append(names) or blank)
+    out, tool = tmp_path / 'out', ToolConfig(reference=str(shop), lpips='alex')
+    process(shop / 'a.png', out, invert, tool, {}, compare=True)
+    assert asked[0] == 'alex' and [name.endswith('LPIPS 1.0000') for name in asked[1]] == [True, True, False]
+    with pytest.raises(UserError, match='tool.lpips: compares with perfect versions'):
+        ToolConfig(lpips='alex')
 
 
 def test_launch(shop, tmp_path):
