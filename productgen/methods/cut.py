@@ -149,18 +149,10 @@ class CUT(Method):
             made, _ = self._translated(g.params, g.stats, rows, 'input')
             return Pictures(rows['target'], made, Context(streams(rows['key'], 'discriminator')))
 
-        d, d_metrics = critic.step(d, rows, show, phase, problem)
-        d, penalty_metrics = critic.lazy_penalty(d, rows, show, phase, problem)
-        nets['discriminator'] = d
-        metrics = self._generator_step(state, nets, d.replace(params=replicate(d.params)), rows, phase)
-        extra = state.extra | critic.adapted(state.extra, d_metrics.get('sign/real'), state.step, problem.batch_size)
-        metrics |= {
-            'loss/discriminator': d_metrics.pop('loss'),
-            'grad_norm/discriminator': d_metrics.pop('grad_norm'),
-            **d_metrics,
-            **critic.logged(phase),
-        }
-        return state.replace(step=state.step + 1, nets=nets, extra=extra), weighted(metrics) | penalty_metrics
+        nets['discriminator'], extra, d_metrics = critic.turn(d, rows, show, phase, problem, state)
+        fixed = nets['discriminator'].replace(params=replicate(nets['discriminator'].params))
+        metrics = self._generator_step(state, nets, fixed, rows, phase)
+        return state.replace(step=state.step + 1, nets=nets, extra=extra), weighted(metrics) | d_metrics
 
     def _turn(self, rows: Batch) -> jax.Array:
         """Which rows are translated mirrored, bool [B]."""

@@ -106,22 +106,16 @@ class Pix2Pix(Method):
             made, _ = self.generator.train(g.params, g.stats, batch['input'], streams(batch['key'], 'dropout'))
             return Pictures(batch['target'], made, Context(streams(batch['key'], 'discriminator'), batch['input']))
 
-        d, d_metrics = critic.step(d, rows, show, phase, problem)
-        d, penalty_metrics = critic.lazy_penalty(d, rows, show, phase, problem)
+        d, extra, d_metrics = critic.turn(d, rows, show, phase, problem, state)
         g, g_metrics = self._generator_step(g, d.replace(params=replicate(d.params)), rows, phase)
         g = average_translator(g, self.generator, {'image': given, 'key': keys}, c, problem, state)
-        extra = state.extra | critic.adapted(state.extra, d_metrics.get('sign/real'), state.step, problem.batch_size)
         metrics = {
             'loss/generator': g_metrics['loss'],
             'loss/l1': g_metrics['l1'],
-            'loss/discriminator': d_metrics.pop('loss'),
             'grad_norm/generator': g_metrics['grad_norm'],
-            'grad_norm/discriminator': d_metrics.pop('grad_norm'),
-            **d_metrics,
-            **critic.logged(phase),
         }
         state = state.replace(step=state.step + 1, nets={'generator': g, 'discriminator': d}, extra=extra)
-        return state, weighted(metrics) | penalty_metrics
+        return state, weighted(metrics) | d_metrics
 
     def _generator_step(self, g: Net, d: Net, batch: Batch, phase: Phase) -> tuple[Net, dict[str, jax.Array]]:
         def loss(params, stats, batch):

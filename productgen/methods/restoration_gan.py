@@ -112,13 +112,10 @@ class RestorationGan(Restoration):
         decay = ema_decay(state.step, problem.batch_size, c.ema_kimg, c.ema_rampup, problem.images_before)
         new = average(new, decay)
         shown = lambda batch: show(replicate(g.params), batch, 'discriminator')
-        d, d_metrics = critic.step(d, rows, shown, phase, problem)
-        d, penalty = critic.lazy_penalty(d, rows, shown, phase, problem)
-        extra = state.extra | critic.adapted(state.extra, d_metrics.get('sign/real'), state.step, problem.batch_size)
+        d, extra, d_metrics = critic.turn(d, rows, shown, phase, problem, state)
         metrics['grad_norm/restorer'] = metrics.pop('grad_norm')
-        metrics |= {'loss/discriminator': d_metrics.pop('loss'), **d_metrics, **critic.logged(phase)}
         state = state.replace(step=state.step + 1, nets={'restorer': new, 'discriminator': d}, extra=extra)
-        return state, weighted(metrics) | penalty
+        return state, weighted(metrics) | d_metrics
 
 
 def make(sections: Sections, problem: Problem) -> RestorationGan:

@@ -261,6 +261,19 @@ class Critic:
 
         return self._step(net, loss, batch, problem)
 
+    def turn(
+        self, net: Net, batch: Batch, show: Callable[[Batch], Pictures], phase: Phase, problem: Problem, state: State
+    ) -> tuple[Net, dict[str, jax.Array], Metrics]:
+        """The discriminator's part of an iteration, `step`, `lazy_penalty` and what adapts, of `state` before it.
+
+        Returns the discriminator, `State.extra` after the update, and metrics. Other arguments are those of `step`.
+        """
+        net, values = self.step(net, batch, show, phase, problem)
+        net, penalty = self.lazy_penalty(net, batch, show, phase, problem)
+        extra = state.extra | self.adapted(state.extra, values.get('sign/real'), phase.step, problem.batch_size)
+        named = {f'{name}/discriminator': values.pop(name) for name in ('loss', 'grad_norm')}
+        return net, extra, weighted(named | values | self.logged(phase)) | penalty
+
     def with_penalty(
         self, total: jax.Array, params: PyTree, stats: PyTree, pictures: Pictures, phase: Phase
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
