@@ -35,6 +35,9 @@ class DegradeConfig:
       blur: kinds of `deblur`, one a picture: `gaussian`, `motion`, `defocus`.
       blur_size: standard deviation of the kernel along its longest axis, pixels.
       blur_sigma: Gaussian noise on top of the blur, as `sigma`.
+      stored: share of the pictures of `denoise` and `deblur` that are compressed afterwards, as by a camera that stores
+        JPEG. That joins the noise of neighbouring pixels; a network that only knows independent noise leaves it.
+      stored_quality: of that JPEG, 1 to 100.
       quality: of `jpeg`, 1 to 100.
       second_order: `sr2` and `sr4` undo blur, noise and JPEG too, in random strengths (`degrade.second_order`), instead
         of bicubic reduction.
@@ -45,10 +48,12 @@ class DegradeConfig:
     """
 
     noise: str = 'gaussian,poisson,camera'
-    sigma: str = '2-50'
+    sigma: str = '0-50'
     blur: str = 'gaussian,motion,defocus'
     blur_size: str = '0.6-2.5'
     blur_sigma: str = '0-2'
+    stored: float = 0.5
+    stored_quality: str = '60-97'
     quality: str = '8-90'
     second_order: bool = False
     masks: str = 'free_form,boxes,scratches'
@@ -61,8 +66,11 @@ class DegradeConfig:
             ('blur_size', 0.1, LARGEST_BLUR),
             ('blur_sigma', 0, 255),
             ('quality', 1, 100),
+            ('stored_quality', 1, 100),
         ):
             parse_interval(getattr(self, field), f'method.degrade.{field}', low, high)
+        if not 0 <= self.stored <= 1:
+            raise UserError('method.degrade.stored', f'{self.stored} is not from 0 to 1')
 
 
 def parse_kinds(text: str, known: tuple[str, ...], field: str) -> tuple[str, ...]:
@@ -117,14 +125,24 @@ def make_degradation(task: str, config: DegradeConfig) -> Degradation:
     if scale > 1:
         return lambda image, keys: {'input': rounded(resize(image, (image.shape[1] // scale, image.shape[2] // scale)))}
     if task == 'jpeg':
-        return lambda image, keys: {'input': jpeg.compress(image, jnp.round(_uniform(keys, *interval('quality'))))}
+        return lambda image, keys: {'input': _compressed(image, keys, interval('quality'))}
+
+    def stored(image: jax.Array, keys: jax.Array) -> dict[str, jax.Array]:
+        made = rounded(image)
+        if config.stored:
+            keys = streams(keys, 'stored')
+            chosen = jax.vmap(lambda key: jax.random.bernoulli(key, config.stored))(streams(keys, 'whether'))
+            files = _compressed(made, keys, interval('stored_quality'))
+            made = jnp.where(chosen[:, None, None, None], files, made)
+        return {'input': made}
+
     if task == 'denoise':
-        return lambda image, keys: {'input': rounded(_noisy(image, keys, kinds('noise'), interval('sigma')))}
+        return lambda image, keys: stored(_noisy(image, keys, kinds('noise'), interval('sigma')), keys)
     if task == 'deblur':
 
         def blurred(image: jax.Array, keys: jax.Array) -> dict[str, jax.Array]:
             soft = _blurred(image, streams(keys, 'blur'), kinds('blur'), interval('blur_size'))
-            return {'input': rounded(_noisy(soft, streams(keys, 'noise'), ('gaussian',), interval('blur_sigma')))}
+            return stored(_noisy(soft, streams(keys, 'noise'), ('gaussian',), interval('blur_sigma')), keys)
 
         return blurred
 
@@ -138,6 +156,11 @@ def make_degradation(task: str, config: DegradeConfig) -> Degradation:
 def _uniform(keys: jax.Array, low: float, high: float) -> jax.Array:
     """A number for each key, [B]."""
     return jax.vmap(lambda key: jax.random.uniform(key, minval=low, maxval=high))(streams(keys, 'strength'))
+
+
+def _compressed(x: jax.Array, keys: jax.Array, quality: tuple[float, float]) -> jax.Array:
+    """JPEG of a quality from an interval for each picture."""
+    return jpeg.compress(x, jnp.round(_uniform(keys, *quality)))
 
 
 def _chosen(keys: jax.Array, results: list[jax.Array]) -> jax.Array:

@@ -191,8 +191,18 @@ def test_tasks_make_8_bit_inputs_that_depend_on_their_own_key(photo, task):
 @pytest.mark.parametrize('kind', ['gaussian', 'poisson', 'camera', 'salt'])
 def test_kinds_of_noise_are_about_as_strong(kind):
     x = jnp.full((1, 256, 256, 3), 0.5)
-    found = make_degradation('denoise', DegradeConfig(noise=kind, sigma='20'))(x, KEYS[:1])['input']
+    found = make_degradation('denoise', DegradeConfig(noise=kind, sigma='20', stored=0))(x, KEYS[:1])['input']
     assert 14 < float(jnp.std(found)) * 255 < 26
+
+
+@pytest.mark.parametrize('task', ['denoise', 'deblur'])
+def test_cameras_store_a_share_as_jpeg(photo, task):
+    x, keys = jnp.repeat(floats(photo), 32, 0), jax.random.split(jax.random.key(3), 32)
+    never, half = (make_degradation(task, DegradeConfig(stored=s, stored_quality='70'))(x, keys) for s in (0, 0.5))
+    changed = np.asarray(never['input'] != half['input']).any((1, 2, 3))
+    assert 8 < changed.sum() < 24
+    expected = jpeg.compress(never['input'], 70.0)
+    np.testing.assert_array_equal(half['input'][changed], expected[changed])
 
 
 def test_wrong_settings_name_their_field():
@@ -200,6 +210,7 @@ def test_wrong_settings_name_their_field():
         ('sigma', '50-5', 'is not from'),
         ('sigma', 'much', "'5-50'"),
         ('quality', '0-50', 'is not from 1 to 100'),
+        ('stored', 1.5, 'is not from 0 to 1'),
         ('noise', 'gausian', "did you mean 'gaussian'"),
         ('masks', '', 'there is no'),
     ):
