@@ -24,17 +24,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import io
 import itertools
 import json
 import os
+import re
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import cv2
 import jax
 import numpy as np
 from PIL import Image
@@ -43,6 +42,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.degraded import SETTINGS, eight, smaller  # noqa: E402
 from productgen.config import UserError, choose  # noqa: E402
 from productgen.data.images import BadImage  # noqa: E402
 from productgen.data.native import read_photo  # noqa: E402
@@ -64,79 +64,8 @@ SIDES = 128, 256  # of pictures whose enlarging is timed
 ORIGINAL = 'original'
 INPUT = 'input'  # the row of degraded pictures, those of super-resolution enlarged by Lanczos
 
-# uint8 [H, W, 3] -> the same degraded, and the mask of missing pixels or None.
-Degrade = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray | None]]
-
-
-# Degradations.
-
-
-def smaller(scale: int) -> Degrade:
-    def degrade(image: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, None]:
-        size = image.shape[1] // scale, image.shape[0] // scale
-        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC)), None
-
-    return degrade
-
-
-def noisy(sigma: float) -> Degrade:
-    return lambda image, draw: (eight(image / 255 + draw.normal(0, sigma / 255, image.shape)), None)
-
-
-def compressed(quality: int) -> Degrade:
-    def degrade(image: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, None]:
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, 'JPEG', quality=quality)
-        return np.asarray(Image.open(file)), None
-
-    return degrade
-
-
-def blurred(sigma: float) -> Degrade:
-    blur = lambda image: cv2.GaussianBlur(image.astype(np.float32) / 255, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)
-    return lambda image, draw: (eight(blur(image)), None)
-
-
-def holed(fraction: float) -> Degrade:
-    """Strokes of a brush that turns, until a fraction of the picture is missing."""
-
-    def degrade(image: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        height, width = image.shape[:2]
-        shorter, mask = min(height, width), np.zeros((height, width), np.uint8)
-        while mask.mean() < fraction:
-            corner, angle = draw.uniform(0, 1, 2) * (width, height), draw.uniform(0, 2 * np.pi)
-            thick = max(1, round(shorter * draw.uniform(0.03, 0.08)))
-            for _ in range(draw.integers(2, 6)):
-                angle += np.pi + draw.uniform(-1.5, 1.5)
-                step = shorter * draw.uniform(0.1, 0.3) * np.array([np.cos(angle), np.sin(angle)])
-                end = np.clip(corner + step, 0, (width - 1, height - 1))
-                cv2.line(mask, *(tuple(int(x) for x in point) for point in (corner, end)), 1, thick)
-                corner = end
-        return np.where(mask[..., None] > 0, np.uint8(128), image), mask > 0
-
-    return degrade
-
-
-SETTINGS: dict[str, tuple[str, Degrade]] = {
-    'x2 bicubic': ('sr2', smaller(2)),
-    'x4 bicubic': ('sr4', smaller(4)),
-    'noise 15': ('denoise', noisy(15)),
-    'noise 25': ('denoise', noisy(25)),
-    'noise 50': ('denoise', noisy(50)),
-    'JPEG 10': ('jpeg', compressed(10)),
-    'JPEG 20': ('jpeg', compressed(20)),
-    'JPEG 40': ('jpeg', compressed(40)),
-    'blur 1.5': ('deblur', blurred(1.5)),
-    'holes 20 %': ('inpaint', holed(0.2)),
-}
-
 
 # Photos.
-
-
-def eight(image: np.ndarray) -> np.ndarray:
-    """Floats in [0, 1] as uint8."""
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
 def photos(folder: Path, count: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -305,7 +234,7 @@ def measure(args: argparse.Namespace) -> None:
             shown = [name for name in dict.fromkeys(shown) if name in scores]
             columns = [np.concatenate(scores[name].shown).repeat(2, 0).repeat(2, 1) for name in shown]
             args.sheets.mkdir(parents=True, exist_ok=True)
-            path = args.sheets / f'{setting.replace(" ", "_").replace("%", "percent")}.png'
+            path = args.sheets / f'{re.sub("[^a-zA-Z0-9.]+", "_", setting)}.png'
             save_png(path, side_by_side(columns, shown))
         if 'network' in scores:
             wins = np.mean(np.array(scores['network'].psnr) > scores[best].psnr)

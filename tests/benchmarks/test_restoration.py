@@ -38,12 +38,12 @@ def test_degradations_depend_on_their_seed_only(folder, setting):
     (one, mask), (other, _), (another, _) = (degrade(image, np.random.default_rng(i)) for i in (3, 3, 4))
     assert one.dtype == np.uint8 and np.array_equal(one, other)
     assert np.multiply(one.shape[:2], restoration.SCALES[task]).tolist() == list(image.shape[:2])
-    assert np.array_equal(one, another) == (task in ('sr2', 'sr4', 'jpeg', 'deblur'))
+    assert np.array_equal(one, another) == (task in ('sr2', 'sr4', 'jpeg') or setting == 'blur 1.5')
     if task == 'inpaint':
         assert 0.2 <= mask.mean() < 0.35 and np.array_equal(one[~mask], image[~mask])
     else:
         assert mask is None
-    if setting.startswith('noise'):
+    if setting.startswith('noise') and 'JPEG' not in setting:
         assert np.std(one.astype(float) - image) == pytest.approx(float(setting.split()[1]), rel=0.1)
 
 
