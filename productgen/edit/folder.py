@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import shutil
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -24,7 +25,7 @@ from productgen.config import UserError, choose
 from productgen.config.paths import user_path
 from productgen.config.sections import TRUNKS
 from productgen.config.text import counted, examples
-from productgen.core.files import DISK_ERRORS, write_durably
+from productgen.core.files import DISK_ERRORS, atomic, write_durably
 from productgen.data import images
 from productgen.data.native import Photo, read_photo, write_photo
 from productgen.data.scan import scan
@@ -143,7 +144,7 @@ def process(
         else:
             after = work(before, item.name)
             record.add(item, stamp, None)
-            write_photo(item.target, after, strip_gps=tool.strip_gps)
+            _write(item, before, after, tool.strip_gps)
             record.add(item, stamp, item.target.stat().st_size)
         if compare:
             sheet(_sheet(output, item), before, after, item.name, references)
@@ -164,6 +165,15 @@ def process(
         _log.info('%s (%s): %s', note, counted(names, 'photo'), examples(names))
     _report(result, output)
     return result
+
+
+def _write(item: _Item, before: Photo, after: Photo, strip_gps: bool) -> None:
+    """Writes a photo; the file itself where nothing was done to it, which would lose quality by being written again."""
+    same = after.pixels is before.pixels and after.alpha is before.alpha
+    if not same or strip_gps or item.source.suffix != item.target.suffix:
+        return write_photo(item.target, after, strip_gps=strip_gps)
+    with atomic(item.target) as temporary:
+        shutil.copyfile(item.source, temporary)
 
 
 def _pixels(path: Path) -> int:

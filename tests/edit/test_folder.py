@@ -188,6 +188,15 @@ def test_kill_leaves_no_half_file(tmp_path):
     assert not list(out.glob('.*')) and len(list(out.glob('*.png'))) == 40
 
 
+def test_what_nothing_was_done_to_keeps_its_file(shop, tmp_path):
+    for strip, name in ((False, 'same'), (True, 'stripped')):
+        process(shop, tmp_path / name, lambda photo, name: photo, ToolConfig(strip_gps=strip), {})
+    made = 'a.jpg', 'Größe 2/b.tif', 'Größe 2/deep/c.webp'
+    same = [(tmp_path / 'same' / name).read_bytes() == (shop / name).read_bytes() for name in made]
+    stripped = [(tmp_path / 'stripped' / name).read_bytes() == (shop / name).read_bytes() for name in made]
+    assert all(same) and not any(stripped)
+
+
 def test_compare(shop, tmp_path):
     out, perfect = tmp_path / 'out', tmp_path / 'perfect'
     perfect.mkdir()
