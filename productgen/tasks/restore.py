@@ -26,9 +26,9 @@ class RestoreConfig(ToolConfig):
       task: `denoise`, `deblur`, `sr2`, `sr4` (two and four times as large), `jpeg`, `inpaint`, or `auto`: noise, blur
         and JPEG blocks where the photo has them, which the log says. With `--workdir` that of the run.
       strength: how much of the correction is applied, from 0 to 1.
-      fidelity: from 1, true to the photo, to 0, pleasing: sharper, with texture that may not have been there. For tasks
-        with a pleasing network: `sr2`, or that of `pleasing`.
-      pleasing: workdir of a run of `restoration_gan` that went on from the run in `--workdir`; empty for the project's.
+      fidelity: from 1, true to the photo, to 0, pleasing: sharper, with texture that may not have been there. Below 1 a
+        pleasing network is needed: the project's own for the task, if there is one, or `pleasing`.
+      pleasing: workdir or packed file of a run of `restoration_gan` that went on from the faithful network.
       masks: for `inpaint`, a folder with a mask of each photo under its name with any ending, or the mask of a single
         photo: white where something is missing.
       step: with `--workdir`, the checkpoint: 0 is the newest, -1 the best one by `train.stop_on`.
