@@ -34,8 +34,7 @@ print(json.dumps(found))
 
 
 # Each case compiles two programs for eight devices, which takes long.
-QUICK = ('dcgan', 'vae')
-CASES = [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in PASSES]
+CASES = [pytest.param(name, marks=[] if name == 'dcgan' else pytest.mark.slow) for name in PASSES]
 
 
 @pytest.fixture(scope='module', params=CASES)

@@ -74,7 +74,7 @@ def one(tmp_path_factory):
     return workdir
 
 
-@pytest.mark.parametrize('shard', [False, True])
+@pytest.mark.parametrize('shard', [pytest.param(False, marks=pytest.mark.slow), True])
 def test_two_processes_give_what_one_gives(one, tmp_path, shard):
     """With a sharded state they resume a run of one device, whose state was not."""
     words = []

@@ -39,7 +39,7 @@ def test_pictures_are_degraded_each_by_its_own_key(degraded):
 
 def test_kernels_are_of_every_kind():
     keys = jax.random.split(jax.random.key(1), 400)
-    kernels = np.asarray(module._kernels(keys, module.SECOND))
+    kernels = np.asarray(jax.jit(module._kernels, static_argnums=1)(keys, module.SECOND))
     np.testing.assert_allclose(kernels.sum((1, 2)), 1, atol=1e-4)
     untouched = (kernels[:, 10, 10] > 0.999).mean()
     assert 0.15 < untouched < 0.45  # a fifth by the probability, and the narrowest Gaussians

@@ -52,6 +52,7 @@ def runs(photos, tmp_path_factory):
     train(config_of(photos), folder / 'part')
     config = classifier_config()
     config['data'] |= {'source': f'folder:{photos}', 'labels': 'auto'}
+    config['train'] |= {'duration': '20steps', 'validate_every': '20steps'}
     train(config, folder / 'features')
     return folder
 

@@ -144,7 +144,7 @@ def test_the_penalty_steps_of_a_critic_count_in_its_own_steps():
     np.testing.assert_allclose(updates['w'], -SGD['learning_rate'] * 4 / 5 * 13 / 25, rtol=1e-6)
 
 
-@pytest.mark.parametrize('interval', [None, 1, 3])
+@pytest.mark.parametrize('interval', [pytest.param(None, marks=pytest.mark.slow), 1, 3])
 def test_clipped_weights_stay_within_the_bound(interval):
     """After a penalty too, be it in the same step or one of its own; its weight throws them far."""
     penalty = {'penalty': 'r1', 'penalty_weight': '1e4', 'penalty_interval': interval} if interval else {}

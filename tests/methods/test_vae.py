@@ -142,6 +142,7 @@ def test_the_divergence_is_warmed_up_over_its_share_of_the_training():
 LOGISTIC = {'method__likelihood': 'discretized_logistic', 'method__learn_scale': True, 'method__free_bits': 0.0}
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_give_what_the_whole_gives():
     whole, parts = trained(3, **LOGISTIC)[0], trained(3, accumulate=2, **LOGISTIC)[0]
     for a, b in zip(*(jax.tree.leaves(s.nets['vae'].params) for s in (whole, parts)), strict=True):

@@ -160,6 +160,7 @@ def test_the_game_moves_the_decoder_and_not_the_encoder():
     assert same(with_gamma['discriminator'].params, without['discriminator'].params)
 
 
+@pytest.mark.slow
 def test_parts_of_a_batch_give_what_the_whole_gives():
     whole, parts = (trained(2, accumulate=n)[0] for n in (1, 2))
     for name in NETS:

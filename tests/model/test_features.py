@@ -40,7 +40,8 @@ def test_efficientnet_sees_pictures_at_128_pixels(file):
     found, predicted = net(images)
     lite = EfficientNetLite0(head=False)
     large = jax.image.resize(jnp.asarray(images / np.float32(127.5) - 1), (2, 128, 128, 3), 'bicubic')
-    maps = lite.apply(lite.convert(fill(json.loads(STORED['shapes'].tobytes()))), normalize(jnp.clip(large, -1, 1)))
+    variables = lite.convert(fill(json.loads(STORED['shapes'].tobytes())))
+    maps = jax.jit(lite.apply)(variables, normalize(jnp.clip(large, -1, 1)))
     expected = np.concatenate([np.mean(maps[f'stage{i}'], (1, 2)) for i in (4, 5, 6, 7)], 1) / 3.3
     np.testing.assert_allclose(found, expected, 1e-4, 1e-4)
     assert found.shape == (2, 704) == (2, net.about['features']) and not predicted

@@ -128,9 +128,9 @@ def test_every_scale_ends_with_a_map_for_the_logits(side):
 def test_the_projection_never_changes():
     maps = [x[:, :, :, :2] for x in peer.maps()]
     net = Discriminator(2)
-    first = net.init(jax.random.key(0), maps, None, train=True)
-    again = net.init(jax.random.key(1), maps, None, train=True)
-    _, new = net.apply(first, maps, None, train=True, mutable=['stats'])
+    init = jax.jit(lambda key: net.init(key, maps, None, train=True))
+    first, again = init(jax.random.key(0)), init(jax.random.key(1))
+    new = jax.jit(lambda v: net.apply(v, maps, None, train=True, mutable=['stats'])[1])(first)
     fixed = first['stats']['projector']
     assert jax.tree.all(jax.tree.map(np.array_equal, fixed, new['stats']['projector']))
     assert not np.array_equal(fixed['scales0']['kernel'], again['stats']['projector']['scales0']['kernel'])
@@ -142,11 +142,11 @@ def test_the_projection_never_changes():
 def test_noise_is_each_picture_s_own():
     net = fastgan.Generator((4, 4), (8, 4), reach=1)
     z, keys = jax.random.normal(jax.random.key(1), (3, 4)), jax.random.split(jax.random.key(0), 3)
-    leaves = net.init(jax.random.key(2), z, None, keys, train=True)
+    leaves = jax.jit(lambda key: net.init(key, z, None, keys, train=True))(jax.random.key(2))
     params = jax.tree_util.tree_map_with_path(
         lambda path, x: x + 1 if 'noise_strength' in str(path) else x, leaves['params']
     )
-    draw = lambda z, keys: net.apply(leaves | {'params': params}, z, None, keys)
+    draw = jax.jit(lambda z, keys: net.apply(leaves | {'params': params}, z, None, keys))
     whole = draw(z, keys)
     np.testing.assert_allclose(whole[1:2], draw(z[1:2], keys[1:2]), atol=1e-5)
     assert np.abs(whole - draw(z, keys[::-1]))[0].max() > 1e-3
@@ -156,8 +156,9 @@ def test_noise_is_each_picture_s_own():
 def test_labels_scale_the_channels_of_the_generator():
     net = fastgan.Generator((4, 4), (8, 4), reach=1)
     z, label = jax.random.normal(jax.random.key(1), (2, 4)), jnp.eye(3)[:2]
-    leaves = net.init(jax.random.key(2), z, label, jax.random.split(jax.random.key(0), 2), train=True)
-    draw = lambda label, **more: net.apply(leaves, z, label, jax.random.split(jax.random.key(0), 2), **more)
+    keys = jax.random.split(jax.random.key(0), 2)
+    leaves = jax.jit(lambda key: net.init(key, z, label, keys, train=True))(jax.random.key(2))
+    draw = jax.jit(lambda label, **more: net.apply(leaves, z, label, keys, **more))
     gains = leaves['params']['level1_0']['norm']['label_gain']
     assert gains.shape == (3, 8) and 0.3 < gains.std() < 0.7
     assert np.abs(draw(label) - draw(label[::-1])).max() > 1e-3

@@ -168,8 +168,8 @@ def test_too_small_images_have_no_patches():
 def test_a_patch_is_70_pixels_wide():
     module = PatchGAN(3, 4, 'none')
     image = jnp.zeros((1, 96, 96, 3))
-    params = module.init(jax.random.key(0), image)
-    slope = jax.grad(lambda x: module.apply(params, x).logit.reshape(10, 10)[5, 5])(image)
+    params = jax.jit(module.init)(jax.random.key(0), image)
+    slope = jax.jit(jax.grad(lambda x: module.apply(params, x).logit.reshape(10, 10)[5, 5]))(image)
     rows = np.flatnonzero(np.abs(slope).sum((0, 2, 3)))
     assert rows[-1] - rows[0] + 1 == 70
 
@@ -178,27 +178,27 @@ def test_a_patch_is_70_pixels_wide():
 def test_dropout_follows_the_keys_and_its_strength(module):
     size = 64 if isinstance(module, UNet) else 8
     image = jnp.ones((2, size, size, 3))
-    variables = module.init(jax.random.key(0), image)
-    variables = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(1), x.shape), variables)
-    keys = jax.random.split(jax.random.key(2), 2)
-    plain, random = module.apply(variables, image), module.apply(variables, image, keys)
+    noisy = lambda x: x + 0.1 * np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
+    variables = jax.tree.map(noisy, jax.device_get(jax.jit(module.init)(jax.random.key(0), image)))
+    keys, apply = jax.random.split(jax.random.key(2), 2), jax.jit(module.apply)
+    plain, random = apply(variables, image), apply(variables, image, keys)
     assert module.random and not np.array_equal(random, plain) and not np.array_equal(random[0], random[1])
-    mixed = module.apply(variables, image, keys, strength=jnp.asarray([0.0, 1.0]))
+    mixed = apply(variables, image, keys, strength=jnp.asarray([0.0, 1.0]))
     np.testing.assert_allclose(mixed[0], plain[0], atol=1e-6)
     np.testing.assert_allclose(mixed[1], random[1], atol=1e-6)
-    assert np.array_equal(module.apply(variables, image, keys, strength=0.0), plain)
+    assert np.array_equal(apply(variables, image, keys, strength=0.0), plain)
 
 
 def test_a_batch_of_one_with_its_own_statistics_is_batch_norm():
     images = jax.random.normal(jax.random.key(0), (1, 8, 8, 3))
     batch, own = ResNet(1, 4, norm='batch'), ResNet(1, 4, norm='own')
-    params = own.init(jax.random.key(1), images)['params']
+    params = jax.jit(own.init)(jax.random.key(1), images)['params']
     params = jax.tree.map(lambda x: x + 0.1, params)
     renamed = flax.traverse_util.flatten_dict(params)
     renamed = {tuple('batch' if part == 'instance' else part for part in name): x for name, x in renamed.items()}
     variables = {'params': flax.traverse_util.unflatten_dict(renamed)}
-    expected, _ = batch.apply(variables, images, train=True, mutable=['stats'])
-    np.testing.assert_allclose(own.apply({'params': params}, images), expected, atol=1e-5)
+    expected, _ = jax.jit(lambda v: batch.apply(v, images, train=True, mutable=['stats']))(variables)
+    np.testing.assert_allclose(jax.jit(own.apply)({'params': params}, images), expected, atol=1e-5)
 
 
 def test_modules_say_whether_they_are_random():

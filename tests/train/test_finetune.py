@@ -1,5 +1,6 @@
 """A run that starts from another one takes the arrays that fit, by name, and needs that run only at its start."""
 
+import functools
 import importlib
 import json
 import re
@@ -149,29 +150,32 @@ def quick(name, **fields):
 
 @pytest.fixture(scope='module')
 def autoencoders(tmp_path_factory):
-    """Workdirs `vae` and `vqvae`, each with the initial weights of such a run as its checkpoint."""
-    folder = tmp_path_factory.mktemp('autoencoders')
-    for name in ('vae', 'vqvae'):
-        run = open_run(quick(name))
-        write_workdir(folder / name, run.config, run.facts, {})
-        Checkpoints(folder / name).save(run.initial_state(), {})
-    return folder
+    """`name -> a workdir` with the initial weights of a run of `vae` or `vqvae` as its checkpoint."""
+
+    @functools.cache
+    def workdir(name):
+        folder, run = tmp_path_factory.mktemp(name), open_run(quick(name))
+        write_workdir(folder, run.config, run.facts, {})
+        Checkpoints(folder).save(run.initial_state(), {})
+        return folder
+
+    return workdir
 
 
 @pytest.mark.parametrize(
     'name, origin, net, settings',
     [
-        ('vqvae', 'vqvae', 'decoder', {}),
+        pytest.param('vqvae', 'vqvae', 'decoder', {}, marks=pytest.mark.slow),
         ('latent_diffusion', 'vae', 'vae', {'autoencoder_share': -1.0}),  # the recipe in that config
     ],
 )
 def test_real_autoencoders_are_taken_completely(autoencoders, name, origin, net, settings):
-    init = {'init_from': str(autoencoders / origin), 'init_nets': net}
+    init = {'init_from': str(autoencoders(origin)), 'init_nets': net}
     config = quick(name, train=init, method=settings) | {'seed': 1}
     run = open_run(config)
     inherited = inherit(run)
     state = inherited.give(run.initial_state())
-    given = Checkpoints(autoencoders / origin, writing=False).read_weights()[1][net]
+    given = Checkpoints(autoencoders(origin), writing=False).read_weights()[1][net]
     for part in ('params', 'ema', 'stats'):
         leaves = jax.tree_util.tree_leaves_with_path(getattr(state.nets[net], part))
         found = {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in leaves}
@@ -181,7 +185,7 @@ def test_real_autoencoders_are_taken_completely(autoencoders, name, origin, net,
 
 
 def test_an_autoencoder_of_another_likelihood_is_refused(autoencoders):
-    init = {'init_from': str(autoencoders / 'vae'), 'init_nets': 'vae'}
+    init = {'init_from': str(autoencoders('vae')), 'init_nets': 'vae'}
     config = quick('latent_diffusion', train=init, method={'autoencoder_share': -1.0})
     config['method']['vae']['likelihood'] = 'discretized_logistic'
     with pytest.raises(UserError, match=r"^method\.vae\.likelihood: 'disc.*was trained for 'gaussian' in .*vae"):

@@ -66,37 +66,34 @@ def wait_for(process, workdir, steps):
         time.sleep(0.02)
 
 
-def test_kill_9_at_random_moments_changes_no_bit(command, uninterrupted, tmp_path):
+def test_sigterm_saves_first_and_kill_9_at_random_moments_changes_no_bit(command, uninterrupted, tmp_path):
     workdir, chance = tmp_path / 'run', random.Random(3)
-    kills = 0
-    for target in (30, 70):
-        process = start(command(workdir))
-        wait_for(process, workdir, target)
-        time.sleep(chance.uniform(0, 0.3))
-        process.kill()
-        kills += process.wait() == -signal.SIGKILL
-        process.stderr.close()
-    assert kills == 2
-    done = run_launch(command(workdir))
-    assert done.returncode == 0, done.stderr
-    assert 'Resuming at step' in done.stderr
-    assert checksums(workdir) == uninterrupted[0]
-    # The log has every point once, with the same values.
-    assert timeless(workdir) == uninterrupted[1]
-
-
-def test_sigterm_saves_first(command, uninterrupted, tmp_path):
-    workdir = tmp_path / 'run'
     process = start(command(workdir))
-    wait_for(process, workdir, 30)
+    wait_for(process, workdir, 15)
     process.send_signal(signal.SIGTERM)
     _, text = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, text
     saved = max(int(p.name) for p in (workdir / 'checkpoints').iterdir())
     assert f'Saved at step {saved}' in text
+    kills, texts = 0, []
+    for target in (35, 75):
+        process = start(command(workdir))
+        wait_for(process, workdir, target)
+        time.sleep(chance.uniform(0, 0.3))
+        process.kill()
+        kills += process.wait() == -signal.SIGKILL
+        with process.stderr:
+            texts.append(process.stderr.read())
+    assert kills == 2
     done = run_launch(command(workdir))
-    assert f'Resuming at step {saved}' in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert f'Resuming at step {saved}' in texts[0] and 'Resuming at step' in done.stderr
     assert checksums(workdir) == uninterrupted[0]
+    # The log has every point once, with the same values, but where SIGTERM divided the steps of a point in two.
+    found, expected = timeless(workdir), uninterrupted[1]
+    assert [x['step'] for x in found] == sorted({saved, *(x['step'] for x in expected)})
+    whole = lambda points: [x for x in points if x['step'] not in (saved, -(-saved // 5) * 5)]
+    assert whole(found) == whole(expected) and len(whole(expected)) >= len(expected) - 1
 
 
 @pytest.fixture(scope='module')

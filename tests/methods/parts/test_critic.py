@@ -72,8 +72,15 @@ def test_real_images_are_augmented_independently_of_the_fake_ones():
     close(moved(start, state, 'discriminator'), d_slope)
 
 
-@pytest.mark.parametrize('interval', [1, 2])
-@pytest.mark.parametrize('loss, target', [('relativistic', 0.0), ('non_saturating', 0.6)])
+@pytest.mark.parametrize(
+    'loss, target, interval',
+    [
+        ('relativistic', 0.0, 1),
+        ('non_saturating', 0.6, 2),
+        pytest.param('relativistic', 0.0, 2, marks=pytest.mark.slow),
+        pytest.param('non_saturating', 0.6, 1, marks=pytest.mark.slow),
+    ],
+)
 def test_everything_that_is_judged_is_augmented_with_p(loss, target, interval):
     """Real and fake images, for both players and for the penalty, whether p is a setting or adapts."""
     augment = {'name': 'ada', 'transforms': 'xflip', 'p': '0.1' if target else '0.1->0.5', 'target': target}

@@ -44,12 +44,15 @@ def test_depthwise_convolution_is_xla_s_grouped_one(stride, size, shape):
         numbers = ('NHWC', 'HWIO', 'NHWC')
         return jax.lax.conv_general_dilated(x, kernel, (stride, stride), 'SAME', None, None, numbers, 6)
 
-    def slope(conv):
-        return jax.grad(lambda x, kernel: jnp.sum(jnp.sin(conv(x, kernel))), (0, 1))(x, kernel)
+    def both(conv):
+        """The convolution and the slopes of a function of it."""
+        slopes = jax.grad(lambda x, kernel: jnp.sum(jnp.sin(conv(x, kernel))), (0, 1))
+        return jax.jit(lambda x, kernel: (conv(x, kernel), slopes(x, kernel)))(x, kernel)
 
-    ours = lambda x, kernel: depthwise_conv(x, kernel, stride)
-    np.testing.assert_allclose(ours(x, kernel), native(x, kernel), atol=1e-5)
-    for a, b in zip(slope(ours), slope(native), strict=True):
+    found, slopes = both(lambda x, kernel: depthwise_conv(x, kernel, stride))
+    expected, expected_slopes = both(native)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    for a, b in zip(slopes, expected_slopes, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
