@@ -126,7 +126,6 @@ def test_the_mean_latent_follows_the_latents_of_the_batch(method, history):
     np.testing.assert_allclose(after.nets['generator'].stats['w_mean'], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_a_batch_in_parts_gives_what_the_whole_gives(history):
     start, whole, metrics = history[0][0], history[0][1], history[1][0]
     parts, part_metrics = compiled(2)(start, batch_of(0), jax.random.fold_in(KEY, 0))
