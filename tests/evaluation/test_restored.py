@@ -90,7 +90,7 @@ def test_restored_pictures_and_filters_are_compared_with_the_originals(task, wor
 def test_the_protocol_names_what_was_done(task, workdir, page, tmp_path):
     result = report(page)
     found = result['protocol']['restored']
-    assert found['task'] == task and found['count'] == 12 and found['degrade']['sigma'] == '2-50'
+    assert found['task'] == task and found['count'] == 12 and found['degrade']['sigma'] == '0-50'
     assert result['measured']['best classical filter'] in CLASSICAL[task] and not result['features']
     again = config(task, eval__out=str(tmp_path), eval__against=str(page.with_suffix('.json')))
     text = evaluate(again, workdir).read_text()
