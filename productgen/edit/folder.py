@@ -49,7 +49,7 @@ class ToolConfig:
       lpips: also LPIPS, as `eval.lpips`: `alex`, `vgg` or `squeeze`, with its published weights. Empty without it.
 
     Raises:
-      UserError: a number below 1.
+      UserError: a number below 1, or an `lpips` that is unknown or has no `reference`.
     """
 
     SECTION: ClassVar[str] = 'tool'

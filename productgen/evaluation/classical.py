@@ -20,6 +20,7 @@ import numpy as np
 from PIL import Image
 from skimage import restoration
 
+from productgen.core.pixels import eight_bits
 from productgen.metrics.estimate import noise_level
 
 SMALLEST = 0.1  # grey levels: weaker filters change nothing
@@ -67,7 +68,7 @@ def _unit(image: np.ndarray) -> np.ndarray:
 
 def _eight(image: np.ndarray) -> np.ndarray:
     """Floats in [0, 1] as uint8; uint8 as it is."""
-    return image if image.dtype == np.uint8 else np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    return image if image.dtype == np.uint8 else eight_bits(image)
 
 
 # Super-resolution.
