@@ -55,13 +55,22 @@ def tiny_run(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def once():
-    """What runs and evaluations share is made once: pictures of the catalog, networks of features, pairwise figures."""
+    """What runs and evaluations share is made once: pictures, networks of features, figures of pairs, alignments."""
     from productgen.data.catalog import scene
-    from productgen.evaluation import figures, plan
+    from productgen.evaluation import copies, figures, plan
+
+    found, align = {}, copies.align
+
+    def aligned(first, second, progress=None):
+        key = first.tobytes(), second.tobytes()
+        if key not in found:
+            found[key] = align(first, second, progress)
+        return found[key]
 
     with pytest.MonkeyPatch.context() as patch:
         for module, name in (scene, 'render'), (plan, 'open_features'), (figures, 'pair_distances'):
             patch.setattr(module, name, functools.cache(getattr(module, name)))
+        patch.setattr(copies, 'align', aligned)
         yield
 
 

@@ -22,6 +22,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.linalg import lapack
 
 from productgen.metrics.arrays import features
 
@@ -98,13 +99,15 @@ class Moments:
 
 
 def _root(covariance: np.ndarray) -> np.ndarray:
-    """Computes R [D, r] with R R^T = S of rank r.
+    """Computes R [D, r] with R R^T = S of rank r: the factor of Cholesky with pivoting (LAPACK's dpstrf).
 
-    Eigenvalues within rounding error of 0 are dropped: under the root, noise of 1e-16 would become 1e-8 each.
+    Pivots within rounding error of 0 are dropped: under the root, noise of 1e-16 would become 1e-8 each. The time is
+    D r^2, a small part of that of eigenvectors where there are fewer rows than features.
     """
-    values, vectors = np.linalg.eigh(covariance)
-    kept = values > len(values) * np.finfo(np.float64).eps * values[-1]
-    return vectors[:, kept] * np.sqrt(values[kept])
+    factor, pivots, rank, _ = lapack.dpstrf(covariance, lower=1, tol=-1)
+    root = np.empty((len(covariance), rank))
+    root[pivots - 1] = np.tril(factor)[:, :rank]
+    return root
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:

@@ -37,8 +37,8 @@ def assert_close(state, other):
         assert np.isclose(state.extra[name], value, rtol=1e-3), name
 
 
-@pytest.mark.xdist_group('eight_devices')  # beside the two processes
-@pytest.mark.parametrize('shard', [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize('shard', [False, True])
 def test_eight_devices_give_what_one_gives(tmp_path, shard):
     """StyleGAN2: its minibatch statistics and path lengths are of the whole batch, or of groups within a device."""
     config = tiny_config(**STYLEGAN)

@@ -18,7 +18,7 @@ from productgen.config import UserError
 from productgen.core.optim import OptimConfig, learning_rate
 from productgen.core.pixels import to_float
 from productgen.core.rng import sample_keys
-from productgen.core.sharding import join_rows, split_rows
+from productgen.core.sharding import jit_update, join_rows, put_batch, split_rows
 from productgen.methods.cut import take
 from productgen.methods.models.translation import Pix2PixModel, TranslationModel
 from productgen.methods.parts.translator import Translator, jittered
@@ -73,11 +73,14 @@ def start(name, **fields):
 
 @functools.cache
 def program(name, **fields):
-    return jax.jit(opened(name, **fields).method.update)
+    """That of training, which is compiled once for both."""
+    run = opened(name, **fields)
+    return jit_update(run.method.update, run.mesh)
 
 
 def updated(name, state, batch, **fields):
-    return program(name, **fields)(state, batch, jax.random.key(3))
+    kept = jax.tree.map(jnp.copy, state)  # the program takes what it is given
+    return program(name, **fields)(kept, put_batch(opened(name, **fields).mesh, batch), jax.random.key(3))
 
 
 # -------------------------------------------------------------------------------------------------- objectives by hand
@@ -350,7 +353,7 @@ def test_evaluation_without_pairs_measures_both_directions(cyclegan, tmp_path):
 
 
 def test_evaluation_with_pairs_measures_both_directions(tmp_path):
-    config = tiny('cyclegan', data__input='image', data__target='studio', train__duration='2steps')
+    config = tiny('cyclegan', data__input='image', data__target='studio')
     train(config, tmp_path / 'run')
     report = json.loads(evaluate(config, tmp_path / 'run').with_suffix('.json').read_text())
     assert list(report['figures']) == ['measured', 'input', 'reverse']
