@@ -1,4 +1,4 @@
-"""Shared by all tests: one compilation of each program, float64, and one finished tiny run."""
+"""Shared by all tests: one compilation of each program, float64, and what several evaluations need."""
 
 import functools
 import gc
@@ -41,16 +41,6 @@ def pytest_collection_modifyitems(items):
         if not item.get_closest_marker('xdist_group'):
             item.add_marker(pytest.mark.xdist_group(item.path.parent.stem + item.path.stem))
     return (yield)
-
-
-@pytest.fixture(scope='session')
-def tiny_run(tmp_path_factory):
-    """Workdir of a finished run of the tiny config, trained in this process."""
-    from tiny import tiny_config, train
-
-    workdir = tmp_path_factory.mktemp('tiny') / 'run'
-    train(tiny_config(), workdir)
-    return workdir
 
 
 @pytest.fixture(scope='module')

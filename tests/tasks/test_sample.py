@@ -22,6 +22,14 @@ SIDE = 64  # of a 16 x 16 picture once it is enlarged
 
 
 @pytest.fixture(scope='module')
+def tiny_run(tmp_path_factory):
+    """Workdir of a finished run of the tiny config."""
+    workdir = tmp_path_factory.mktemp('tiny') / 'run'
+    train(tiny_config(), workdir)
+    return workdir
+
+
+@pytest.fixture(scope='module')
 def make(tiny_run, tmp_path_factory):
     """Samples the tiny run (or a copy) into a folder of its own."""
 
