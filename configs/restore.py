@@ -42,6 +42,8 @@ def get_config(arg=None) -> ConfigDict:
     config = ConfigDict()
     config.data = {'resolution': str(crop), 'fit': 'native', 'labels': 'none'}
     config.method = {'name': 'restoration', 'task': chosen.task}
+    if chosen.task == 'inpaint':
+        config.method.pixel = 'mse'  # what is missing is not known: the mean of what it could be
     config.model = dict(model)
     config.optim = {'restorer': {'b2': 0.99, 'schedule': 'cosine', 'end': 0.01, 'warmup': 0.01}}
     config.train = {'batch_size': 16, 'duration': f'{kimg}kimg', 'sample_every': '20kimg', 'validate_every': '20kimg'}

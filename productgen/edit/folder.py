@@ -25,14 +25,15 @@ from productgen.config import UserError, choose
 from productgen.config.paths import user_path
 from productgen.config.sections import TRUNKS
 from productgen.config.text import counted, examples
-from productgen.core.files import DISK_ERRORS, atomic, write_durably
+from productgen.core.files import DISK_ERRORS, atomic
 from productgen.data import images
 from productgen.data.native import Photo, read_photo, write_photo
 from productgen.data.scan import scan
 from productgen.edit.compare import References, sheet
+from productgen.edit.places import SKIPPED, list_skipped, separate
 
 _log = logging.getLogger('productgen')
-RECORD, SKIPPED, SHEETS = 'done.jsonl', 'skipped_files.txt', 'compare'
+RECORD, SHEETS = 'done.jsonl', 'compare'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +124,7 @@ def process(
       UserError: something cannot be used; found before any photo is touched. Also where no photo could be made.
       OSError: the output cannot be written; what is done is recorded.
     """
-    source, output = _checked(source, output)
+    source, output = separate(source, output)
     references = _references(tool, compare)
     items, skipped = _plan(source, output, compare)
     label = json.dumps({**settings, 'strip_gps': tool.strip_gps}, sort_keys=True)
@@ -160,7 +161,7 @@ def process(
                     notes[note].append(item.name)
     finally:
         record.close()
-        _list_skipped(output, result.skipped)
+        list_skipped(output, result.skipped)
     for note, names in sorted(notes.items()):
         _log.info('%s (%s): %s', note, counted(names, 'photo'), examples(names))
     _report(result, output)
@@ -223,28 +224,6 @@ def _in_threads(make: Callable, items: list[_Item], tool: ToolConfig, growth: fl
         finally:
             for future in waiting:
                 future.cancel()
-
-
-def _checked(source: Path | None, output: Path | None) -> tuple[Path, Path]:
-    """The two paths, where they do not mix.
-
-    Raises:
-      UserError: one is missing, or is the other or inside of it.
-    """
-    if source is None:
-        raise UserError('--input', 'is missing', 'give a photo or a folder of photos')
-    if output is None:
-        raise UserError('--output', 'is missing', 'give a folder for the results')
-    if not source.exists():
-        raise UserError(f'--input={source}', 'there is no such file or folder')
-    if output.exists() and not output.is_dir():
-        raise UserError(f'--output={output}', 'is not a folder')
-    top = (source if source.is_dir() else source.parent).resolve()
-    place = output.resolve()
-    inside = place == top or source.is_dir() and (top in place.parents or place in top.parents)
-    if inside:
-        raise UserError(f'--output={output}', f'mixes with --input={source}', 'give a folder next to the input')
-    return source, output
 
 
 def _references(tool: ToolConfig, compare: bool) -> References | None:
@@ -376,14 +355,6 @@ class _Record:
     def close(self) -> None:
         if self._file:
             self._file.close()
-
-
-def _list_skipped(output: Path, skipped: list[tuple[str, str]]) -> None:
-    path = output / SKIPPED
-    if skipped:
-        write_durably(path, ''.join(f'{name}\t{reason}\n' for name, reason in sorted(skipped)))
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _report(result: Result, output: Path) -> None:

@@ -25,6 +25,7 @@ from productgen.methods.base import Batch, Family, Knobs, Method, Metrics, Probl
 from productgen.methods.models.restoration import RESTORERS
 from productgen.methods.parts.averaging import check_not_negative, step_averaged
 from productgen.metrics.pairwise import psnr
+from productgen.nets.filling import filled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,13 +98,14 @@ class Restoration(Method):
     def restored(self, params: PyTree, batch: Batch) -> jax.Array:
         """Pictures [B, s H, s W, 3] of `input` [B, H, W, 3] and `mask` [B, H, W, 1] in [-1, 1], of any size.
 
-        Sides that the network cannot take are extended by mirroring. Known pixels of `inpaint` are those of the input.
+        Sides that the network cannot take are extended by mirroring. For `inpaint` the network goes on from the first
+        guess of `filled`, and known pixels are those of the input.
         """
         image, unit = batch['input'], self.net.stride
         x = image
         if self.takes_mask:
             hole = batch['mask']
-            x = jnp.concatenate([image * (1 - hole), hole], -1)
+            x = jnp.concatenate([filled(image, hole), hole], -1)
         height, width = x.shape[1:3]
         x = jnp.pad(x, [(0, 0), (0, -height % unit), (0, -width % unit), (0, 0)], mode='symmetric')
         y = self.net.apply({'params': params}, x)[:, : self.scale * height, : self.scale * width]

@@ -69,8 +69,9 @@ class GatedNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """x [B, H, W, 4], a picture without what is missing and a mask of it -> [B, H, W, 3]."""
-        image, hole = x[..., :3], x[..., 3:]
+        """x [B, H, W, 4], a picture, whose values in the hole do not matter, and its mask -> [B, H, W, 3]."""
+        image, hole = x[..., :3] * (1 - x[..., 3:]), x[..., 3:]
+        x = jnp.concatenate([image, hole], -1)
         for stage in range(self.stages):
             made = self._stage(x.astype(self.dtype), f'stage{stage}').astype(jnp.float32)
             x = jnp.concatenate([jnp.where(hole > 0.5, made, image), hole], -1)

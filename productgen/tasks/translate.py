@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -18,20 +17,21 @@ import numpy as np
 from tqdm import tqdm
 
 from productgen.config import UserError
-from productgen.config.text import counted, examples, printable
+from productgen.config.text import counted, examples
 from productgen.core.files import naming
 from productgen.core.pixels import LUMA
 from productgen.data import parse_resolution
 from productgen.data.images import BadImage, load_image
 from productgen.data.pictures import grid, save_png, side_by_side
 from productgen.data.scan import scan
+from productgen.edit.places import SKIPPED, list_skipped, separate
 from productgen.methods.base import Translates
 from productgen.model.trained import Trained
 from productgen.tasks.base import Request, Task
 
 _log = logging.getLogger('productgen')
 SHOWN = 32  # pictures in the sheet
-_SHEET, _LIST = 'translations.png', 'skipped_files.txt'
+_SHEET = 'translations.png'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,9 +107,13 @@ def translate(settings: TranslateConfig, workdir: Path, source: Path, out: Path)
                 if len(shown) < SHOWN and (not shown or given.shape == shown[0][0].shape):
                     shown.append((given, np.broadcast_to(image, (*image.shape[:2], 3))))
             bar.update(len(part))
-    _list(skipped, out)
+    list_skipped(out, skipped)
+    if skipped:
+        some = examples(f'{name} ({reason})' for name, reason in skipped)
+        _log.warning('%s skipped, listed in %s: %s', counted(skipped, 'file'), out / SKIPPED, some)
     if not written:
-        raise UserError(f'--input={source}', f'none of its {counted(names, "file")} can be read', f'see {out / _LIST}')
+        reason = f'none of its {counted(names, "file")} can be read'
+        raise UserError(f'--input={source}', reason, f'see {out / SKIPPED}')
     sheets = [grid(np.stack(images), min(8, len(images))) for images in zip(*shown, strict=True)]
     save_png(out / _SHEET, side_by_side(sheets, ('input', 'translated')))
     _log.info('%s in %s, step %d', counted(written, 'translation'), out, trained.step)
@@ -124,8 +128,6 @@ def _found(source: Path) -> tuple[Path, list[str], list[tuple[str, str]]]:
     """
     if source.is_file():
         return source.parent, [source.name], []
-    if not source.is_dir():
-        raise UserError(f'--input={source}', 'there is no such file or folder')
     found = scan(source)
     if not found.pictures:
         raise UserError(f'--input={source}', 'there is no picture in it or below it')
@@ -174,31 +176,13 @@ def _channels(images: np.ndarray, channels: int) -> np.ndarray:
     return np.rint(images @ LUMA).astype(np.uint8)[..., None]
 
 
-def _list(skipped: Sequence[tuple[str, str]], out: Path) -> None:
-    """Logs the files that cannot be read, and writes all of them to a file."""
-    if not skipped:
-        return
-    _log.warning('%s left out: %s', counted(skipped, 'file'), examples(f'{n} ({why})' for n, why in skipped))
-    out.mkdir(parents=True, exist_ok=True)
-    lines = ''.join(f'{printable(name)}\t{reason}\n' for name, reason in skipped)
-    (out / _LIST).write_text(lines, encoding='utf-8')
-
-
 def run(request: Request) -> None:
     """See `translate`.
 
     Raises:
-      UserError: `--input` or `--output` is missing, or the output is the folder of the input.
+      UserError: `--input` or `--output` is missing, or one is inside of the other.
     """
-    for name in ('input', 'output'):
-        if getattr(request, name) is None:
-            what = 'a picture or a folder of pictures' if name == 'input' else 'a folder for the translations'
-            raise UserError(f'--{name}', f'it is missing: {what}')
-    source, out = request.input, request.output
-    if out.exists() and not out.is_dir():
-        raise UserError(f'--output={out}', 'it is a file, not a folder')
-    if source.is_dir() and os.path.realpath(source) == os.path.realpath(out):
-        raise UserError(f'--output={out}', 'it is the folder of the input', 'choose another')
+    source, out = separate(request.input, request.output)
     with naming(out):
         translate(request.settings, request.workdir, source, out)
 

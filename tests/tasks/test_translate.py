@@ -84,13 +84,14 @@ def test_what_cannot_be_done_is_said_at_once(workdir, pictures, tmp_path):
     (tmp_path / 'damaged').mkdir()
     (tmp_path / 'damaged/x.png').write_bytes(b'')
     for source, target, message, fields in (
-        (None, out, '--input: it is missing', {}),
-        (pictures, None, '--output: it is missing', {}),
+        (None, out, '--input: is missing', {}),
+        (pictures, None, '--output: is missing', {}),
         (tmp_path / 'no', out, '--input=.*no: there is no such file', {}),
         (tmp_path / 'empty', out, '--input=.*empty: there is no picture', {}),
         (tmp_path / 'damaged', out, r'none of its 1 file can be read; see .*skipped_files\.txt', {}),
-        (pictures, pictures, 'it is the folder of the input', {}),
-        (pictures, pictures / 'a.png', 'it is a file, not a folder', {}),
+        (pictures, pictures, 'mixes with --input', {}),
+        (pictures, pictures / 'out', 'mixes with --input', {}),
+        (pictures, pictures / 'a.png', 'is not a folder', {}),
         (pictures, tmp_path / 'o', r"translate\.reverse: 'lines' translates in one direction only", {'reverse': True}),
     ):
         with pytest.raises(UserError, match=message):

@@ -1,0 +1,44 @@
+"""The two places of a tool: the photos that it reads and never writes to, and the folder of its results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from productgen.config import UserError
+from productgen.config.text import printable
+from productgen.core.files import write_durably
+
+SKIPPED = 'skipped_files.txt'
+
+
+def separate(source: Path | None, output: Path | None) -> tuple[Path, Path]:
+    """The paths of `--input` and `--output`, where they do not mix.
+
+    Raises:
+      UserError: one is missing, or is the other or inside of it.
+    """
+    if source is None:
+        raise UserError('--input', 'is missing', 'give a photo or a folder of photos')
+    if output is None:
+        raise UserError('--output', 'is missing', 'give a folder for the results')
+    if not source.exists():
+        raise UserError(f'--input={source}', 'there is no such file or folder')
+    if output.exists() and not output.is_dir():
+        raise UserError(f'--output={output}', 'is not a folder')
+    top = (source if source.is_dir() else source.parent).resolve()
+    place = output.resolve()
+    inside = place == top or source.is_dir() and (top in place.parents or place in top.parents)
+    if inside:
+        raise UserError(f'--output={output}', f'mixes with --input={source}', 'give a folder next to the input')
+    return source, output
+
+
+def list_skipped(output: Path, skipped: Sequence[tuple[str, str]]) -> None:
+    """Writes (name, reason) of files that could not be used to `SKIPPED` in the output; without any it is removed."""
+    path = output / SKIPPED
+    if skipped:
+        output.mkdir(parents=True, exist_ok=True)
+        write_durably(path, ''.join(f'{printable(name)}\t{reason}\n' for name, reason in sorted(skipped)))
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,48 @@
+"""A first guess of missing pixels, from which a network goes on: the pull-push pyramid.
+
+Gortler et al., "The Lumigraph", SIGGRAPH 1996, section 3.4.2. Known pixels are averaged to coarser and coarser pictures
+until every cell has one; what is missing is interpolated from the coarser picture. The guess is smooth and has no
+structure, but its colours come from as far away as they must, which convolutions would have to learn.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from productgen.nets.strided import pool
+
+LEVELS = 6  # the coarsest cells are 64 pixels wide
+
+
+def filled(image: jax.Array, hole: jax.Array, levels: int = LEVELS) -> jax.Array:
+    """The picture with its missing pixels interpolated.
+
+    Args:
+      image: [B, H, W, C] of any range and size; its values in the hole do not matter.
+      hole: [B, H, W, 1], 1 where a pixel is missing, 0 elsewhere.
+      levels: how often the picture is halved. What is further than about 2**levels pixels from all known ones is the
+        mean of these; 0 where there are none.
+
+    Returns:
+      [B, H, W, C]; known pixels are those of the image.
+    """
+    known = 1 - hole
+    total = jnp.maximum(jnp.sum(known, (1, 2), keepdims=True), 1)
+    rest = jnp.sum(image * known, (1, 2), keepdims=True) / total
+    return _filled(image, known, jnp.broadcast_to(rest, image.shape), levels)
+
+
+def _filled(image: jax.Array, weight: jax.Array, rest: jax.Array, levels: int) -> jax.Array:
+    """`image` where `weight` is 1, what is coarser where it is 0; `rest` [B, H, W, C] is coarser than all levels."""
+    if not levels:
+        return weight * image + (1 - weight) * rest
+    height, width = image.shape[1:3]
+    even = lambda x: jnp.pad(x, [(0, 0), (0, height % 2), (0, width % 2), (0, 0)])
+    share = pool(even(weight))  # of each cell that is known
+    coarse = pool(even(weight * image)) / jnp.maximum(share, 1e-6)
+    # One known pixel of four is enough for a cell to be known.
+    coarse = _filled(coarse, jnp.minimum(4 * share, 1), rest[:, : coarse.shape[1], : coarse.shape[2]], levels - 1)
+    shape = len(image), 2 * coarse.shape[1], 2 * coarse.shape[2], image.shape[3]
+    finer = jax.image.resize(coarse, shape, 'linear')[:, :height, :width]
+    return weight * image + (1 - weight) * finer
