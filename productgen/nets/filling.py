@@ -1,8 +1,9 @@
-"""A first guess of missing pixels, from which a network goes on: the pull-push pyramid.
+"""A first guess of missing pixels, from which a network goes on: a membrane over the hole.
 
-Gortler et al., "The Lumigraph", SIGGRAPH 1996, section 3.4.2. Known pixels are averaged to coarser and coarser pictures
-until every cell has one; what is missing is interpolated from the coarser picture. The guess is smooth and has no
-structure, but its colours come from as far away as they must, which convolutions would have to learn.
+Known pixels are averaged to coarser and coarser pictures until every cell has one, and what is missing is interpolated
+from the coarser picture (pull-push: Gortler et al., "The Lumigraph", SIGGRAPH 1996, section 3.4.2). At every level a
+few sweeps of Jacobi's method then bring the hole near to the solution of Laplace's equation. The guess is smooth and
+has no structure, but its colours come from as far away as they must, which convolutions would have to learn.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ import jax.numpy as jnp
 from productgen.nets.strided import pool
 
 LEVELS = 6  # the coarsest cells are 64 pixels wide
+SWEEPS = 4  # at each level; without them the PSNR of holes in photos is 0.5 dB lower, with 16 it is 0.1 dB higher
 
 
-def filled(image: jax.Array, hole: jax.Array, levels: int = LEVELS) -> jax.Array:
+def filled(image: jax.Array, hole: jax.Array, levels: int = LEVELS, sweeps: int = SWEEPS) -> jax.Array:
     """The picture with its missing pixels interpolated.
 
     Args:
@@ -23,6 +25,7 @@ def filled(image: jax.Array, hole: jax.Array, levels: int = LEVELS) -> jax.Array
       hole: [B, H, W, 1], 1 where a pixel is missing, 0 elsewhere.
       levels: how often the picture is halved. What is further than about 2**levels pixels from all known ones is the
         mean of these; 0 where there are none.
+      sweeps: at each level, in which each missing pixel becomes the mean of its four neighbours.
 
     Returns:
       [B, H, W, C]; known pixels are those of the image.
@@ -30,10 +33,10 @@ def filled(image: jax.Array, hole: jax.Array, levels: int = LEVELS) -> jax.Array
     known = 1 - hole
     total = jnp.maximum(jnp.sum(known, (1, 2), keepdims=True), 1)
     rest = jnp.sum(image * known, (1, 2), keepdims=True) / total
-    return _filled(image, known, jnp.broadcast_to(rest, image.shape), levels)
+    return _filled(image, known, jnp.broadcast_to(rest, image.shape), levels, sweeps)
 
 
-def _filled(image: jax.Array, weight: jax.Array, rest: jax.Array, levels: int) -> jax.Array:
+def _filled(image: jax.Array, weight: jax.Array, rest: jax.Array, levels: int, sweeps: int) -> jax.Array:
     """`image` where `weight` is 1, what is coarser where it is 0; `rest` [B, H, W, C] is coarser than all levels."""
     if not levels:
         return weight * image + (1 - weight) * rest
@@ -42,7 +45,15 @@ def _filled(image: jax.Array, weight: jax.Array, rest: jax.Array, levels: int) -
     share = pool(even(weight))  # of each cell that is known
     coarse = pool(even(weight * image)) / jnp.maximum(share, 1e-6)
     # One known pixel of four is enough for a cell to be known.
-    coarse = _filled(coarse, jnp.minimum(4 * share, 1), rest[:, : coarse.shape[1], : coarse.shape[2]], levels - 1)
+    rest = rest[:, : coarse.shape[1], : coarse.shape[2]]
+    coarse = _filled(coarse, jnp.minimum(4 * share, 1), rest, levels - 1, sweeps)
     shape = len(image), 2 * coarse.shape[1], 2 * coarse.shape[2], image.shape[3]
-    finer = jax.image.resize(coarse, shape, 'linear')[:, :height, :width]
-    return weight * image + (1 - weight) * finer
+    known = weight * image
+    x = known + (1 - weight) * jax.image.resize(coarse, shape, 'linear')[:, :height, :width]
+
+    def sweep(_, x: jax.Array) -> jax.Array:
+        wide = jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)], mode='edge')
+        mean = (wide[:, :-2, 1:-1] + wide[:, 2:, 1:-1] + wide[:, 1:-1, :-2] + wide[:, 1:-1, 2:]) / 4
+        return known + (1 - weight) * mean
+
+    return jax.lax.fori_loop(0, sweeps, sweep, x)  # unrolled, XLA would fuse sweeps and repeat the work of each

@@ -44,6 +44,7 @@ DEGRADED = {
     'deblur': lambda image: rounded(ndimage.gaussian_filter(image.astype(float), (1.5, 1.5, 0))),
     'jpeg': compressed,
     'sr2': smaller(2),
+    'sr4': smaller(4),
 }
 
 
@@ -53,12 +54,12 @@ def unit(image):
 
 def test_they_are_small():
     sizes = [path.stat().st_size for path in available().values()]
-    assert set(available()) == {*DEGRADED}
+    assert set(available()) == {*DEGRADED, 'inpaint'}
     assert max(sizes) <= 2**20 and sum(sizes) <= 3 * 2**20
 
 
 # dB better than the input, or than Lanczos where that is smaller.
-GAINS = {'denoise': 8, 'deblur': 1, 'jpeg': 1, 'sr2': 1}
+GAINS = {'denoise': 8, 'deblur': 1, 'jpeg': 1, 'sr2': 1, 'sr4': 0.5}
 
 
 @pytest.mark.parametrize('task', GAINS)
@@ -70,6 +71,19 @@ def test_pictures_are_restored(task, pictures):
         plain = given if given.shape == image.shape else CLASSICAL[task]['lanczos'](given)
         gains.append(psnr(made, unit(image)) - psnr(unit(plain), unit(image)))
     assert min(gains) > GAINS[task]
+
+
+def test_holes_are_filled_better_than_by_filters(pictures):
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[20:110, 60:70] = mask[70:80, 10:120] = True
+    networks = Networks('inpaint')
+    for image in pictures:
+        given = np.where(mask[..., None], np.uint8(128), image)
+        made = networks.restore(Photo(unit(given)), mask).pixels
+        assert np.array_equal(made[~mask], unit(given)[~mask])
+        filled = [made, *(unit(one(given, mask)) for one in CLASSICAL['inpaint'].values())]
+        inside = [psnr(one[mask][None], unit(image)[mask][None]) for one in filled]
+        assert inside[0] > max(inside[1:]) + 0.5
 
 
 @pytest.mark.parametrize('task, most', [('denoise', 1.1), ('sr2', 1.35)])
