@@ -7,6 +7,7 @@
   python launch.py --mode=eval --workdir=runs/mine --config.eval.features=runs/classifier
   python launch.py --mode=enhance --input=PHOTOS --output=OUT --config.enhance.steps=white_balance,levels
   python launch.py --mode=restore --input=PHOTOS --output=OUT --config.restore.task=denoise
+  python launch.py --mode=cutout --input=PHOTOS --output=OUT --config.cutout.ground=white
   python launch.py --mode=translate --workdir=runs/mine --input=PICTURES --output=OUT
 
 Any field of the config can be set as --config.section.field=value. Running a training command again resumes the run.
@@ -26,7 +27,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 ROOT = Path(__file__).resolve().parent
-_MODE = flags.DEFINE_string('mode', 'train', 'What to do: train, sample, eval, translate, restore or enhance.')
+_MODE = flags.DEFINE_string('mode', 'train', 'What to do: train, sample, eval, translate, restore, enhance or cutout.')
 _WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run; by default runs/ and the name of the config.')
 _INPUT = flags.DEFINE_string('input', None, 'File or folder that a tool reads.')
 _OUTPUT = flags.DEFINE_string('output', None, 'Folder that a tool writes to.')

@@ -53,7 +53,7 @@ WRONG = {
     '--config.model.channel_base=16': 'model.channel_base: 16 leaves the finest of 4 levels without channels',
     '--config.model.z_dim=0': 'model.z_dim: 0 is too small; it must be at least 1',
     '--coordinator=127.0.0.1:1': '--coordinator=HOST:PORT, --num_processes and --process_id go together',
-    '--mode=sampel': "--mode: there is no 'sampel'; did you mean 'sample'? (known: enhance, eval, restore, sample,",
+    '--mode=sampel': "--mode: there is no 'sampel'; did you mean 'sample'? (known: cutout, enhance, eval, restore,",
     '--wrokdir=x': 'workdir',
     'quick': "Unknown argument 'quick'",
 }

@@ -48,6 +48,7 @@ class Photo:
       dpi: (across, down); None where the file does not say.
       lossless: a WebP without loss; other formats have one way.
       notes: what of the file was not kept, lines for the user.
+      doubt: why what a tool made of it may be wrong, a line for the user; empty where nothing says so.
     """
 
     pixels: np.ndarray
@@ -61,6 +62,7 @@ class Photo:
     dpi: tuple[float, float] | None = None
     lossless: bool = False
     notes: tuple[str, ...] = ()
+    doubt: str = ''
 
     @property
     def size(self) -> tuple[int, int]:

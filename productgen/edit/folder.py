@@ -30,7 +30,7 @@ from productgen.data import images
 from productgen.data.native import Photo, read_photo, write_photo
 from productgen.data.scan import scan
 from productgen.edit.compare import References, sheet
-from productgen.edit.places import SKIPPED, list_skipped, separate
+from productgen.edit.places import SKIPPED, UNCERTAIN, list_skipped, list_uncertain, separate, targets
 
 _log = logging.getLogger('productgen')
 RECORD, SHEETS = 'done.jsonl', 'compare'
@@ -78,11 +78,13 @@ class Result:
       made: written now.
       kept: written by an earlier run.
       skipped: (name, reason) of files that cannot be used.
+      doubtful: (name, reason) of results that may be wrong, also those of an earlier run.
     """
 
     made: list[str] = dataclasses.field(default_factory=list)
     kept: list[str] = dataclasses.field(default_factory=list)
     skipped: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    doubtful: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +109,7 @@ def process(
     *,
     compare: bool = False,
     growth: float = 1.0,
+    ending: str = '',
 ) -> Result:
     """Runs `work` over a photo or all photos below a folder.
 
@@ -114,11 +117,13 @@ def process(
       source: `--input`.
       output: `--output`, a folder, which is made.
       work: called with each photo and its name, from several threads. It returns the photo to write, with the format of
-        what it was given. What it raises is listed for that photo, but for a UserError, which ends the run.
+        what it was given, but for `ending`. Its `doubt` is listed in `uncertain_files.txt`. What it raises is listed
+        for that photo, but for a UserError, which ends the run.
       tool: settings that all tools share.
       settings: what decides the result, of what JSON can hold: `work`'s settings, the digest of its weights.
       compare: also write `compare/NAME.png`, each photo before and after.
       growth: pixels that come out for each that goes in: 16 for four times the width.
+      ending: of all results, such as `.png`, where `work` gives them another format; see `places.targets`.
 
     Raises:
       UserError: something cannot be used; found before any photo is touched. Also where no photo could be made.
@@ -126,7 +131,7 @@ def process(
     """
     source, output = separate(source, output)
     references = _references(tool, compare)
-    items, skipped = _plan(source, output, compare)
+    items, skipped = _plan(source, output, compare, ending)
     label = json.dumps({**settings, 'strip_gps': tool.strip_gps}, sort_keys=True)
     record = _Record(output, label)
     todo, kept = record.divide(items)
@@ -146,7 +151,7 @@ def process(
             after = work(before, item.name)
             record.add(item, stamp, None)
             _write(item, before, after, tool.strip_gps)
-            record.add(item, stamp, item.target.stat().st_size)
+            record.add(item, stamp, item.target.stat().st_size, after.doubt)
         if compare:
             sheet(_sheet(output, item), before, after, item.name, references)
         return after.notes
@@ -162,6 +167,8 @@ def process(
     finally:
         record.close()
         list_skipped(output, result.skipped)
+        result.doubtful += record.doubts(items)
+        list_uncertain(output, result.doubtful)
     for note, names in sorted(notes.items()):
         _log.info('%s (%s): %s', note, counted(names, 'photo'), examples(names))
     _report(result, output)
@@ -238,10 +245,10 @@ def _references(tool: ToolConfig, compare: bool) -> References | None:
     return References(folder, tool.lpips)
 
 
-def _plan(source: Path, output: Path, compare: bool) -> tuple[list[_Item], list[tuple[str, str]]]:
+def _plan(source: Path, output: Path, compare: bool, ending: str) -> tuple[list[_Item], list[tuple[str, str]]]:
     """The photos with the files they become, and (name, reason) of files that are not read.
 
-    A GIF becomes NAME.png, or NAME.gif.png where another photo has that name.
+    A GIF becomes a PNG, see `places.targets`.
 
     Raises:
       UserError: there are none, or results would be written into the input.
@@ -256,13 +263,7 @@ def _plan(source: Path, output: Path, compare: bool) -> tuple[list[_Item], list[
     if not names:
         hint = f'; {examples(f"{name} ({why})" for name, why in odd)}' if odd else ''
         raise UserError(f'--input={source}', f'there are no photos{hint}')
-    targets, taken = {}, set(names)
-    for name in names:
-        if _is_gif(top / name):
-            stem = name[:-4] if name.lower().endswith('.gif') else name
-            target = next(n for n in (f'{stem}.png', f'{name}.png', f'{name}.gif.png') if n not in taken)
-            targets[name] = target
-            taken.add(target)
+    renamed = targets(names, [name for name in names if ending or _is_gif(top / name)], ending or '.png')
     place = top.resolve()
     for folder in {Path(name).parent for name in names}:
         to = (output / folder).resolve()
@@ -272,7 +273,7 @@ def _plan(source: Path, output: Path, compare: bool) -> tuple[list[_Item], list[
             raise UserError(f'--input={source}', f'{folder} in it leads into --output={output}', 'give another output')
     if compare and any(name.split('/')[0] == SHEETS for name in names[:] if '/' in name):
         raise UserError(f'--input={source}', f'its folder {SHEETS} has the name of that of --compare', 'rename it')
-    return [_Item(name, top / name, output / targets.get(name, name)) for name in names], list(odd)
+    return [_Item(name, top / name, output / renamed.get(name, name)) for name in names], list(odd)
 
 
 def _is_gif(path: Path) -> bool:
@@ -334,18 +335,26 @@ class _Record:
             raise UserError(field, what, 'give another folder, or remove them to have them made again')
         return todo, kept
 
-    def add(self, item: _Item, stamp: list[int], size: int | None) -> None:
+    def doubts(self, items: list[_Item]) -> list[tuple[str, str]]:
+        """(name, reason) of photos that are done and may be wrong."""
+        entries = ((item, self._lines.get(item.target.relative_to(self._output).as_posix(), {})) for item in items)
+        return [(item.name, entry['doubt']) for item, entry in entries if entry.get('doubt')]
+
+    def add(self, item: _Item, stamp: list[int], size: int | None, doubt: str = '') -> None:
         """Records a photo.
 
         Args:
           item: the photo.
           stamp: of the source that was read.
           size: bytes of its file; None before it is written, so that a file is known as this tool's at any time.
+          doubt: of the result, see `Photo`.
         """
         name = item.target.relative_to(self._output).as_posix()
         entry = {'output': name, 'input': item.name, 'source': stamp, 'bytes': size}
+        entry |= {'doubt': doubt} if doubt else {}
         line = json.dumps({**entry, 'settings': self._label}) + '\n'
         with self._lock:
+            self._lines[name] = entry
             if self._file is None:
                 self._file = open(self._path, 'ab')  # noqa: SIM115 - closed by `close`
                 line = '\n' + line if self._file.tell() else line  # after a line that was not finished
@@ -369,3 +378,6 @@ def _report(result: Result, output: Path) -> None:
     _log.info('%s in %s, %d of them made now', counted(result.made + result.kept, 'photo'), output, len(result.made))
     if result.skipped:
         _log.warning('%s skipped, listed in %s: %s', counted(result.skipped, 'file'), output / SKIPPED, skipped)
+    if result.doubtful:
+        some = examples(f'{name} ({reason})' for name, reason in sorted(result.doubtful))
+        _log.warning('%s uncertain, listed in %s: %s', counted(result.doubtful, 'photo'), output / UNCERTAIN, some)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from productgen.config import UserError
 from productgen.config.text import printable
 from productgen.core.files import write_durably
 
-SKIPPED = 'skipped_files.txt'
+SKIPPED, UNCERTAIN = 'skipped_files.txt', 'uncertain_files.txt'
 
 
 def separate(source: Path | None, output: Path | None) -> tuple[Path, Path]:
@@ -34,11 +34,44 @@ def separate(source: Path | None, output: Path | None) -> tuple[Path, Path]:
     return source, output
 
 
+def targets(names: Sequence[str], other: Collection[str], ending: str) -> dict[str, str]:
+    """The names of results with another ending than their photos have: NAME.png for NAME.jpg.
+
+    Where another photo has or gets that name, NAME.jpg.png.
+
+    Args:
+      names: of all photos, in order.
+      other: those that get the ending, where they do not have it.
+      ending: such as `.png`.
+
+    Returns:
+      the new names of those in `other` that have another ending, by their old ones.
+    """
+    found, taken = {}, set(names)
+    for name in names:
+        if name not in other or name.lower().endswith(ending):
+            continue
+        stem, dot, _ = name.rpartition('.')
+        choices = (f'{stem if dot else name}{ending}', f'{name}{ending}')
+        new = next((n for n in choices if n not in taken), f'{name}.1{ending}')
+        found[name] = new
+        taken.add(new)
+    return found
+
+
 def list_skipped(output: Path, skipped: Sequence[tuple[str, str]]) -> None:
     """Writes (name, reason) of files that could not be used to `SKIPPED` in the output; without any it is removed."""
-    path = output / SKIPPED
-    if skipped:
-        output.mkdir(parents=True, exist_ok=True)
-        write_durably(path, ''.join(f'{printable(name)}\t{reason}\n' for name, reason in sorted(skipped)))
+    _list(output / SKIPPED, skipped)
+
+
+def list_uncertain(output: Path, doubts: Sequence[tuple[str, str]]) -> None:
+    """Writes (name, reason) of results that may be wrong to `UNCERTAIN` in the output; without any it is removed."""
+    _list(output / UNCERTAIN, doubts)
+
+
+def _list(path: Path, entries: Sequence[tuple[str, str]]) -> None:
+    if entries:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, ''.join(f'{printable(name)}\t{reason}\n' for name, reason in sorted(entries)))
     else:
         path.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
 """What the launcher can do, by mode: one file a task."""
 
-from productgen.tasks import enhance, evaluate, restore, sample, train, translate
+from productgen.tasks import cutout, enhance, evaluate, restore, sample, train, translate
 from productgen.tasks.base import Request, Task
 
 TASKS: dict[str, Task] = {
@@ -8,6 +8,7 @@ TASKS: dict[str, Task] = {
     'sample': sample.TASK,
     'eval': evaluate.TASK,
     'translate': translate.TASK,
+    'cutout': cutout.TASK,
     'enhance': enhance.TASK,
     'restore': restore.TASK,
 }

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import ClassVar
-
-import numpy as np
 
 from productgen.config import UserError
 from productgen.config.paths import user_path
-from productgen.data.images import BadImage
-from productgen.data.native import Photo, read_photo
-from productgen.edit.compare import References
+from productgen.data.native import Photo
 from productgen.edit.folder import ToolConfig, process
+from productgen.edit.masks import Masks
 from productgen.edit.restore import Networks
 from productgen.tasks.base import Request, Task
 
@@ -57,46 +53,17 @@ class RestoreConfig(ToolConfig):
             raise UserError('restore.masks', 'what is missing? Name a folder of masks, white where it is')
 
 
-class Masks:
-    """Masks of missing parts, by the names of photos.
-
-    Args:
-      path: a folder, or a single mask for all photos.
-    """
-
-    def __init__(self, path: Path):
-        if not path.exists():
-            raise UserError('restore.masks', f'there is no {path}')
-        self._one = path if path.is_file() else None
-        self._files = None if self._one else References(path)
-
-    def find(self, name: str, photo: Photo) -> np.ndarray:
-        """bool [H, W], true where something is missing.
-
-        Raises:
-          BadImage: there is no mask, or none of the photo's size.
-        """
-        file = self._one or self._files.find(name)
-        if not file:
-            raise BadImage('there is no mask of this name in restore.masks')
-        mask = read_photo(file)
-        if mask.size != photo.size:
-            sizes = ('x'.join(map(str, reversed(x.size))) for x in (mask, photo))
-            raise BadImage('its mask has {} pixels, the photo {}'.format(*sizes))
-        return mask.over((0.0, 0.0, 0.0)).mean(-1) > 0.5
-
-
 def run(request: Request) -> None:
     """See `process`."""
     settings: RestoreConfig = request.settings
-    masks = Masks(user_path(settings.masks, 'restore.masks')) if settings.masks else None
+    masks = Masks.open(settings.masks, 'restore.masks')
     pleasing = user_path(settings.pleasing, 'restore.pleasing') if settings.pleasing else None
     networks = Networks(settings.task, request.workdir, settings.step, settings.strength, settings.fidelity, pleasing)
     if 'inpaint' in networks.tasks and not masks:
         raise UserError('restore.masks', 'what is missing? Name a folder of masks, white where it is')
 
     def work(photo: Photo, name: str) -> Photo:
-        return networks.restore(photo, masks.find(name, photo) if masks else None)
+        return networks.restore(photo, masks.find(name, photo) > 0.5 if masks else None)
 
     process(
         request.input,
