@@ -122,14 +122,27 @@ def plain(picture: np.ndarray) -> Estimate:
     wide = ndimage.distance_transform_cdt(np.pad(open_, 1, mode='edge'), 'chessboard')[1:-1, 1:-1] > gap
     ground = _reached(wide, edge & same) | (edge & same)
     ground = (open_ | same) & ndimage.binary_dilation(ground, _EIGHT, gap + 1)
-    ground |= _holes(same & ~ground, ~ground, offset, distance, level)
-    product = _parts(~ground, distance > 2 * level)
+    # What lies in a hole is compared with the ground nearby, which tells more of it than the border.
+    local = offset - _spread(offset, ground & (distance < _NEAR))
+    seen = np.linalg.norm(local, axis=-1) < level
+    ground |= _holes(seen & ~ground, ~ground, local, distance, level)
+    # Faint lines, such as the joints of a table: a thin part of a product has to differ clearly.
+    thin = ~ground & ~ndimage.binary_opening(~ground, _EIGHT, 2)
+    product = _parts(~(ground | (thin & (distance < 2 * level))), distance > 2 * level)
     # The outline lies where the distance is half of that of the product next to it.
     most = ndimage.maximum_filter(np.where(product, distance, 0), 5)
     share = np.clip(distance / np.maximum(most, level) * 1.25 - 0.125, 0, 1)
     rim = product & ndimage.binary_dilation(~product, _EIGHT, 2)
     mask = np.where(rim, share, product).astype(np.float32)
     return _judged(mask, distance, level, inside, edge)
+
+
+def _spread(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Means of known values [h, w, C] nearby, everywhere, by a normalised convolution; 0 where none is near."""
+    sigma = max(known.shape) / 12
+    blur = lambda x: cv2.GaussianBlur(np.ascontiguousarray(x, np.float32), (0, 0), sigma)
+    weight = blur(known)[..., None]
+    return blur(values * known[..., None]) / np.maximum(weight, 1e-3)
 
 
 def _gradients(values: np.ndarray) -> list[np.ndarray]:

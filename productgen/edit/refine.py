@@ -12,7 +12,7 @@ RADIUS = 5  # of the guided filter's windows, in pixels of each level
 EPSILON = 3e-4  # of the guided filter, in squares of [0, 1]: a contrast of 0.03 is an edge
 _REACH = 4  # pixels around soft ones that may change at a level
 _CUT = 0.12  # how near alpha has to be to 0 or 1 to become it
-_TILES = 96, 160, 288, 544
+_TILES = 96, 160  # small ones, since most of a photo has no edge
 
 
 def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
@@ -34,14 +34,19 @@ def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: f
     mean = lambda x: cv2.boxFilter(x, cv2.CV_64F, size, borderType=cv2.BORDER_REFLECT)
     guide, values = np.asarray(guide, np.float64), np.asarray(values, np.float64)
     middle, level = mean(guide), mean(values)
-    covariance = np.empty((*values.shape, 3, 3))
-    for i in range(3):
-        for j in range(i, 3):
-            product = mean(guide[..., i] * guide[..., j]) - middle[..., i] * middle[..., j]
-            covariance[..., i, j] = covariance[..., j, i] = product
-        covariance[..., i, i] += epsilon
     cross = mean(guide * values[..., None]) - middle * level[..., None]
-    slope = np.linalg.solve(covariance, cross[..., None])[..., 0]
+    pairs = [(i, j) for i in range(3) for j in range(i, 3)]
+    products = [mean(guide[..., i] * guide[..., j]) - middle[..., i] * middle[..., j] for i, j in pairs]
+    rr, rg, rb, gg, gb, bb = (x + epsilon * (i == j) for x, (i, j) in zip(products, pairs, strict=True))
+    # The inverse of a symmetric 3 x 3 matrix by its cofactors.
+    cofactors = [
+        [gg * bb - gb * gb, gb * rb - rg * bb, rg * gb - gg * rb],
+        [gb * rb - rg * bb, rr * bb - rb * rb, rb * rg - rr * gb],
+        [rg * gb - gg * rb, rb * rg - rr * gb, rr * gg - rg * rg],
+    ]
+    determinant = sum(x * c for x, c in zip((rr, rg, rb), cofactors[0], strict=True))
+    slope = np.stack([sum(c * cross[..., j] for j, c in enumerate(row)) for row in cofactors], -1)
+    slope /= determinant[..., None]
     offset = level - (slope * middle).sum(-1)
     return ((mean(slope) * guide).sum(-1) + mean(offset)).astype(np.float32)
 
