@@ -23,6 +23,8 @@ _FRAME = 0.03  # width of the border that shows the ground, as a fraction of the
 _NEAR = 6.0  # Lab units from the ground's field within which a border pixel is ground
 _PLAIN = 0.7  # least fraction of such border pixels where the ground is plain
 _FITS = 25  # reweighted least squares; the fit has converged long before
+_CLEAN = 1.0  # median distance of the border from its field, below which the ground is a studio's
+_FAINT = 0.15  # of the product's distance from the ground, which around it is none of its own
 _SHADOW = 35.0  # how much darker than the ground a soft shadow may be, in L
 _GAP = 0.01  # half the width of gaps in an outline that are closed, as a fraction of the longer side
 _CHROMA = 4.0  # how far the hue of a shadow may be from the ground's, in a and b
@@ -129,12 +131,14 @@ def plain(picture: np.ndarray) -> Estimate:
     # Faint lines, such as the joints of a table: a thin part of a product has to differ clearly.
     thin = ~ground & ~ndimage.binary_opening(~ground, _EIGHT, 2)
     product = _parts(~(ground | (thin & (distance < 2 * level))), distance > 2 * level)
-    # The outline lies where the distance is half of that of the product next to it.
-    most = ndimage.maximum_filter(np.where(product, distance, 0), 5)
-    share = np.clip(distance / np.maximum(most, level) * 1.25 - 0.125, 0, 1)
+    # The outline lies where the distance is half of that of the product next to it; what is faint next to it is what
+    # JPEG and blur leave around it.
+    share = lambda side: distance / np.maximum(ndimage.maximum_filter(np.where(product, distance, 0), side), level)
+    outer = ndimage.binary_dilation(~product, _EIGHT, gap + 2)
+    product &= ~_reached(~product | (outer & (share(2 * gap + 5) < _FAINT)), ~product)
     rim = product & ndimage.binary_dilation(~product, _EIGHT, 2)
-    mask = np.where(rim, share, product).astype(np.float32)
-    return _judged(mask, distance, level, inside, edge)
+    mask = np.where(rim, np.clip(share(5) * 1.25 - 0.125, 0, 1), product).astype(np.float32)
+    return _judged(mask, distance, level, noise, inside, edge)
 
 
 def _spread(values: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -191,17 +195,22 @@ def _parts(found: np.ndarray, strong: np.ndarray) -> np.ndarray:
     return ((areas >= _PART * areas.max()) & (areas > max(3, 2e-4 * found.size)))[label]
 
 
-def _judged(mask: np.ndarray, distance: np.ndarray, level: float, inside: float, edge: np.ndarray) -> Estimate:
+def _judged(
+    mask: np.ndarray, distance: np.ndarray, level: float, noise: float, inside: float, edge: np.ndarray
+) -> Estimate:
     """The certainty of a mask on a plain ground."""
     product = mask > 0.5
     if not product.any():
         return Estimate(mask, 0.0, 'nothing stands out from the ground')
-    # How clearly the product differs along its outline: 1 from six times what is no ground.
+    # How much of the outline is clear: three times as far from the ground as what is no ground.
     rim = product & ndimage.binary_dilation(~product, _EIGHT, 4)
-    contrast = float(np.mean(distance[rim] > 1.5 * level)) if rim.any() else 0.0
+    contrast = float(np.mean(distance[rim] > 3 * level)) if rim.any() else 0.0
+    # White on white is to be expected in a studio, but joints of tiles enclose ground too.
+    alike, most = float(np.mean(distance[product] < level)), (0.7 if noise < _CLEAN else 0.3)
     figures = {
+        'much of what was found has the colour of the ground': np.clip((most - alike) / 0.3, 0, 1),
         'the ground is not plain': np.clip((inside - 0.55) / 0.3, 0, 1),
-        'the product hardly differs from the ground': np.clip((contrast - 0.2) / 0.5, 0, 1),
+        'the product hardly differs from the ground': np.clip((contrast - 0.65) / 0.3, 0, 1),
         **_frame_figures(product, edge),
     }
     return _estimate(mask, figures)
