@@ -101,6 +101,11 @@ def plain(picture: np.ndarray) -> Estimate:
     Args:
       picture: float32 [h, w, 3] in [0, 1].
     """
+    return _on_plain(picture)[0]
+
+
+def _on_plain(picture: np.ndarray) -> tuple[Estimate, bool]:
+    """`plain`, and whether the ground is as even as a studio's."""
     colours = lab(picture)
     field, inside = ground_field(colours)
     edge = frame(*colours.shape[:2])
@@ -138,7 +143,7 @@ def plain(picture: np.ndarray) -> Estimate:
     product &= ~_reached(~product | (outer & (share(2 * gap + 5) < _FAINT)), ~product)
     rim = product & ndimage.binary_dilation(~product, _EIGHT, 2)
     mask = np.where(rim, np.clip(share(5) * 1.25 - 0.125, 0, 1), product).astype(np.float32)
-    return _judged(mask, distance, level, noise, inside, edge)
+    return _judged(mask, distance, level, noise, inside, edge), noise < _CLEAN and inside > _PLAIN
 
 
 def _spread(values: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -318,9 +323,12 @@ def _separable(colours: np.ndarray, product: np.ndarray) -> float:
 
 
 def automatic(picture: np.ndarray) -> Estimate:
-    """`plain`, or `grabcut` where that is more certain."""
-    first = plain(picture)
-    if first.certainty >= SURE:
+    """`plain`, or `grabcut` where that is more certain and the ground no studio's.
+
+    What hardly differs from an even ground is found by its outline, of which colours know nothing.
+    """
+    first, studio = _on_plain(picture)
+    if first.certainty >= SURE or studio:
         return first
     second = grabcut(picture)
     return first if first.certainty >= second.certainty else second
