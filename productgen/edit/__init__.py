@@ -1,1 +1,1 @@
-"""Work on whole photos: restoration and enhancement of files and folders."""
+"""Work on whole photos: restoration, enhancement and cut-outs of files and folders."""

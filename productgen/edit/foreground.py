@@ -6,7 +6,7 @@ import numpy as np
 
 from productgen.data.native import resized
 
-_REGULAR, _GRADIENT = 1e-5, 1.0  # weights of the smoothness: everywhere, and by the change of alpha; as published
+_REGULAR, _GRADIENT = 1e-5, 1.0  # weights of the smoothness: everywhere, and by the change of alpha
 _SMALL, _MANY, _FEW = 32, 10, 3  # iterations of levels up to 32 pixels a side, and of larger ones
 _CHUNK = 2**19  # pixels solved at once
 
@@ -14,10 +14,11 @@ _CHUNK = 2**19  # pixels solved at once
 def foreground(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """The colours F of a product where a photo is alpha F + (1 - alpha) B.
 
-    Germer, Uelwer, Conrad, Harmeling, "Fast multi-level foreground estimation", ICPR 2020: F and B minimise equation 3,
-    the error of the composite plus the differences of neighbours, weighted by the change of alpha; each level, from one
-    pixel to the whole, starts from the one before and solves for F and B of a pixel given its neighbours (equation 4)
-    a few times. Only soft pixels are solved for: F is the photo's where alpha is 1, B where it is 0, to the bit.
+    Germer, Uelwer, Conrad, Harmeling, "Fast multi-level foreground estimation", ICPR 2020: F and B minimise the squared
+    error of the composite plus the squared differences of neighbours, weighted by the change of alpha between them.
+    Each level, from one pixel to the whole, starts from the one before and solves for F and B of a pixel given its
+    neighbours, a few times. Two things differ from the paper: levels are halves, averaged, and only soft pixels are
+    solved for: F is the photo's colour where alpha is 1, to the bit, and B where it is 0.
 
     Args:
       pixels: float32 [H, W, 3].
@@ -80,8 +81,8 @@ def _solve(
                 total += weight
                 f += weight[:, None] * fronts[other]
                 b += weight[:, None] * backs[other]
-            # Equation 4: the 2 x 2 system [a^2 + s, a (1 - a); a (1 - a), (1 - a)^2 + s], whose solution is a step from
-            # the neighbours' means along (a, 1 - a) that closes the gap to the photo's colour.
+            # The 2 x 2 system with the matrix [a^2 + s, a (1 - a); a (1 - a), (1 - a)^2 + s]: its solution is a step from
+            # the neighbours' means along (a, 1 - a).
             a, total = a[:, None], total[:, None]
             f, b = f / total, b / total
             gap = (colours[at] - a * f - (1 - a) * b) / (total + a**2 + (1 - a) ** 2)

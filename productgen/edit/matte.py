@@ -143,7 +143,10 @@ def _on_plain(picture: np.ndarray) -> tuple[Estimate, bool]:
     product &= ~_reached(~product | (outer & (share(2 * gap + 5) < _FAINT)), ~product)
     rim = product & ndimage.binary_dilation(~product, _EIGHT, 2)
     mask = np.where(rim, np.clip(share(5) * 1.25 - 0.125, 0, 1), product).astype(np.float32)
-    return _judged(mask, distance, level, noise, inside, edge), noise < _CLEAN and inside > _PLAIN
+    # Outlines that lie in what was taken for ground may be those of a product that it was reached through.
+    far = ~ndimage.binary_dilation(product, _EIGHT, gap + 4) & ~edge
+    stray = np.count_nonzero(far & ~open_) / max(1, np.count_nonzero(rim))
+    return _judged(mask, distance, level, noise, inside, stray, edge), noise < _CLEAN and inside > _PLAIN
 
 
 def _spread(values: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -201,7 +204,13 @@ def _parts(found: np.ndarray, strong: np.ndarray) -> np.ndarray:
 
 
 def _judged(
-    mask: np.ndarray, distance: np.ndarray, level: float, noise: float, inside: float, edge: np.ndarray
+    mask: np.ndarray,
+    distance: np.ndarray,
+    level: float,
+    noise: float,
+    inside: float,
+    stray: float,
+    edge: np.ndarray,
 ) -> Estimate:
     """The certainty of a mask on a plain ground."""
     product = mask > 0.5
@@ -214,6 +223,7 @@ def _judged(
     alike, most = float(np.mean(distance[product] < level)), (0.7 if noise < _CLEAN else 0.3)
     figures = {
         'much of what was found has the colour of the ground': np.clip((most - alike) / 0.3, 0, 1),
+        'there are outlines in what was taken for the ground': np.clip((0.12 - stray) / 0.1, 0, 1),
         'the ground is not plain': np.clip((inside - 0.55) / 0.3, 0, 1),
         'the product hardly differs from the ground': np.clip((contrast - 0.65) / 0.3, 0, 1),
         **_frame_figures(product, edge),

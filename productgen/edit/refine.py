@@ -18,14 +18,15 @@ _TILES = 96, 160  # small ones, since most of a photo has no edge
 def guided_filter(guide: np.ndarray, values: np.ndarray, radius: int, epsilon: float) -> np.ndarray:
     """The guided filter with a guide of colours.
 
-    He, Sun, Tang, "Guided image filtering", TPAMI 2013, equations 19 to 21; means over windows whose pixels beyond the
-    borders are mirrored, the border pixel repeated.
+    He, Sun, Tang, "Guided image filtering", TPAMI 2013, with a guide of colours: in each window alpha is a linear
+    function of the colour, by ridge regression, and a pixel takes the mean of those of all windows that hold it. Beyond
+    the borders pixels are mirrored, the border pixel repeated.
 
     Args:
       guide: [H, W, 3].
       values: [H, W].
       radius: windows have 2 radius + 1 pixels a side.
-      epsilon: as in equation 19.
+      epsilon: weight of the ridge.
 
     Returns:
       float32 [H, W].

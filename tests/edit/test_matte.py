@@ -39,14 +39,14 @@ def lit():
 
 def test_catalog():
     """Most mattes on plain grounds are certain, and those are right; wood with a horizon is uncertain or right."""
-    catalog, plain_ones, certain = Catalog((224, 224), 14 * 4 * 4), 0, []
-    for i in range(0, len(catalog), 19):
+    catalog, plain_ones, certain = Catalog((200, 200), 14 * 4 * 4), 0, []
+    for i in range(0, len(catalog), 25):
         found = plain(np.asarray(catalog[i]['image'], np.float32) / 255)
         plain_ones += catalog.item(i).background != 'wood'
         if found.certainty >= SURE:
             certain.append(iou(found.mask, catalog[i]['mask'][..., 0] / 255))
-    assert plain_ones == 10 and len(certain) >= 9
-    assert np.mean(certain) > 0.95 and np.median(certain) > 0.965 and min(certain) > 0.85
+    assert plain_ones == 8 and len(certain) >= 8
+    assert np.mean(certain) > 0.95 and np.median(certain) > 0.965 and min(certain) > 0.9
 
 
 @pytest.mark.parametrize('color', [(0.7, 0.1, 0.1), (0.05, 0.05, 0.05), (0.45, 0.47, 0.5), (0.2, 0.4, 0.7)])

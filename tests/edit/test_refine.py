@@ -28,7 +28,7 @@ def small(alpha, factor):
 
 
 def test_the_guided_filter_is_its_formula():
-    """Equations 19 to 21, window by window, with matrices that NumPy inverts."""
+    """Window by window, with matrices that NumPy inverts."""
     radius, epsilon, guide, values = 2, 1e-3, DRAW.uniform(size=(12, 15, 3)), DRAW.uniform(size=(12, 15))
     pad = [(2 * radius, 2 * radius)] * 2
     guide_, values_ = np.pad(guide, [*pad, (0, 0)], 'symmetric'), np.pad(values, pad, 'symmetric')
@@ -119,7 +119,7 @@ def test_colours_of_soft_edges():
 
 
 def test_the_equation_of_colours():
-    """F and B of a small picture minimise equation 3: as the sparse linear system that NumPy solves."""
+    """F and B of a small picture minimise their cost: the least squares that NumPy solves."""
     alpha = DRAW.uniform(0.05, 0.95, (4, 5)).astype(np.float32)
     picture = DRAW.uniform(0.3, 0.7, (4, 5, 3)).astype(np.float32)
     count, rows, targets = 20, [], []
