@@ -81,8 +81,8 @@ def _solve(
                 total += weight
                 f += weight[:, None] * fronts[other]
                 b += weight[:, None] * backs[other]
-            # The 2 x 2 system with the matrix [a^2 + s, a (1 - a); a (1 - a), (1 - a)^2 + s]: its solution is a step from
-            # the neighbours' means along (a, 1 - a).
+            # The system with the matrix [a^2 + s, a (1 - a); a (1 - a), (1 - a)^2 + s]: its solution is a step from the
+            # neighbours' means along (a, 1 - a).
             a, total = a[:, None], total[:, None]
             f, b = f / total, b / total
             gap = (colours[at] - a * f - (1 - a) * b) / (total + a**2 + (1 - a) ** 2)
