@@ -133,7 +133,7 @@ def test_sampling_without_a_run_says_so(parse, tmp_path):
 
 def test_an_unknown_mode_is_found_before_the_run_is(parse, tmp_path):
     text = refusal(parse, '--mode=sampel', f'--workdir={tmp_path / "none"}')
-    assert "there is no 'sampel'; did you mean 'sample'? (known: enhance, eval, " in text
+    assert "there is no 'sampel'; did you mean 'sample'? (known: cutout, enhance, eval, " in text
     assert 'there is no run' not in text and '--config' not in text
 
 
