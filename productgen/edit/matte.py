@@ -293,10 +293,9 @@ def grabcut(picture: np.ndarray) -> Estimate:
         mask, *_ = cv2.grabCut(values, start, None, *models, 4, cv2.GC_INIT_WITH_MASK)
         found.append(_tidy((mask == cv2.GC_FGD) | (mask == cv2.GC_PR_FGD)))
     product, other = found
-    union = np.count_nonzero(product | other)
-    agreement = np.count_nonzero(product & other) / union if union else 0
+    agreement = _overlap(product, other)
     figures = {
-        'product and ground have similar colours': np.clip(_separable(lab(picture), product) / 0.9, 0, 1),
+        'product and ground have similar colours': np.clip((_separable(lab(picture), product) - 0.55) / 0.35, 0, 1),
         'another start gives another product': np.clip((agreement - 0.4) / 0.4, 0, 1),
         **_frame_figures(product, edge),
     }
@@ -333,15 +332,31 @@ def _separable(colours: np.ndarray, product: np.ndarray) -> float:
 
 
 def automatic(picture: np.ndarray) -> Estimate:
-    """`plain`, or `grabcut` where that is more certain and the ground no studio's.
+    """`plain` where the ground is even, as a studio's; elsewhere the more certain of `plain` and `grabcut`.
 
-    What hardly differs from an even ground is found by its outline, of which colours know nothing.
+    What hardly differs from an even ground is found by its outline, of which colours know nothing. On other grounds the
+    two err in different ways (joints of tiles and hard shadows, likeness of colours), so that their agreement is part
+    of the certainty.
     """
     first, studio = _on_plain(picture)
-    if first.certainty >= SURE or studio:
+    if studio:
         return first
     second = grabcut(picture)
-    return first if first.certainty >= second.certainty else second
+    best = first if first.certainty > second.certainty else second
+    if min(first.certainty, second.certainty) < SURE:  # one of them is known to be wrong, and tells nothing
+        return best
+    agreement = _overlap(first.mask > 0.5, second.mask > 0.5)
+    figures = {
+        'estimates by distance and by colours differ': np.clip((agreement - 0.7) / 0.2, 0, 1),
+        '': best.certainty,
+    }
+    return _estimate(best.mask, figures)
+
+
+def _overlap(one: np.ndarray, other: np.ndarray) -> float:
+    """Intersection over union of two masks, bool [h, w]; 0 where both are empty."""
+    union = np.count_nonzero(one | other)
+    return np.count_nonzero(one & other) / union if union else 0.0
 
 
 ESTIMATORS: dict[str, Estimator] = {'auto': automatic, 'plain': plain, 'grabcut': grabcut}

@@ -23,7 +23,7 @@ class CutoutConfig(ToolConfig):
 
     Attributes:
       method: how the product is found: `plain`, what differs from a plain ground; `grabcut`, for any ground; `auto`,
-        the first one where it is certain, otherwise the more certain one.
+        the first one where the ground is even, otherwise the more certain one.
       masks: a folder with a mask of each photo under its name with any ending, or a mask for all photos: white where
         the product is. They are used as they are, instead of `method`.
       ground: `transparent`, which writes PNG, or a colour, such as `white` or `#f4f4f4`, in the photo's own format.

@@ -6,7 +6,7 @@ import pytest
 
 from productgen.data.catalog import Catalog
 from productgen.edit import matte
-from productgen.edit.matte import ESTIMATORS, SURE, automatic, grabcut, plain
+from productgen.edit.matte import ESTIMATORS, SURE, Estimate, automatic, grabcut, plain
 
 SIDE = 160
 
@@ -117,6 +117,15 @@ def test_grabcut_finds_what_has_other_colours():
     assert iou(found.mask, truth) > 0.95 and found.certainty >= SURE
     assert np.array_equal(found.mask, automatic(picture).mask)
     assert grabcut(cluttered(1).astype(np.float32)).certainty < SURE
+
+
+def test_estimates_that_disagree_are_uncertain(monkeypatch):
+    truth = disk((85, 75), 45)
+    for other, sure in ((disk((85, 75), 44), True), (disk((85, 75), 30), False)):
+        monkeypatch.setattr(matte, '_on_plain', lambda picture: (Estimate(truth, 0.9), False))
+        monkeypatch.setattr(matte, 'grabcut', lambda picture, other=other: Estimate(other, 0.8))
+        found = automatic(np.zeros((SIDE, SIDE, 3), np.float32))
+        assert (found.certainty >= SURE) == sure == (not found.reason) and found.mask is truth
 
 
 @pytest.mark.parametrize('shape', [(1, 1), (1, 50), (50, 1), (2, 3), (7, 9), (12, 400)])
