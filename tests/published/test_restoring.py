@@ -76,14 +76,15 @@ def test_pictures_are_restored(task, pictures):
 def test_holes_are_filled_better_than_by_filters(pictures):
     mask = np.zeros((SIDE, SIDE), bool)
     mask[20:110, 60:70] = mask[70:80, 10:120] = True
-    networks = Networks('inpaint')
+    networks, found = Networks('inpaint'), []
     for image in pictures:
         given = np.where(mask[..., None], np.uint8(128), image)
         made = networks.restore(Photo(unit(given)), mask).pixels
         assert np.array_equal(made[~mask], unit(given)[~mask])
         filled = [made, *(unit(one(given, mask)) for one in CLASSICAL['inpaint'].values())]
-        inside = [psnr(one[mask][None], unit(image)[mask][None]) for one in filled]
-        assert inside[0] > max(inside[1:]) + 0.5
+        found.append([psnr(one[mask][None], unit(image)[mask][None]) for one in filled])
+    network, *filters = np.mean(found, 0)
+    assert network > max(filters) + 0.5
 
 
 @pytest.mark.parametrize('task, most', [('denoise', 1.1), ('sr2', 1.35)])
