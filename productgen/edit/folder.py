@@ -30,7 +30,7 @@ from productgen.data import images
 from productgen.data.native import Photo, read_photo, write_photo
 from productgen.data.scan import scan
 from productgen.edit.compare import References, sheet
-from productgen.edit.places import SKIPPED, UNCERTAIN, list_skipped, list_uncertain, separate, targets
+from productgen.edit.places import SKIPPED, UNCERTAIN, list_skipped, list_uncertain, listed, separate, targets
 
 _log = logging.getLogger('productgen')
 RECORD, SHEETS = 'done.jsonl', 'compare'
@@ -263,7 +263,7 @@ def _plan(source: Path, output: Path, compare: bool, ending: str) -> tuple[list[
     if not names:
         hint = f'; {examples(f"{name} ({why})" for name, why in odd)}' if odd else ''
         raise UserError(f'--input={source}', f'there are no photos{hint}')
-    renamed = targets(names, [name for name in names if ending or _is_gif(top / name)], ending or '.png')
+    renamed = targets(names, {name for name in names if ending or _is_gif(top / name)}, ending or '.png')
     place = top.resolve()
     for folder in {Path(name).parent for name in names}:
         to = (output / folder).resolve()
@@ -372,12 +372,11 @@ def _report(result: Result, output: Path) -> None:
     Raises:
       UserError: nothing.
     """
-    skipped = examples(f'{name} ({reason})' for name, reason in sorted(result.skipped))
     if not result.made and not result.kept:
+        skipped = examples(f'{name} ({reason})' for name, reason in sorted(result.skipped))
         raise UserError('--input', f'none of the photos can be used: {skipped}', f'see {output / SKIPPED}')
     _log.info('%s in %s, %d of them made now', counted(result.made + result.kept, 'photo'), output, len(result.made))
     if result.skipped:
-        _log.warning('%s skipped, listed in %s: %s', counted(result.skipped, 'file'), output / SKIPPED, skipped)
+        _log.warning('%s', listed(result.skipped, 'file', 'skipped', output / SKIPPED))
     if result.doubtful:
-        some = examples(f'{name} ({reason})' for name, reason in sorted(result.doubtful))
-        _log.warning('%s uncertain, listed in %s: %s', counted(result.doubtful, 'photo'), output / UNCERTAIN, some)
+        _log.warning('%s', listed(result.doubtful, 'photo', 'uncertain', output / UNCERTAIN))

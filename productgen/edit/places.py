@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from productgen.config import UserError
-from productgen.config.text import printable
+from productgen.config.text import counted, examples, printable
 from productgen.core.files import write_durably
 
 SKIPPED, UNCERTAIN = 'skipped_files.txt', 'uncertain_files.txt'
@@ -34,7 +34,7 @@ def separate(source: Path | None, output: Path | None) -> tuple[Path, Path]:
     return source, output
 
 
-def targets(names: Sequence[str], other: Collection[str], ending: str) -> dict[str, str]:
+def targets(names: Sequence[str], other: Set[str], ending: str) -> dict[str, str]:
     """The names of results with another ending than their photos have: NAME.png for NAME.jpg.
 
     Where another photo has or gets that name, NAME.jpg.png.
@@ -57,6 +57,19 @@ def targets(names: Sequence[str], other: Collection[str], ending: str) -> dict[s
         found[name] = new
         taken.add(new)
     return found
+
+
+def listed(entries: Sequence[tuple[str, str]], noun: str, state: str, path: Path) -> str:
+    """A line for the log that says which files a list holds.
+
+    Args:
+      entries: (name, reason) of each.
+      noun: what they are, such as `file`.
+      state: what they have in common, such as `skipped`.
+      path: of the list.
+    """
+    some = examples(f'{name} ({reason})' for name, reason in sorted(entries))
+    return f'{counted(entries, noun)} {state}, listed in {path}: {some}'
 
 
 def list_skipped(output: Path, skipped: Sequence[tuple[str, str]]) -> None:

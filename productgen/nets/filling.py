@@ -33,22 +33,21 @@ def filled(image: jax.Array, hole: jax.Array, levels: int = LEVELS, sweeps: int 
     known = 1 - hole
     total = jnp.maximum(jnp.sum(known, (1, 2), keepdims=True), 1)
     rest = jnp.sum(image * known, (1, 2), keepdims=True) / total
-    return _filled(image, known, jnp.broadcast_to(rest, image.shape), levels, sweeps)
+    return _filled(image, known, rest, levels, sweeps)
 
 
 def _filled(image: jax.Array, weight: jax.Array, rest: jax.Array, levels: int, sweeps: int) -> jax.Array:
-    """`image` where `weight` is 1, what is coarser where it is 0; `rest` [B, H, W, C] is coarser than all levels."""
+    """`image` where `weight` is 1, what is coarser where it is 0; `rest` [B, 1, 1, C] is coarser than all levels."""
     if not levels:
         return weight * image + (1 - weight) * rest
     height, width = image.shape[1:3]
+    known = weight * image
     even = lambda x: jnp.pad(x, [(0, 0), (0, height % 2), (0, width % 2), (0, 0)])
     share = pool(even(weight))  # of each cell that is known
-    coarse = pool(even(weight * image)) / jnp.maximum(share, 1e-6)
+    coarse = pool(even(known)) / jnp.maximum(share, 1e-6)
     # One known pixel of four is enough for a cell to be known.
-    rest = rest[:, : coarse.shape[1], : coarse.shape[2]]
     coarse = _filled(coarse, jnp.minimum(4 * share, 1), rest, levels - 1, sweeps)
     shape = len(image), 2 * coarse.shape[1], 2 * coarse.shape[2], image.shape[3]
-    known = weight * image
     x = known + (1 - weight) * jax.image.resize(coarse, shape, 'linear')[:, :height, :width]
 
     def sweep(_, x: jax.Array) -> jax.Array:

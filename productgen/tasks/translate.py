@@ -24,7 +24,7 @@ from productgen.data import parse_resolution
 from productgen.data.images import BadImage, load_image
 from productgen.data.pictures import grid, save_png, side_by_side
 from productgen.data.scan import scan
-from productgen.edit.places import SKIPPED, list_skipped, separate
+from productgen.edit.places import SKIPPED, list_skipped, listed, separate
 from productgen.methods.base import Translates
 from productgen.model.trained import Trained
 from productgen.tasks.base import Request, Task
@@ -109,8 +109,7 @@ def translate(settings: TranslateConfig, workdir: Path, source: Path, out: Path)
             bar.update(len(part))
     list_skipped(out, skipped)
     if skipped:
-        some = examples(f'{name} ({reason})' for name, reason in skipped)
-        _log.warning('%s skipped, listed in %s: %s', counted(skipped, 'file'), out / SKIPPED, some)
+        _log.warning('%s', listed(skipped, 'file', 'skipped', out / SKIPPED))
     if not written:
         reason = f'none of its {counted(names, "file")} can be read'
         raise UserError(f'--input={source}', reason, f'see {out / SKIPPED}')
